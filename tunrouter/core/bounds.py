@@ -1,0 +1,96 @@
+"""Every limit in one place: each table, queue, message and rate of the product, with its unit.
+
+Law: what is not bounded here is bounded by one of these (a session's lanes by `MAX_WORKERS`, say). A limit that is hit
+is counted under the name that stands beside it, and the counter is shown in `status -o json`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# --- secrets -------------------------------------------------------------------------------------------------------
+MAX_SECRETS: Final = 4
+"""Secrets accepted at once; the first seals."""
+MAX_PASSWORD_BYTES: Final = 1024
+
+# --- handshakes ----------------------------------------------------------------------------------------------------
+MAX_HALF_OPEN: Final = 1024
+"""Answered first messages whose confirmation is awaited."""
+HALF_OPEN_SECONDS: Final = 5.0
+FIRST_PER_SECOND: Final = 2000
+"""First messages of strangers looked at a second, all sources together (`handshake_over_budget`)."""
+FIRST_PER_SOURCE_PER_SECOND: Final = 20
+FIRST_PER_SOURCE_BURST: Final = 20
+MAX_SOURCES: Final = 4096
+"""Sources with a bucket of their own; the least recently used one is forgotten."""
+REJECTS_PER_SOURCE_PER_SECOND: Final = 1
+REJECTS_PER_SECOND: Final = 20
+MAX_REJECTED: Final = 64
+"""Strangers whose mismatch is remembered for `status`."""
+REJECTED_SECONDS: Final = 60.0
+INDEX_QUARANTINE_SECONDS: Final = 600.0
+"""A receiver index is not used again for so long."""
+RETRY_SECONDS: Final = (0.25, 0.5, 1.0, 2.0, 5.0)
+"""Pauses between first messages to one endpoint; the last repeats. Each varies by `RETRY_JITTER`."""
+RETRY_JITTER: Final = 0.2
+SIMULTANEOUS_SECONDS: Final = 10.0
+"""Two handshakes completed within this time by opposite initiators are one simultaneous open."""
+
+# --- sessions ------------------------------------------------------------------------------------------------------
+MAX_PEERS: Final = 10_000
+MAX_TARGETS: Final = 1024
+REKEY_SECONDS: Final = 120.0
+REJECT_SECONDS: Final = 180.0
+REKEY_MESSAGES: Final = 1 << 48
+REJECT_MESSAGES: Final = 1 << 60
+IDLE_CLOSE_SECONDS: Final = 600.0
+HEARTBEAT_SECONDS: Final = 1.0
+SUSPECT_SECONDS: Final = 1.5
+PROBE_SECONDS: Final = 0.25
+"""Pause between heartbeats to a suspect."""
+DEAD_SECONDS: Final = 3.0
+REPLAY_WINDOW: Final = 8128
+"""Counters behind the newest that are still accepted: 127 words of 64 (RFC 6479)."""
+
+# --- data plane ----------------------------------------------------------------------------------------------------
+MAX_WORKERS: Final = 64
+MAX_WAITING: Final = 64
+"""Packets that wait for one node's session (`queue_full`)."""
+MAX_WAITING_NODES: Final = 256
+MAX_HELD: Final = 256
+"""Opened packets, in all, that wait for their sender's identity (`held_full`)."""
+MAX_FRAME: Final = 65_535
+MAX_TRAIN_SEGMENTS: Final = 64
+MAX_TRAIN_BYTES: Final = 65_507
+MAX_LOOKUPS: Final = 8192
+"""Remembered destination look-ups; the memory is emptied when full and on every change of a route."""
+WAKEUP_BATCH: Final = 64
+"""Reads of one descriptor before the loop looks at the others."""
+SOCKET_BUFFER: Final = 8 << 20
+
+# --- the seam between control and data plane -----------------------------------------------------------------------
+SEAM_MESSAGE_BYTES: Final = 72 << 10
+SEAM_BACKLOG: Final = 4096
+"""Messages waiting for a full pipe; beyond it what may be lost is dropped (`seam_full`)."""
+RAW_BACKLOG: Final = 256
+"""Raw handshake datagrams waiting for control, the first to be dropped (`handshake_queue_full`)."""
+
+# --- messages ------------------------------------------------------------------------------------------------------
+MAX_HANDSHAKE_BYTES: Final = 1232
+MIN_DATAGRAM: Final = 16
+MAX_CONTROL_BYTES: Final = 1100
+"""A control body; it fits the smallest path after sealing."""
+MAX_NAME_BYTES: Final = 64
+MAX_BLOCKS_PER_NODE: Final = 256
+MAX_BLOCKS_ANNOUNCED: Final = 16
+
+# --- path MTU (bytes of the outer IP packet) -----------------------------------------------------------------------
+PATH_MTU_BASE: Final = 1200
+PATH_MTU_MAX: Final = 9216
+PATH_MTU_PROBES: Final = 3
+PATH_MTU_RAISE_SECONDS: Final = 600.0
+
+# --- the agent's API -----------------------------------------------------------------------------------------------
+API_REQUEST_BYTES: Final = 64 << 10
+API_SECONDS: Final = 5.0
+API_CLIENTS: Final = 64

@@ -1,0 +1,95 @@
+"""The snapshot: everything the agent says of itself, built on demand; text, JSON, metrics and the doctor render it.
+
+Law: fields are only added, and `schema` grows when one changes its meaning. Durations are seconds, sizes bytes.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+SCHEMA = 1
+
+
+class Connection(msgspec.Struct, frozen=True, kw_only=True):
+    """One session or attempt, in the order and with the states Weave's users know."""
+
+    outbound: bool
+    address: str
+    """`192.0.2.7:6783`, `[2001:db8::7]:6783`, or the name a target was given as while it does not resolve."""
+    state: str
+    """`established`, `pending` (handshake under way), `retrying`, `failed` (a mismatch) or `connecting`."""
+    peer: str = ""
+    """The peer's name, MAC-like; empty until it is known."""
+    nickname: str = ""
+    encrypted: bool = False
+    path: str = "direct"
+    mtu: int = 0
+    """The largest inner packet of this path."""
+    rtt: float | None = None
+    last_handshake: float | None = None
+    """Seconds since the newest keys were made."""
+    last_received: float | None = None
+    sent_packets: int = 0
+    sent_bytes: int = 0
+    received_packets: int = 0
+    received_bytes: int = 0
+    reason: str = ""
+    """Why it is not established, or of the last failure."""
+    retry_in: float | None = None
+
+
+class Peer(msgspec.Struct, frozen=True, kw_only=True):
+    """One node: this one first."""
+
+    name: str
+    nickname: str
+    id: str
+    """Node id, 16 hex digits."""
+    blocks: tuple[str, ...]
+    connections: tuple[Connection, ...] = ()
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """What was set up on this machine."""
+
+    bridge: str = ""
+    bridge_address: str = ""
+    bridge_mode: str = ""
+    """`isolated` (bridge-nf-call-iptables=0) or `hairpin` (1)."""
+    tun: str = ""
+    tun_offloads: tuple[str, ...] = ()
+    underlay_mtu: int = 0
+    attachments: int = 0
+    firewall: tuple[str, ...] = ()
+    """Foreign chains that would drop our traffic, each with what was done about it."""
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    schema: int = SCHEMA
+    version: str
+    name: str
+    nickname: str
+    id: str
+    incarnation: int
+    network: str
+    port: int
+    encryption: bool
+    secrets: int
+    kernel: str
+    """`reference` (Python) or `c`."""
+    range: str
+    block: str
+    mtu: int
+    """What pods are born with."""
+    uptime: float
+    targets: tuple[str, ...]
+    connections: tuple[Connection, ...]
+    peers: tuple[Peer, ...]
+    host: Host
+    counters: dict[str, int]
+    warnings: tuple[str, ...] = ()
+
+
+def peer_name(node: int) -> str:
+    """A node id as the MAC-like name Weave's users know: its first six bytes."""
+    return ":".join(f"{byte:02x}" for byte in node.to_bytes(8, "big")[:6])

@@ -1,0 +1,152 @@
+"""What crosses the underlay: the datagram header, the kinds inside the box, control bodies, and the MTU sums.
+
+    0       1       2               4               8                              16
+    | type  | flags | reserved 0    | receiver index| counter (u64)                | sealed: tag 16 | kind u8 | body ...
+
+All integers are big-endian. In types 1 and 2 the index is the initiator's and the counter a random attempt id. The
+24-byte secretbox nonce is header bytes 0-7, the lane's 8-byte salt, then the counter, so a changed header bit fails the
+tag. In plaintext mode a 16-byte session cookie stands where the tag would.
+
+What a datagram of the underlay costs around one inner packet:
+
+    20 or 40 IP | 8 UDP | 16 header | 16 tag | 1 kind | inner packet      33 + 28 = 61 over IPv4, 33 + 48 = 81 over IPv6
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+import msgspec
+
+from tunrouter.core import bounds
+from tunrouter.errors import ProtocolError
+
+FIRST: Final = 1
+ANSWER: Final = 2
+REJECT: Final = 3
+DATA: Final = 4
+
+HEADER: Final = struct.Struct(">BBHIQ")
+HEADER_BYTES: Final = 16
+TAG_BYTES: Final = 16
+SALT_BYTES: Final = 8
+OVERHEAD: Final = HEADER_BYTES + TAG_BYTES + 1
+BODY: Final = HEADER_BYTES + TAG_BYTES + 1
+"""Offset of the body in a data datagram; the kind stands one byte before."""
+
+KEEPALIVE: Final = 0
+PACKET: Final = 1
+PACKET_PARTIAL: Final = 2
+"""One inner packet whose L4 checksum field holds only the pseudo-header sum."""
+CONTROL: Final = 3
+RELAY: Final = 4
+
+SEALED_MODE: Final = 1
+"""Flag of types 1 and 2: the sender has a password."""
+
+IP_UDP_BYTES: Final = {4: 28, 6: 48}
+POD_MARGIN: Final = 124
+"""Underlay MTU minus pod MTU (1500 - 124 = 1376, Weave's): fits direct IPv4 and IPv6 and one relay over IPv4."""
+MIN_POD_MTU: Final = 576
+
+
+def pod_mtu(underlay_mtu: int) -> int:
+    """The MTU pods are born with, in bytes, over an underlay of `underlay_mtu`."""
+    return max(MIN_POD_MTU, underlay_mtu - POD_MARGIN)
+
+
+def inner_mtu(path_mtu: int, ip_version: int) -> int:
+    """The largest inner packet, in bytes, that fits a path whose outer IP packets may have `path_mtu` bytes."""
+    return path_mtu - IP_UDP_BYTES[ip_version] - OVERHEAD
+
+
+class Introduction(msgspec.Struct, frozen=True, array_like=True):
+    """What a node says of itself inside a handshake's box; `blocks` are `address/length` strings."""
+
+    name: str
+    blocks: tuple[str, ...]
+    pod_mtu: int
+    keep: bool
+    """The sender wants this session to stay open without traffic."""
+
+
+class Confirm(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """The initiator's first transport message: its identity, signed over the final handshake hash."""
+
+    public_key: bytes
+    signature: bytes
+    introduction: Introduction
+
+
+class Ping(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """A heartbeat, or with padding a path MTU probe; answered by a `Pong` of the same id."""
+
+    id: int
+    keep: bool
+
+
+class Pong(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    id: int
+
+
+class Close(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """The sender forgets this session now."""
+
+    reason: str
+
+
+class Update(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """The sender's introduction changed."""
+
+    introduction: Introduction
+
+
+ControlBody = Confirm | Ping | Pong | Close | Update
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(ControlBody)
+_introduction = msgspec.msgpack.Decoder(Introduction)
+_LENGTH: Final = struct.Struct(">H")
+
+
+def encode_control(body: ControlBody) -> bytes:
+    """A control body as length u16, then MessagePack; zeros may follow as padding."""
+    packed = _encoder.encode(body)
+    return _LENGTH.pack(len(packed)) + packed
+
+
+def decode_control(data: bytes) -> ControlBody:
+    """Raises ProtocolError for anything but one well-formed body with bounded names and blocks."""
+    if len(data) < 2:
+        raise ProtocolError("control body too short")
+    (length,) = _LENGTH.unpack_from(data)
+    if length > bounds.MAX_CONTROL_BYTES or 2 + length > len(data):
+        raise ProtocolError("control body length")
+    try:
+        body = _decoder.decode(data[2 : 2 + length])
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(f"control body: {error}") from None
+    if isinstance(body, Confirm | Update):
+        check_introduction(body.introduction)
+    return body
+
+
+def encode_introduction(introduction: Introduction) -> bytes:
+    return _encoder.encode(introduction)
+
+
+def decode_introduction(data: bytes) -> Introduction:
+    try:
+        introduction = _introduction.decode(data)
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(f"introduction: {error}") from None
+    check_introduction(introduction)
+    return introduction
+
+
+def check_introduction(introduction: Introduction) -> None:
+    if len(introduction.name.encode()) > bounds.MAX_NAME_BYTES or not introduction.name.isprintable():
+        raise ProtocolError("node name")
+    if len(introduction.blocks) > bounds.MAX_BLOCKS_ANNOUNCED:
+        raise ProtocolError("too many blocks")
