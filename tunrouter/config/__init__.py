@@ -1,0 +1,20 @@
+"""What a user may set: one frozen value, resolved once from flags, environment and file."""
+
+from tunrouter.config.handover import hand_over, read_handed_over
+from tunrouter.config.model import DEFAULT_FILE, SOCKET_NAME, Config, Origin
+from tunrouter.config.resolve import Resolved, load, resolve
+from tunrouter.config.sources import File, read_file
+
+__all__ = [
+    "DEFAULT_FILE",
+    "SOCKET_NAME",
+    "Config",
+    "File",
+    "Origin",
+    "Resolved",
+    "hand_over",
+    "load",
+    "read_file",
+    "read_handed_over",
+    "resolve",
+]

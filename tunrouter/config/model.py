@@ -1,0 +1,112 @@
+"""The configuration as one frozen value, and the table of its keys: name, type, check, flag and variables of each.
+
+Law: a key exists once, here; flags, environment variables, the file, the example file and the documentation follow it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from tunrouter.config import values
+
+DEFAULT_FILE: Final = Path("/etc/tunrouter/config.toml")
+SOCKET_NAME: Final = "tunrouter.sock"
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything the agent is told. `docs/configuration.md` describes each field for users."""
+
+    name: str
+    port: int = 6783
+    peers: tuple[str, ...] = ()
+    block: str = ""
+    range: str = "10.32.0.0/12"
+    network: str = "weave"
+    mtu: int = 0
+    """What pods are born with; 0: as large as the underlay allows."""
+    bridge: str = "weave"
+    tun: str = "tunrouter0"
+    host: str = ""
+    """The address to bind; empty: all."""
+    state_dir: str = "/var/lib/tunrouter"
+    run_dir: str = "/run/tunrouter"
+    host_firewall: bool = True
+    silent: bool = False
+    """Strangers get no reject."""
+    log_level: str = "info"
+    log_format: str = "text"
+    secrets: tuple[str, ...] = ()
+    """Accepted secrets, the first seals; none: plaintext mode."""
+
+    @property
+    def socket(self) -> Path:
+        """Where the agent answers."""
+        return Path(self.run_dir) / SOCKET_NAME
+
+    def masked(self) -> dict[str, object]:
+        """The fields, for people: secrets are only counted."""
+        shown = {field: getattr(self, field) for field in self.__struct_fields__ if field != "secrets"}
+        return shown | {"secrets": ("***",) * len(self.secrets)}
+
+    def __repr__(self) -> str:
+        return f"Config({', '.join(f'{field}={value!r}' for field, value in self.masked().items())})"
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where a value came from, and how one is written there."""
+
+    where: str
+    form: str = "{}"
+
+    def example(self, value: str) -> str:
+        return self.form.format(value)
+
+
+DEFAULT_ORIGIN: Final = Origin("the default")
+
+
+class Key(msgspec.Struct, frozen=True):
+    """One key. `check` takes the native type and returns the canonical value or raises `values.InvalidValueError`."""
+
+    name: str
+    native: type
+    check: Callable[[Any], object]
+    example: str
+    flag: str = ""
+    """Empty: `--` and the name."""
+    weave_variable: str = ""
+
+    @property
+    def option(self) -> str:
+        return self.flag or f"--{self.name.replace('_', '-')}"
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Ours first: it wins over Weave's."""
+        ours = f"TUNROUTER_{self.name.upper()}"
+        return (ours, self.weave_variable) if self.weave_variable else (ours,)
+
+
+KEYS: Final = (
+    Key("name", str, values.node_name, "node-a"),
+    Key("port", int, values.port, "6783"),
+    Key("peers", tuple, values.peers, "192.0.2.7", flag="PEER argument"),
+    Key("block", str, values.block, "10.32.1.0/24"),
+    Key("range", str, values.address_range, "10.32.0.0/12", weave_variable="IPALLOC_RANGE"),
+    Key("network", str, values.network_name, "weave"),
+    Key("mtu", int, values.mtu, "1376", weave_variable="WEAVE_MTU"),
+    Key("bridge", str, values.interface, "weave"),
+    Key("tun", str, values.interface, "tunrouter0"),
+    Key("host", str, values.bind_address, "192.0.2.7"),
+    Key("state_dir", str, values.directory, "/var/lib/tunrouter"),
+    Key("run_dir", str, values.run_directory, "/run/tunrouter"),
+    Key("host_firewall", bool, values.as_given, "true", flag="--host-firewall"),
+    Key("silent", bool, values.as_given, "true"),
+    Key("log_level", str, values.choice("debug", "info", "warning", "error"), "info"),
+    Key("log_format", str, values.choice("text", "json"), "text"),
+)
+SECRET_KEYS: Final = ("password", "password_file")

@@ -1,0 +1,119 @@
+"""From flags, environment and file to one `Config`: flag > environment > file > default, then what only values together
+can violate.
+
+Law: pure but for the `read` that is passed in; every error names the source, the key and the fix.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from ipaddress import IPv4Network, ip_address
+from pathlib import Path
+
+import msgspec
+
+from tunrouter.config import values
+from tunrouter.config.model import DEFAULT_ORIGIN, KEYS, Config, Origin
+from tunrouter.config.secrets import find_secrets
+from tunrouter.config.sources import Read, find, read_document, read_file, refuse_misspelt_variables
+from tunrouter.errors import ConfigError
+
+
+class Resolved(msgspec.Struct, frozen=True):
+    """A configuration and where each of its values came from."""
+
+    config: Config
+    origins: dict[str, Origin]
+    file: Path | None
+
+    def origin(self, key: str) -> Origin:
+        return self.origins.get(key, DEFAULT_ORIGIN)
+
+
+def load(
+    flags: Mapping[str, object], environ: Mapping[str, str], read: Read = read_file, *, hostname: str | None = None
+) -> Config:
+    """The complete configuration an agent can start with; raises ConfigError."""
+    resolved = resolve(flags, environ, read, hostname=hostname)
+    require_block(resolved)
+    return resolved.config
+
+
+def resolve(
+    flags: Mapping[str, object], environ: Mapping[str, str], read: Read = read_file, *, hostname: str | None = None
+) -> Resolved:
+    """What is configured, complete or not (`reset` and `doctor` need no block); raises ConfigError."""
+    refuse_misspelt_variables(environ)
+    document = read_document(flags, environ, read)
+    fields: dict[str, object] = {}
+    origins: dict[str, Origin] = {}
+    for key in KEYS:
+        found = find(key, flags, environ, document)
+        if found:
+            fields[key.name], origins[key.name] = found
+    if "name" not in fields:
+        fields["name"] = _name_of_host(os.uname().nodename if hostname is None else hostname)
+        origins["name"] = Origin("the host's name")
+    secrets = find_secrets(flags, environ, document, read)
+    if secrets:
+        fields["secrets"], origins["secrets"] = secrets[0], Origin(secrets[1])
+    resolved = Resolved(msgspec.convert(fields, Config), origins, document.path)
+    _check_together(resolved)
+    return resolved
+
+
+def _name_of_host(hostname: str) -> str:
+    try:
+        return values.node_name(hostname)
+    except values.InvalidValueError as error:
+        raise ConfigError(
+            f"the host's name {hostname!r} cannot name a node: expected {error.expected}", "give one: --name node-a"
+        ) from None
+
+
+def require_block(resolved: Resolved) -> None:
+    if not resolved.config.block:
+        block = next(IPv4Network(resolved.config.range).subnets(new_prefix=_block_length(resolved.config)))
+        raise ConfigError(
+            "no block of addresses is given for this node's pods",
+            f"give each node its own part of {resolved.config.range}, for example: --block {block}",
+        )
+
+
+def _block_length(config: Config) -> int:
+    return max(24, IPv4Network(config.range).prefixlen)
+
+
+def _check_together(resolved: Resolved) -> None:
+    config = resolved.config
+    _check_block_in_range(resolved)
+    if config.bridge == config.tun:
+        _clash(resolved, "tun", "bridge", f"the tunnel and the bridge are both called {config.bridge!r}")
+    if config.state_dir == config.run_dir:
+        _clash(resolved, "state_dir", "run_dir", f"state and run directory are both {config.state_dir}")
+    pods = IPv4Network(config.range)
+    if config.host and ip_address(config.host) in pods:
+        _clash(resolved, "host", "range", f"the bind address {config.host} lies inside the pods' range {pods}")
+    for peer in config.peers:
+        address = values.peer_address(peer)
+        if address is not None and address in pods:
+            _clash(resolved, "peers", "range", f"the peer {peer} lies inside the pods' range {pods}")
+
+
+def _check_block_in_range(resolved: Resolved) -> None:
+    config = resolved.config
+    if not config.block or IPv4Network(config.block).subnet_of(IPv4Network(config.range)):
+        return
+    inside = next(IPv4Network(config.range).subnets(new_prefix=_block_length(config)))
+    block, range_ = resolved.origin("block"), resolved.origin("range")
+    raise ConfigError(
+        f"{block.where}: {config.block} lies outside the range {config.range} ({range_.where})",
+        f"choose a block inside it, for example: {block.example(str(inside))}",
+    )
+
+
+def _clash(resolved: Resolved, first: str, second: str, what: str) -> None:
+    one, other = resolved.origin(first).where, resolved.origin(second).where
+    key = first if resolved.origin(first) is not DEFAULT_ORIGIN else second
+    raise ConfigError(f"{what} ({first} from {one}, {second} from {other})", f"change {key}")

@@ -1,0 +1,174 @@
+"""What one value may be: each check returns the canonical form or raises `InvalidValueError` saying what is expected.
+
+Law: a check is pure and knows neither key nor source; names obey RFC 1123, address blocks RFC 4632, device names the
+kernel's dev_valid_name().
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final
+
+from tunrouter.core import bounds, wire
+
+LONGEST_SOCKET_PATH: Final = 107
+"""sizeof(sun_path) less its terminator."""
+_SOCKET_SUFFIX: Final = len("/tunrouter.sock")
+_HOST_NAME: Final = re.compile(
+    r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?"
+)
+_LARGEST_MTU: Final = wire.inner_mtu(bounds.PATH_MTU_MAX, 4)
+_SMALLEST_BLOCK: Final = 30
+_LARGEST_RANGE: Final = 8
+_UNUSABLE: Final = tuple(IPv4Network(net) for net in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"))
+
+
+class InvalidValueError(ValueError):
+    """`expected` completes "expected …"; `example` is a better example than the key's own, where there is one."""
+
+    def __init__(self, expected: str, example: str = "") -> None:
+        super().__init__(expected)
+        self.expected = expected
+        self.example = example
+
+
+def as_given(value: object) -> object:
+    return value
+
+
+def choice(*allowed: str) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if value not in allowed:
+            raise InvalidValueError(f"one of {', '.join(allowed)}")
+        return value
+
+    return check
+
+
+def node_name(value: str) -> str:
+    if not value.isprintable() or not 0 < len(value.encode()) <= bounds.MAX_NAME_BYTES or value != value.strip():
+        raise InvalidValueError(f"1 to {bounds.MAX_NAME_BYTES} bytes of printable text")
+    return value
+
+
+network_name = node_name
+
+
+def port(value: int) -> int:
+    if not 1 <= value <= 65535:
+        raise InvalidValueError("a number from 1 to 65535")
+    return value
+
+
+def mtu(value: int) -> int:
+    if value and not wire.MIN_POD_MTU <= value <= _LARGEST_MTU:
+        raise InvalidValueError(f"0 (automatic) or a number from {wire.MIN_POD_MTU} to {_LARGEST_MTU}")
+    return value
+
+
+def interface(value: str) -> str:
+    allowed = value.isascii() and value.isprintable() and not re.search(r"[\s/:%]", value)
+    if not allowed or not 0 < len(value) <= 15 or value in (".", ".."):
+        raise InvalidValueError("a device name of 1 to 15 characters without space, slash, colon or percent sign")
+    return value
+
+
+def directory(value: str) -> str:
+    if not value.startswith("/") or not value.isprintable():
+        raise InvalidValueError("an absolute path")
+    return value.rstrip("/") or "/"
+
+
+def run_directory(value: str) -> str:
+    path = directory(value)
+    if len(path.encode()) + _SOCKET_SUFFIX > LONGEST_SOCKET_PATH:
+        raise InvalidValueError(f"a path of at most {LONGEST_SOCKET_PATH - _SOCKET_SUFFIX} bytes")
+    return path
+
+
+def bind_address(value: str) -> str:
+    if not value:
+        return value
+    try:
+        return str(ip_address(value))
+    except ValueError:
+        raise InvalidValueError("an address of this host") from None
+
+
+def network(value: str) -> IPv4Network:
+    """An IPv4 network in address/length form without host bits."""
+    try:
+        parsed = ip_network(value, strict=False)
+    except ValueError:
+        raise InvalidValueError("an IPv4 network such as 10.32.0.0/12") from None
+    if isinstance(parsed, IPv6Network):
+        raise InvalidValueError("an IPv4 network (IPv6 is not supported yet)")
+    if "/" not in value:
+        raise InvalidValueError("an IPv4 network with its length")
+    if value.partition("/")[0] != str(parsed.network_address):
+        raise InvalidValueError("an IPv4 network without host bits", str(parsed))
+    return parsed
+
+
+def address_range(value: str) -> str:
+    parsed = network(value)
+    if not _LARGEST_RANGE <= parsed.prefixlen <= _SMALLEST_BLOCK:
+        raise InvalidValueError(f"a length from /{_LARGEST_RANGE} to /{_SMALLEST_BLOCK}")
+    if any(parsed.overlaps(reserved) for reserved in _UNUSABLE):
+        raise InvalidValueError("unicast addresses, neither loopback, link-local nor multicast")
+    return str(parsed)
+
+
+def block(value: str) -> str:
+    parsed = network(value)
+    if parsed.prefixlen > _SMALLEST_BLOCK:
+        raise InvalidValueError(f"a length of at most /{_SMALLEST_BLOCK}: the bridge and one pod need addresses")
+    return str(parsed)
+
+
+def split_peer(value: str) -> tuple[str, str]:
+    """`host`, `host:port`, `address`, `[v6]` or `[v6]:port` as (host, port or nothing)."""
+    bracketed = re.fullmatch(r"\[([^\]]*)\](?::(.*))?", value, re.DOTALL)
+    if bracketed:
+        return bracketed[1], bracketed[2] or ""
+    if value.count(":") > 1:
+        return value, ""
+    host, colon, number = value.partition(":")
+    if colon and not number:
+        return "", ""
+    return host, number
+
+
+def peer_address(value: str) -> IPv4Address | IPv6Address | None:
+    """The peer's address when it is given as one."""
+    try:
+        return ip_address(split_peer(value)[0])
+    except ValueError:
+        return None
+
+
+def peer(value: str) -> str:
+    host, number = split_peer(value)
+    expected = InvalidValueError("peers as HOST, HOST:PORT or [IPV6]:PORT")
+    if number and not (number.isascii() and number.isdigit() and 1 <= int(number[:6]) <= 65535):
+        raise expected
+    address = peer_address(value)
+    if address is None and (":" in host or value.startswith("[") or not _host_name(host)):
+        raise expected
+    if address is not None and (address.is_unspecified or address.is_multicast or "%" in host):
+        raise InvalidValueError("a unicast address of the peer")
+    return value
+
+
+def _host_name(host: str) -> bool:
+    """RFC 1123, underscores allowed; all digits and dots would be a mistyped address."""
+    return bool(_HOST_NAME.fullmatch(host)) and not re.fullmatch(r"[0-9.]+", host)
+
+
+def peers(value: tuple[str, ...]) -> tuple[str, ...]:
+    unique = tuple(dict.fromkeys(peer(each) for each in value))
+    if len(unique) > bounds.MAX_TARGETS:
+        raise InvalidValueError(f"at most {bounds.MAX_TARGETS} peers")
+    return unique
