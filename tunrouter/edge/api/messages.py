@@ -50,6 +50,8 @@ class Attachment(msgspec.Struct, frozen=True):
     mtu: int
 
 
+CHANGING = ConnectCall | ForgetCall | AttachCall | DetachCall
+"""Only root may ask for these."""
 Call = StatusCall | ConnectCall | ForgetCall | AttachCall | DetachCall
 
 

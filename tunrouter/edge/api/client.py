@@ -1,0 +1,95 @@
+"""The command line's side of the agent's API: one question, one answer, over a plain blocking socket.
+
+Law: light to import (a status must not cost a loop), and every way to fail says what to do next.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+
+from tunrouter.edge.api.messages import VERSION, Answer, Call, Request
+from tunrouter.errors import AgentError, AgentUnreachableError
+
+SECONDS: Final = 30.0
+"""An attachment on a busy host takes seconds."""
+ANSWER_BYTES: Final = 64 << 20
+_PEERCRED: Final = struct.Struct("3i")
+_START: Final = "start it with: sudo tunrouter up"
+
+Result = TypeVar("Result")
+
+
+class Client:
+    """Asks the agent on `path`; each call opens a connection of its own."""
+
+    def __init__(self, path: Path, seconds: float = SECONDS) -> None:
+        self._path = path
+        self._seconds = seconds
+
+    def ask(self, call: Call, result: type[Result]) -> Result:
+        """The answer; raises AgentUnreachableError, or AgentError with the agent's own words."""
+        with self._connect() as connection:
+            try:
+                connection.sendall(msgspec.json.encode(Request(call)) + b"\n")
+                line = self._receive(connection)
+            except TimeoutError:
+                raise self._silent() from None
+            except OSError as error:
+                raise AgentUnreachableError(f"the agent on {self._path} broke off: {error.strerror}", _START) from None
+        return self._unpack(line, result)
+
+    def pid(self) -> int:
+        """The agent's process, as the kernel knows it."""
+        with self._connect() as connection:
+            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
+            return int(_PEERCRED.unpack(credentials)[0])
+
+    def _connect(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(self._seconds)
+        try:
+            connection.connect(str(self._path))
+        except OSError as error:
+            connection.close()
+            raise self._unreachable(error) from None
+        return connection
+
+    def _unreachable(self, error: OSError) -> AgentUnreachableError:
+        if isinstance(error, PermissionError):
+            return AgentUnreachableError(f"permission denied on {self._path}", "run the command with sudo")
+        if isinstance(error, TimeoutError | BlockingIOError):
+            return self._silent()
+        if isinstance(error, FileNotFoundError | ConnectionRefusedError):
+            return AgentUnreachableError(f"no agent answers on {self._path}", _START)
+        return AgentUnreachableError(f"{self._path}: {error.strerror or error}", "give the agent's socket: --socket")
+
+    def _silent(self) -> AgentUnreachableError:
+        return AgentUnreachableError(f"the agent did not answer within {self._seconds:g} s", "look at the agent's log")
+
+    def _receive(self, connection: socket.socket) -> bytes:
+        line = bytearray()
+        while not line.endswith(b"\n"):
+            part = connection.recv(1 << 16)
+            if not part or len(line) > ANSWER_BYTES:
+                raise AgentUnreachableError(f"the agent on {self._path} closed the connection", "look at its log")
+            line += part
+        return bytes(line)
+
+    def _unpack(self, line: bytes, result: type[Result]) -> Result:
+        mismatch = "use the command of the agent's version, or restart the agent after an upgrade"
+        try:
+            answer = msgspec.json.decode(line, type=Answer)
+            if answer.version != VERSION:
+                raise AgentError(f"the agent speaks API version {answer.version}, this command {VERSION}", mismatch)
+            if answer.error:
+                failure = AgentError(answer.error.what, answer.error.fix)
+                failure.exit_code = answer.error.exit_code
+                raise failure
+            return msgspec.json.decode(answer.result or b"null", type=result)
+        except msgspec.MsgspecError as error:
+            raise AgentError(f"the agent's answer is not understood: {error}", mismatch) from None

@@ -1,0 +1,246 @@
+"""The agent's side of its API: a unix socket that answers JSON lines under asyncio or uvloop.
+
+Law: receiving a request and sending its answer are bounded in size and time, and so is the number of clients; how long
+the work itself takes is the handler's affair. A client that sends garbage, too much, nothing, or leaves early is closed
+alone. Work that has begun is finished even when its client has gone.
+
+One agent a socket: the lock file beside it is held for life, so the kernel frees it however the process ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import grp
+import logging
+import os
+import socket
+import stat
+import struct
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from tunrouter.edge.api.messages import CHANGING, VERSION, Answer, Call, Failure
+from tunrouter.errors import HostError, TunrouterError
+
+REQUEST_BYTES: Final = 64 << 10
+SECONDS: Final = 5.0
+"""To send one request line, and to take its answer."""
+CLIENTS: Final = 64
+BACKLOG: Final = 64
+MODE: Final = 0o660
+GROUP: Final = "tunrouter"
+"""Members of this group, if it exists, may ask; only root may change."""
+
+Handler = Callable[[Call], Awaitable[Any]]
+"""Answers a call with a msgspec struct, or None; raises TunrouterError."""
+
+_PEERCRED: Final = struct.Struct("3i")
+_encoder: Final = msgspec.json.Encoder()
+_log: Final = logging.getLogger(__name__)
+
+
+class _Envelope(msgspec.Struct):
+    """A request whose call is not looked at before its version."""
+
+    version: int
+    call: msgspec.Raw
+
+
+_envelopes: Final = msgspec.json.Decoder(_Envelope)
+_calls: Final[msgspec.json.Decoder[Call]] = msgspec.json.Decoder(Call)
+
+
+async def serve(
+    path: Path, handler: Handler, *, seconds: float = SECONDS, clients: int = CLIENTS, group: str = GROUP
+) -> Server:
+    """Listens on `path` until `Server.close`; raises HostError if somebody already does."""
+    lock = _lock(path)
+    try:
+        listener = _listen(path, group)
+    except BaseException:
+        os.close(lock)
+        raise
+    server = Server(path, lock, handler, seconds, clients)
+    await server.start(listener)
+    return server
+
+
+def _lock(path: Path) -> int:
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise HostError(f"{error.filename}: {error.strerror}", "run as root, or choose another run_dir") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(lock, 16, 0).decode("ascii", "replace").strip()
+        os.close(lock)
+        raise _already(path, f"pid {holder}") from None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock
+
+
+def _already(path: Path, who: str) -> HostError:
+    return HostError(f"an agent already runs on {path} ({who})", "stop it first, or set another run_dir")
+
+
+def _listen(path: Path, group: str) -> socket.socket:
+    """The bound socket; only what nobody listens on is replaced."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_stale(path)
+        # The file appears with this mode (less the umask), so at no time can others open it.
+        os.fchmod(listener.fileno(), MODE)
+        listener.bind(str(path))
+        _give_to_group(path, group)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise HostError(f"{path}: {error.strerror or error}", "make run_dir a short path that root may write") from None
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _remove_stale(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise HostError(f"{path} is not a socket", "remove it, or set another run_dir")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+        except FileNotFoundError:
+            return
+        else:
+            raise _already(path, "another program")
+
+
+def _give_to_group(path: Path, group: str) -> None:
+    try:
+        os.chown(path, -1, grp.getgrnam(group).gr_gid)
+    except KeyError:
+        _log.debug("no group %s: only root may use %s", group, path)
+    path.chmod(MODE)
+
+
+class Server:
+    """The listening socket and its clients."""
+
+    def __init__(self, path: Path, lock: int, handler: Handler, seconds: float, clients: int) -> None:
+        self._path = path
+        self._lock = lock
+        self._handler = handler
+        self._seconds = seconds
+        self._limit = clients
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listening: asyncio.Server | None = None
+
+    async def start(self, listener: socket.socket) -> None:
+        self._listening = await asyncio.start_unix_server(
+            self._connected, sock=listener, limit=REQUEST_BYTES, backlog=BACKLOG
+        )
+
+    async def close(self) -> None:
+        """Stops listening, closes every client and takes the socket away. Calls under way are cancelled."""
+        if self._listening is None:
+            return
+        self._listening.close()
+        self._listening = None
+        self._path.unlink(missing_ok=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        os.close(self._lock)
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(self._converse(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        try:
+            if len(self._writers) > self._limit:
+                await self._send(writer, _failed("the agent has too many clients", "try again"))
+                return
+            uid = _uid(writer)
+            while (line := await self._receive(reader, writer)) is not None:
+                await self._send(writer, await self._answer(line, uid))
+        except (ConnectionError, TimeoutError) as error:
+            _log.debug("an API client left: %r", error)
+        finally:
+            self._writers.discard(writer)
+            # A client that does not read must not hold what is left to send.
+            writer.transport.abort() if writer.transport.get_write_buffer_size() else writer.close()
+
+    async def _receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes | None:
+        """One line; None when the client is done, slow or beyond the limit."""
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await reader.readuntil(b"\n")
+        except asyncio.IncompleteReadError:
+            return None
+        except TimeoutError:
+            await self._send(writer, _failed(f"no request within {self._seconds:g} s", "ask at once"))
+        except asyncio.LimitOverrunError:
+            await self._send(writer, _failed(f"the request exceeds {REQUEST_BYTES >> 10} KiB", "ask for less"))
+        return None
+
+    async def _send(self, writer: asyncio.StreamWriter, answer: Answer) -> None:
+        writer.transport.set_write_buffer_limits(0)
+        writer.write(_encoder.encode(answer) + b"\n")
+        async with asyncio.timeout(self._seconds):
+            await writer.drain()
+
+    async def _answer(self, line: bytes, uid: int) -> Answer:
+        try:
+            call = _decode(line)
+            if isinstance(call, CHANGING) and uid != 0:
+                return _failed("only root may change the network", "run the command with sudo")
+            result = await self._handler(call)
+            return Answer(VERSION, result=msgspec.Raw(_encoder.encode(result)))
+        except TunrouterError as error:
+            return Answer(VERSION, error=Failure(error.what, error.fix, error.exit_code))
+        except Exception:
+            _log.exception("an API call failed")
+            return _failed("the agent could not do this: an internal error", "see the agent's log")
+
+
+def _decode(line: bytes) -> Call:
+    """Raises TunrouterError."""
+    try:
+        envelope = _envelopes.decode(line)
+        if envelope.version != VERSION:
+            raise TunrouterError(
+                f"the agent speaks API version {VERSION}, the request {envelope.version}",
+                "use the command of the agent's version, or restart the agent after an upgrade",
+            )
+        return _calls.decode(envelope.call)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise TunrouterError(f"not a request: {error}", "ask as docs/api.md describes") from None
+
+
+def _failed(what: str, fix: str) -> Answer:
+    return Answer(VERSION, error=Failure(what, fix))
+
+
+def _uid(writer: asyncio.StreamWriter) -> int:
+    """The client's user as the kernel knows it."""
+    connection = writer.get_extra_info("socket")
+    with contextlib.closing(socket.socket(fileno=os.dup(connection.fileno()))) as own:
+        return int(_PEERCRED.unpack(own.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))[1])
