@@ -1,0 +1,216 @@
+"""The commands and their options. Each command's work is in a file of its own, imported when the command runs.
+
+Law: importing this file costs no more than typer does, since `tunrouter --help` and completion pay for it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="One flat, encrypted network for every container on every host, from one shared password.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+config_app = typer.Typer(help="Check or show the configuration.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(config_app, name="config")
+
+# Values are taken as text: the configuration checks them, so that flag, variable and file fail in the same words.
+Text = str | None
+Peers = Annotated[list[str] | None, typer.Argument(metavar="PEER", help="HOST, HOST:PORT or [IPV6]:PORT.")]
+SomePeers = Annotated[list[str], typer.Argument(metavar="PEER", help="HOST, HOST:PORT or [IPV6]:PORT.")]
+ConfigFile = Annotated[Text, typer.Option("--config", metavar="FILE", help="[default: /etc/tunrouter/config.toml]")]
+Password = Annotated[Text, typer.Option(metavar="SECRET", help="Shared password; better in a file or variable.")]
+PasswordFile = Annotated[Text, typer.Option(metavar="FILE", help="One secret a line, up to 4; the first seals.")]
+Name = Annotated[Text, typer.Option("--name", "--nickname", metavar="NAME", help="[default: the host's name]")]
+Port = Annotated[Text, typer.Option(metavar="PORT", help="UDP port of every node. [default: 6783]")]
+Host = Annotated[Text, typer.Option(metavar="ADDRESS", help="Bind to this address only.")]
+Block = Annotated[Text, typer.Option(metavar="NET", help="This node's part of the range, as 10.32.1.0/24.")]
+Range = Annotated[
+    Text, typer.Option("--range", "--ipalloc-range", metavar="NET", help="All pods' addresses. [default: 10.32.0.0/12]")
+]
+Network = Annotated[Text, typer.Option(metavar="NAME", help="Name of the whole network. [default: weave]")]
+Mtu = Annotated[Text, typer.Option(metavar="BYTES", help="MTU of pods; 0 fits the underlay. [default: 0]")]
+Bridge = Annotated[Text, typer.Option(metavar="DEVICE", help="[default: weave]")]
+Tun = Annotated[Text, typer.Option(metavar="DEVICE", help="[default: tunrouter0]")]
+StateDir = Annotated[Text, typer.Option(metavar="DIR", help="[default: /var/lib/tunrouter]")]
+RunDir = Annotated[Text, typer.Option(metavar="DIR", help="[default: /run/tunrouter]")]
+HostFirewall = Annotated[
+    bool | None, typer.Option("--host-firewall/--no-host-firewall", help="Let our traffic pass foreign firewalls.")
+]
+Silent = Annotated[bool | None, typer.Option("--silent", help="Tell strangers nothing, not even what mismatches.")]
+LogLevel = Annotated[Text, typer.Option(metavar="LEVEL", help="debug, info, warning or error. [default: info]")]
+LogFormat = Annotated[Text, typer.Option(metavar="FORMAT", help="text or json. [default: text]")]
+Socket = Annotated[
+    Path | None, typer.Option("--socket", metavar="PATH", help="The agent's socket. [default: in TUNROUTER_RUN_DIR]")
+]
+Output = Annotated[str, typer.Option("--output", "-o", metavar="FORMAT", help="text, wide or json.")]
+Target = Annotated[str, typer.Argument(metavar="PID|NETNS", help="A process, a named namespace or a path to one.")]
+Interface = Annotated[str, typer.Option(metavar="DEVICE", help="Its name inside the namespace.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def tunrouter(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def up(
+    peers: Peers = None,
+    *,
+    config: ConfigFile = None,
+    password: Password = None,
+    password_file: PasswordFile = None,
+    name: Name = None,
+    port: Port = None,
+    host: Host = None,
+    block: Block = None,
+    range: Range = None,  # noqa: A002 (the option's name)
+    network: Network = None,
+    mtu: Mtu = None,
+    bridge: Bridge = None,
+    tun: Tun = None,
+    state_dir: StateDir = None,
+    run_dir: RunDir = None,
+    host_firewall: HostFirewall = None,
+    silent: Silent = None,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
+) -> None:
+    """Run the agent in the foreground and join PEERs (at least one node needs none)."""
+    flags = dict(locals())
+    from tunrouter.cli.up import run
+
+    run(flags)
+
+
+@app.command()
+def status(
+    report: Annotated[str | None, typer.Argument(metavar="[peers|connections|targets]")] = None,
+    output: Output = "text",
+    socket: Socket = None,
+) -> None:
+    """Show what the agent knows, as a summary or one report."""
+    from tunrouter.cli.status import run
+
+    run(report, output, socket)
+
+
+@app.command()
+def connect(
+    peers: SomePeers,
+    replace: Annotated[bool, typer.Option("--replace", help="Make these the only targets.")] = False,
+    socket: Socket = None,
+) -> None:
+    """Add peers to connect to."""
+    from tunrouter.cli import targets
+
+    targets.connect(peers, replace, socket)
+
+
+@app.command()
+def forget(peers: SomePeers, socket: Socket = None) -> None:
+    """Stop connecting to peers; what is connected stays."""
+    from tunrouter.cli import targets
+
+    targets.forget(peers, socket)
+
+
+@app.command()
+def attach(
+    target: Target,
+    ip: Annotated[str | None, typer.Option(metavar="ADDRESS", help="[default: the next free one]")] = None,
+    interface: Interface = "eth0",
+    output: Output = "text",
+    socket: Socket = None,
+) -> None:
+    """Join a network namespace to the network and print its address."""
+    from tunrouter.cli import attach as command
+
+    command.attach(target, ip, interface, output, socket)
+
+
+@app.command()
+def detach(target: Target, interface: Interface = "eth0", socket: Socket = None) -> None:
+    """Take a network namespace off the network."""
+    from tunrouter.cli import attach as command
+
+    command.detach(target, interface, socket)
+
+
+@app.command()
+def reset(
+    force: Annotated[bool, typer.Option("--force", help="Stop a running agent first.")] = False,
+    bridge: Bridge = None,
+    tun: Tun = None,
+    config: ConfigFile = None,
+    socket: Socket = None,
+) -> None:
+    """Remove everything the agent set up on this host; attached pods lose their network."""
+    from tunrouter.cli.reset import run
+
+    run({"bridge": bridge, "tun": tun, "config": config}, force, socket)
+
+
+@app.command()
+def doctor(config: ConfigFile = None, output: Output = "text", socket: Socket = None) -> None:
+    """Look for what would stop traffic on this host; exits 1 if something does."""
+    from tunrouter.cli.doctor import run
+
+    run({"config": config}, output, socket)
+
+
+@app.command()
+def genkey() -> None:
+    """Print a new 256-bit secret for all nodes."""
+    from tunrouter.cli.genkey import run
+
+    run()
+
+
+@config_app.command("check")
+def config_check(config: ConfigFile = None) -> None:
+    """Check what `up` would run with here: variables and file."""
+    from tunrouter.cli import configuration
+
+    configuration.check({"config": config})
+
+
+@config_app.command("show")
+def config_show(config: ConfigFile = None, output: Output = "text") -> None:
+    """Show each value and where it comes from; secrets are masked."""
+    from tunrouter.cli import configuration
+
+    configuration.show({"config": config}, output)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from tunrouter import __version__
+
+    typer.echo(f"tunrouter {__version__}")
+
+
+@app.command()
+def completion(shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish")]) -> None:
+    """Print the completion script of a shell."""
+    from tunrouter.cli.completion import run
+
+    run(shell)

@@ -1,0 +1,72 @@
+"""`tunrouter attach` and `tunrouter detach`: a network namespace joins or leaves the bridge.
+
+The user names a process (its number), a namespace (`ip netns`), or any path to one; the agent gets a path.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import typer
+
+from tunrouter.cli.settings import agent, one_of
+from tunrouter.config import values
+from tunrouter.edge.api import AttachCall, Attachment, DetachCall
+from tunrouter.errors import ConfigError
+
+NAMED: Final = Path("/run/netns")
+
+
+def attach(target: str, ip: str | None, interface: str, output: str, socket: Path | None) -> None:
+    one_of("output", output, ("text", "json"))
+    path = namespace(target)
+    if not _exists(path):
+        raise ConfigError(f"there is no network namespace {str(path)!r}", "give a running PID or a name of: ip netns")
+    call = AttachCall(str(path), target, _address(ip), _interface(interface))
+    attachment = agent(socket).ask(call, Attachment)
+    if output == "json":
+        typer.echo(msgspec.json.encode(attachment))
+    else:
+        typer.echo(attachment.address.partition("/")[0])
+
+
+def detach(target: str, interface: str, socket: Path | None) -> None:
+    """What is gone may be detached too: its address becomes free."""
+    agent(socket).ask(DetachCall(str(namespace(target)), target, _interface(interface)), object)
+
+
+def namespace(target: str) -> Path:
+    """Where the kernel shows the namespace that the user names."""
+    if target.isascii() and target.isdigit():
+        return Path("/proc") / target / "ns/net"
+    if "/" in target:
+        return Path(target).absolute()
+    if target in ("", ".", "..") or not target.isprintable():
+        raise ConfigError(f"{target!r} names no network namespace", "give a running PID or a name of: ip netns")
+    return NAMED / target
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _address(ip: str | None) -> str | None:
+    if ip is None:
+        return None
+    try:
+        return str(IPv4Address(ip.removesuffix("/32")))
+    except ValueError:
+        raise ConfigError(f"--ip: expected an IPv4 address, got {ip!r}", "for example: --ip 10.32.1.7") from None
+
+
+def _interface(name: str) -> str:
+    try:
+        return values.interface(name)
+    except values.InvalidValueError as error:
+        raise ConfigError(f"--interface: expected {error.expected}, got {name!r}", "give --interface eth0") from None

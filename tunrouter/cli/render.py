@@ -1,0 +1,190 @@
+"""The snapshot as text, in the layout that Weave's users and their scripts know.
+
+Law: labels are right-aligned to the colon; a summary has a blank line before and after; connection states come in one
+order and zero states are not printed; whatever a peer could have written passes `printable`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+from tunrouter.cli.text import duration, paint, printable, size
+from tunrouter.core.status import Connection, Peer, Snapshot
+
+STATES: Final = ("established", "pending", "retrying", "failed", "connecting")
+STATE_COLOURS: Final = {"established": "green", "pending": "yellow", "retrying": "yellow", "failed": "red"}
+OVERLAY: Final = "tun"
+PROTOCOL: Final = "tunrouter 1"
+
+
+class Style(NamedTuple):
+    wide: bool = False
+    colour: bool = False
+
+
+def report(snapshot: Snapshot, name: str | None, style: Style) -> str:
+    """The summary, or the report of that name, without the last newline."""
+    if name == "connections":
+        return "\n".join(connections(snapshot, style))
+    if name == "peers":
+        return "\n".join(peers(snapshot, style))
+    if name == "targets":
+        return "\n".join(printable(target) for target in snapshot.targets)
+    return summary(snapshot, style)
+
+
+def summary(snapshot: Snapshot, style: Style) -> str:
+    blocks = [_version(snapshot, style), _router(snapshot, style), _ipam(snapshot, style)]
+    if style.wide:
+        blocks += [_host(snapshot), _counters(snapshot)]
+    blocks.append([f"{paint(_label('Warning'), 'yellow', on=style.colour)} {printable(w)}" for w in snapshot.warnings])
+    return "\n" + "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
+
+
+def _label(name: str) -> str:
+    return f"{name:>15}:"
+
+
+def _lines(*pairs: tuple[str, object]) -> list[str]:
+    return [f"{_label(name)} {printable(str(value))}".rstrip() for name, value in pairs]
+
+
+def _version(snapshot: Snapshot, style: Style) -> list[str]:
+    lines = _lines(("Version", snapshot.version))
+    if style.wide:
+        lines += _lines(("Kernel", snapshot.kernel), ("Uptime", duration(snapshot.uptime)))
+    return lines
+
+
+def _router(snapshot: Snapshot, style: Style) -> list[str]:
+    lines = _lines(
+        ("Service", "router"),
+        ("Protocol", PROTOCOL),
+        ("Name", _name(snapshot.name, snapshot.nickname)),
+        ("Encryption", "enabled" if snapshot.encryption else "disabled"),
+        ("PeerDiscovery", "disabled"),
+        ("Targets", len(snapshot.targets)),
+        ("Connections", _connection_counts(snapshot.connections)),
+        ("Peers", _peer_counts(snapshot.peers)),
+        ("TrustedSubnets", "none"),
+    )
+    if style.wide:
+        lines += _lines(
+            ("Network", snapshot.network),
+            ("Port", snapshot.port),
+            ("Secrets", snapshot.secrets),
+            ("Id", f"{snapshot.id}, incarnation {snapshot.incarnation}"),
+        )
+    return lines
+
+
+def _ipam(snapshot: Snapshot, style: Style) -> list[str]:
+    lines = _lines(
+        ("Service", "ipam"),
+        ("Status", "ready"),
+        ("Range", snapshot.range),
+        ("DefaultSubnet", snapshot.range),
+        ("Block", snapshot.block),
+    )
+    return lines + _lines(("MTU", snapshot.mtu)) if style.wide else lines
+
+
+def _host(snapshot: Snapshot) -> list[str]:
+    host = snapshot.host
+    return _lines(
+        ("Service", "host"),
+        ("Bridge", f"{host.bridge} {host.bridge_address} ({host.bridge_mode})"),
+        ("Tun", f"{host.tun} ({', '.join(host.tun_offloads) or 'no offloads'})"),
+        ("UnderlayMTU", host.underlay_mtu),
+        ("Attachments", host.attachments),
+        *(("Firewall", finding) for finding in host.firewall),
+    )
+
+
+def _counters(snapshot: Snapshot) -> list[str]:
+    counted = sorted((name, count) for name, count in snapshot.counters.items() if count)
+    return [*_lines(("Service", "counters")), *(f"{name:>32}: {count}" for name, count in counted)] if counted else []
+
+
+def _connection_counts(all_connections: Iterable[Connection]) -> str:
+    states = [connection.state for connection in all_connections]
+    counts = [f"{states.count(state)} {state}" for state in STATES if state in states]
+    return f"{len(states)} ({', '.join(counts)})" if counts else str(len(states))
+
+
+def _peer_counts(all_peers: Iterable[Peer]) -> str:
+    """Each link counts at both of its ends, as in Weave."""
+    known = list(all_peers)
+    links = [connection for peer in known for connection in peer.connections]
+    established = sum(connection.state == "established" for connection in links)
+    counts = [(established, "established"), (len(links) - established, "pending")]
+    shown = [f"{count} {state}" for count, state in counts if count]
+    return f"{len(known)} (with {', '.join(shown)} connections)" if shown else str(len(known))
+
+
+def connections(snapshot: Snapshot, style: Style) -> Iterator[str]:
+    width = max([21, *(len(printable(connection.address)) for connection in snapshot.connections)])
+    for connection in snapshot.connections:
+        state = paint(f"{printable(connection.state):<11}", STATE_COLOURS.get(connection.state, ""), on=style.colour)
+        info = _info(connection, snapshot.encryption, style)
+        yield f"{_arrow(connection)} {printable(connection.address):<{width}} {state} {info}".rstrip()
+
+
+def _arrow(connection: Connection) -> str:
+    return "->" if connection.outbound else "<-"
+
+
+def _info(connection: Connection, password: bool, style: Style) -> str:
+    if connection.state not in ("established", "pending"):
+        return ", ".join(_failure(connection))
+    words = [f"{'encrypted' if connection.encrypted else 'unencrypted':<11}"] if password else []
+    words += [f"{OVERLAY:<6}", _name(connection.peer, connection.nickname), *_attributes(connection)]
+    if style.wide:
+        words += _wide_attributes(connection)
+    line = " ".join(word for word in words if word)
+    return f"{line} ({printable(connection.reason)})" if connection.reason else line
+
+
+def _failure(connection: Connection) -> list[str]:
+    words = [printable(connection.reason)] if connection.reason else []
+    if connection.retry_in is not None:
+        words.append(f"retry: in {duration(connection.retry_in)}")
+    elif connection.state == "failed":
+        words.append("retry: never")
+    return words
+
+
+def _attributes(connection: Connection) -> list[str]:
+    attributes = [f"mtu={connection.mtu}"] if connection.mtu else []
+    if connection.rtt is not None:
+        attributes.append(f"rtt={duration(connection.rtt)}")
+    if connection.path != "direct":
+        attributes.append(f"path={printable(connection.path)}")
+    return attributes
+
+
+def _wide_attributes(connection: Connection) -> list[str]:
+    attributes = [f"path={connection.path}"] if connection.path == "direct" else []
+    attributes.append(f"sent={size(connection.sent_bytes)}/{connection.sent_packets}")
+    attributes.append(f"received={size(connection.received_bytes)}/{connection.received_packets}")
+    for name, seconds in (("handshake", connection.last_handshake), ("heard", connection.last_received)):
+        if seconds is not None:
+            attributes.append(f"{name}={duration(seconds)}")
+    return attributes
+
+
+def peers(snapshot: Snapshot, style: Style) -> Iterator[str]:
+    for peer in snapshot.peers:
+        extra = f" id={peer.id} blocks={','.join(peer.blocks)}" if style.wide else ""
+        yield printable(_name(peer.name, peer.nickname) + extra)
+        for connection in peer.connections:
+            state = "established" if connection.state == "established" else "pending"
+            name = _name(connection.peer, connection.nickname)
+            colour = STATE_COLOURS[state]
+            line = f"   {_arrow(connection)} {printable(connection.address):<21} {name:<37}"
+            yield f"{line} {paint(state, colour, on=style.colour)}"
+
+
+def _name(name: str, nickname: str) -> str:
+    return printable(f"{name}({nickname})" if nickname else name)

@@ -1,0 +1,59 @@
+"""`tunrouter reset`: stops the agent if told to, then removes what it set up on this host.
+
+The node's identity and state stay: they are removed with the state directory, by hand.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import typer
+
+from tunrouter.cli.settings import agent, settings
+from tunrouter.errors import AgentUnreachableError, HostError
+
+STOP_SECONDS: Final = 15.0
+
+
+def run(flags: Mapping[str, object], force: bool, socket: Path | None) -> None:
+    if os.geteuid() != 0:
+        raise HostError("reset needs root", "run as root: sudo tunrouter reset")
+    config = settings(flags).config
+    _stop_agent(socket or config.socket, force)
+    from tunrouter import host
+
+    removed = host.reset(config.bridge, config.tun)
+    for line in removed or ["nothing to remove"]:
+        typer.echo(line)
+
+
+def _stop_agent(socket: Path, force: bool) -> None:
+    try:
+        pid = agent(socket).pid()
+    except AgentUnreachableError:
+        return
+    if not force:
+        raise HostError(f"the agent is running (pid {pid})", "stop it first, or run: tunrouter reset --force")
+    typer.echo(f"stopping the agent (pid {pid})")
+    _terminate(pid)
+
+
+def _terminate(pid: int) -> None:
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+        # A pidfd becomes readable when its process ends.
+        if not select.select([descriptor], [], [], STOP_SECONDS)[0]:
+            raise HostError(f"the agent (pid {pid}) does not stop", f"look at its log, or run: kill -9 {pid}")
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,38 @@
+"""`tunrouter status`: asks for the snapshot and prints it, or one report of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import typer
+
+from tunrouter.cli import render
+from tunrouter.cli.settings import agent, one_of
+from tunrouter.cli.text import wants_colour
+from tunrouter.core.status import Snapshot
+from tunrouter.edge.api import StatusCall
+
+REPORTS: Final = ("connections", "peers", "targets")
+
+
+def run(report: str | None, output: str, socket: Path | None) -> None:
+    one_of("output", output, ("text", "wide", "json"))
+    if report is not None:
+        one_of("report", report, REPORTS)
+    snapshot = agent(socket).ask(StatusCall(), Snapshot)
+    if output == "json":
+        typer.echo(_json(snapshot, report))
+        return
+    style = render.Style(wide=output == "wide", colour=wants_colour())
+    text = render.report(snapshot, report, style)
+    if text:
+        typer.echo(text)
+
+
+def _json(snapshot: Snapshot, report: str | None) -> bytes:
+    """The whole snapshot, or one table of it; both name their schema."""
+    if report is None:
+        return msgspec.json.encode(snapshot)
+    return msgspec.json.encode({"schema": snapshot.schema, report: getattr(snapshot, report)})
