@@ -1,0 +1,189 @@
+"""Finds the chains of others that would drop our traffic, and lets it through where that can be done.
+
+Law: an accept in our own table cannot undo a drop in another base chain, so this is the one place where rules of others
+are touched: accepts tagged `tunrouter` in DOCKER-USER where Docker has one, else at the head of iptables' FORWARD and
+INPUT, in each backend that drops; firewalld is asked to trust our devices. Nothing is added where nothing would be
+dropped, what was added is verified by looking again, and native nftables chains are only reported.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from tunrouter.edge.firewall import firewalld, iptables, legacy, nftables
+from tunrouter.edge.firewall.rules import Chain, Flow, verdict
+
+DOCKER_USER: Final = "DOCKER-USER"
+FIREWALLD_TABLE: Final = "inet firewalld"
+
+
+class Drop(msgspec.Struct, frozen=True, kw_only=True):
+    """One base chain that would drop some of our traffic."""
+
+    backend: str
+    """`iptables-nft`, `iptables-legacy`, `ip6tables-…`, or `nft` for a native chain."""
+    table: str
+    chain: str
+    hook: str
+    traffic: str
+    """The first kind of ours that it drops."""
+    why: str
+    fix: str
+    """What a person can do, where we may not or cannot."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.backend} {self.table} {self.chain}"
+
+    def __str__(self) -> str:
+        return f"{self.name} would drop {self.traffic} ({self.why})"
+
+
+class Firewall:
+    """`bridge` and `tun` are our devices, `network` the range, `port` the tunnel's UDP port."""
+
+    def __init__(
+        self, *, bridge: str, tun: str, network: ipaddress.IPv4Network, port: int, manage: bool = True
+    ) -> None:
+        self.bridge = bridge
+        self.tun = tun
+        self.network = network
+        self.port = port
+        self.manage = manage
+        self.drops: list[Drop] = []
+        """What the last look found that is still dropped."""
+        self._seen: tuple[bytes, bytes] | None = None
+
+    def legacy_changed(self) -> bool:
+        """Whether a legacy table differs from the last look. Nothing announces those; this costs no fork."""
+        now = (legacy.fingerprint(4), legacy.fingerprint(6))
+        changed, self._seen = now != self._seen, now
+        return changed
+
+    def inspect(self, uplinks: Sequence[str] = ()) -> list[Drop]:
+        """Every chain that would drop our traffic now, our accepts counted in."""
+        found: list[Drop] = []
+        overview = nftables.Overview()
+        for backend in _backends(overview):
+            found += self._iptables_drops(iptables.Filter(backend), uplinks)
+        for family, table in overview.foreign:
+            found += self._nft_drops(family, table, uplinks)
+        return found
+
+    def ensure(self, uplinks: Sequence[str] = ()) -> list[str]:
+        """Lets our traffic through where it would be dropped; what was done comes back. Only looks unless `manage`."""
+        self.legacy_changed()
+        self.drops = self.inspect(uplinks)
+        if not self.manage or not self.drops:
+            return []
+        done = [line for drop in self.drops for line in self._accept(drop, uplinks)]
+        if done:
+            self.drops = self.inspect(uplinks)
+        if any(DOCKER_USER in line for line in done) and self.drops:
+            # A DOCKER-USER that FORWARD no longer jumps to helps nobody.
+            done += [line for drop in self.drops if drop.backend != "nft" for line in self._at_head(drop)]
+            self.drops = self.inspect(uplinks)
+        return done
+
+    def remove(self) -> list[str]:
+        """Takes every accept of ours away, in whatever backend it stands."""
+        done = []
+        for backend in _backends(nftables.Overview()):
+            done += iptables.Filter(backend).remove()
+        if firewalld.running():
+            done += firewalld.remove([self.bridge, self.tun], self.port)
+        self.legacy_changed()
+        return done
+
+    def _accept(self, drop: Drop, uplinks: Sequence[str]) -> list[str]:
+        if drop.backend == "nft":
+            return self._ask_firewalld(drop, uplinks) if drop.table == FIREWALLD_TABLE else []
+        table = iptables.Filter(drop.backend)
+        if drop.hook == "forward" and DOCKER_USER in table.chains:
+            table.accept(DOCKER_USER, self._matches(drop.hook))
+            return [f"accepts in {drop.backend} {DOCKER_USER}"]
+        return self._at_head(drop)
+
+    def _ask_firewalld(self, drop: Drop, uplinks: Sequence[str]) -> list[str]:
+        if not firewalld.running():
+            return []
+        if drop.hook == "forward":
+            return firewalld.trust([self.bridge, self.tun])
+        return firewalld.open_port(self.port, list(uplinks))
+
+    def _at_head(self, drop: Drop) -> list[str]:
+        iptables.Filter(drop.backend).accept(drop.chain, self._matches(drop.hook))
+        return [f"accepts in {drop.backend} {drop.chain}"]
+
+    def _matches(self, hook: str) -> list[list[str]]:
+        if hook == "input":
+            return [["-p", "udp", "-m", "udp", "--dport", str(self.port)]]
+        return [[side, name] for name in (self.bridge, self.tun) for side in ("-i", "-o")]
+
+    def _iptables_drops(self, table: iptables.Filter, uplinks: Sequence[str]) -> Iterator[Drop]:
+        for drop in self._drops(table.chains, uplinks, (table.version,)):
+            allowed = " ".join(self._matches(drop.hook)[0])
+            fix = f"{table.backend} -I {drop.chain} {allowed} -j ACCEPT, and so on, or start without --no-host-firewall"
+            yield msgspec.structs.replace(drop, backend=table.backend, table="filter", fix=fix)
+
+    def _nft_drops(self, family: str, table: str, uplinks: Sequence[str]) -> Iterator[Drop]:
+        versions = {"ip": (4,), "ip6": (6,)}.get(family, (4, 6))
+        for drop in self._drops(nftables.read(family, table), uplinks, versions):
+            rule = f"udp dport {self.port}" if drop.hook == "input" else f"iifname {self.bridge}"
+            fix = (
+                f"nft insert rule {family} {table} {drop.chain} {rule} accept, and so on, in that firewall's own files"
+            )
+            yield msgspec.structs.replace(drop, backend="nft", table=f"{family} {table}", fix=fix)
+
+    def _drops(self, chains: Mapping[str, Chain], uplinks: Sequence[str], versions: tuple[int, ...]) -> Iterator[Drop]:
+        for name, chain in chains.items():
+            for label, flow in self._flows(uplinks):
+                if flow.hook != chain.hook or flow.version not in versions:
+                    continue
+                decided, why = verdict(chains, name, flow)
+                if decided == "drop":
+                    yield Drop(backend="", table="", chain=name, hook=flow.hook, traffic=label, why=why, fix="")
+                    break
+
+    def _flows(self, uplinks: Sequence[str]) -> Iterator[tuple[str, Flow]]:
+        """All that must pass. Pods have no IPv6 yet, so only the tunnel itself is looked at there."""
+        for outside in uplinks or ("",):
+            for version in (4, 6):
+                yield (
+                    f"UDP {self.port} from peers",
+                    Flow(
+                        hook="input",
+                        input=outside,
+                        protocol="udp",
+                        port=self.port,
+                        state="untracked",
+                        version=version,
+                    ),
+                )
+            yield from self._forwarded(outside)
+
+    def _forwarded(self, outside: str) -> Iterator[tuple[str, Flow]]:
+        pods = self.network
+        yield (
+            "pods to the tunnel",
+            Flow(hook="forward", input=self.bridge, output=self.tun, source=pods, destination=pods),
+        )
+        yield (
+            "the tunnel to pods",
+            Flow(hook="forward", input=self.tun, output=self.bridge, source=pods, destination=pods),
+        )
+        yield "pods to pods", Flow(hook="forward", input=self.bridge, output=self.bridge, source=pods, destination=pods)
+        yield "pods to the outside", Flow(hook="forward", input=self.bridge, output=outside, source=pods)
+        yield "the outside to pods", Flow(hook="forward", input=outside, output=self.bridge, destination=pods)
+        yield "the outside to the tunnel", Flow(hook="forward", input=outside, output=self.tun, destination=pods)
+
+
+def _backends(overview: nftables.Overview) -> list[str]:
+    """iptables' commands for the tables that exist; where a legacy table has no command left, that is an error."""
+    found = [name for name, family in (("iptables-nft", "ip"), ("ip6tables-nft", "ip6")) if family in overview.iptables]
+    found += [name for name, version in (("iptables-legacy", 4), ("ip6tables-legacy", 6)) if legacy.loaded(version)]
+    return found

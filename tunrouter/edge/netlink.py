@@ -1,0 +1,370 @@
+"""Links, addresses and routes of this host, through pyroute2's synchronous classes.
+
+Law: every method brings the kernel to what is asked, whatever was there before, and says whether it had to change
+something. Everything here blocks and belongs into one thread that runs no event loop (pyroute2's synchronous classes
+fail beside a running one). Only IPv4 addresses and routes are touched: pods have no others yet.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import msgspec
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from tunrouter.errors import ConfigError, HostError
+
+PROTOCOL: Final = 83
+"""Marks our routes (`proto 83` in `ip route`), so that they are found and removed whoever made them."""
+MAIN_TABLE: Final = 254
+LOCAL_TABLE: Final = 255
+ROUTE_TYPES: Final = {"unicast": 1, "blackhole": 6, "unreachable": 7, "prohibit": 8}
+NTF_MASTER: Final = 0x04  # the bridge's own table, not the port's address filter
+IFF_UP: Final = 1
+RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE = 0x1, 0x10, 0x40
+
+
+class Link(msgspec.Struct, frozen=True, kw_only=True):
+    index: int
+    name: str
+    kind: str
+    """`bridge`, `veth`, `tun`, …; empty for hardware."""
+    mac: str
+    mtu: int
+    queue: int
+    up: bool
+    master: int
+    """Index of the bridge this is a port of, or 0."""
+    alias: str
+    isolated: bool = False
+    hairpin: bool = False
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    prefix: ipaddress.IPv4Network
+    device: str
+    """Empty where the route has none (unreachable) or several (multipath)."""
+    kind: str = "unicast"
+    source: str = ""
+    metric: int = 0
+    mtu: int = 0
+    protocol: int = PROTOCOL
+    table: int = MAIN_TABLE
+
+    def __str__(self) -> str:
+        return f"{'' if self.kind == 'unicast' else self.kind + ' '}{self.prefix}" + (
+            f" dev {self.device}" if self.device else ""
+        )
+
+
+class Netlink:
+    """One netlink socket in the namespace the creating thread is in."""
+
+    def __init__(self) -> None:
+        self._ip = IPRoute()
+
+    def close(self) -> None:
+        self._ip.close()
+
+    def __enter__(self) -> Netlink:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- links ---------------------------------------------------------------------------------------------------
+    def link(self, name: str) -> Link | None:
+        try:
+            return _link(self._ip.link("get", ifname=name)[0])
+        except NetlinkError as error:
+            if error.code == errno.ENODEV:
+                return None
+            raise _host_error(error, f"cannot look at {name}") from None
+
+    def links(self) -> list[Link]:
+        with _explained("cannot list the network devices"):
+            return [_link(message) for message in self._ip.get_links()]
+
+    def require(self, name: str) -> Link:
+        found = self.link(name)
+        if found is None:
+            raise HostError(f"there is no network device {name}", "restart the agent, which makes it")
+        return found
+
+    def ports(self, bridge: str) -> list[Link]:
+        found = self.link(bridge)
+        if found is None:
+            return []
+        with _explained(f"cannot list the ports of {bridge}"):
+            return [_link(message) for message in self._ip.get_links(master=found.index)]
+
+    def ensure_bridge(self, name: str, mac: str, mtu: int) -> list[str]:
+        """A bridge without spanning tree, up at once; it keeps its address whatever port comes or goes."""
+        found, changed = self.link(name), []
+        if found is not None and found.kind != "bridge":
+            what = f"device {name} exists and is no bridge but {found.kind or 'hardware'}"
+            raise ConfigError(what, "rename it, or choose another bridge name")
+        if found is None:
+            with _explained(f"cannot make the bridge {name}"):
+                self._ip.link("add", ifname=name, kind="bridge", address=mac, br_stp_state=0, br_forward_delay=0)
+            changed.append(f"bridge {name}")
+        return changed + self.ensure_link(name, mtu=mtu, mac=mac)
+
+    def ensure_link(self, name: str, *, mtu: int, mac: str = "", queue: int = 0) -> list[str]:
+        """The device is up and has this MTU, address and queue length (where given)."""
+        found = self.require(name)
+        wanted: dict[str, Any] = {}
+        if found.mtu != mtu:
+            wanted["mtu"] = mtu
+        if mac and found.mac != mac:
+            wanted["address"] = mac
+        if queue and found.queue != queue:
+            wanted["txqlen"] = queue
+        if not found.up:
+            wanted["state"] = "up"
+        if wanted:
+            with _explained(f"cannot configure {name}"):
+                self._ip.link("set", index=found.index, **wanted)
+        return [f"{name} {key} {value}" for key, value in wanted.items()]
+
+    def delete_link(self, name: str) -> bool:
+        found = self.link(name)
+        if found is None:
+            return False
+        try:
+            self._ip.link("del", index=found.index)
+        except NetlinkError as error:
+            if error.code == errno.ENODEV:
+                return False
+            raise _host_error(error, f"cannot remove {name}") from None
+        return True
+
+    def add_veth(self, port: str, alias: str, mtu: int, *, netns: int, interface: str, mac: str) -> None:
+        """A pair of devices: `port` here, `interface` in the namespace of descriptor `netns`."""
+        peer = {"ifname": interface, "net_ns_fd": netns, "address": mac, "mtu": mtu}
+        with _explained(f"cannot make the device pair {port} and {interface}"):
+            self._ip.link("add", ifname=port, kind="veth", mtu=mtu, peer=peer)
+            self._ip.link("set", index=self.require(port).index, ifalias=alias)
+
+    def join_bridge(self, port: str, bridge: str, mac: str, *, isolated: bool) -> None:
+        """Makes `port` a port whose only neighbour is `mac`: nothing is learned, nothing unknown is flooded to it."""
+        found, master = self.require(port), self.require(bridge)
+        with _explained(f"cannot make {port} a port of {bridge}"):
+            self._ip.link("set", index=found.index, master=master.index)
+            self._ip.brport("set", index=found.index, learning=0, unicast_flood=0)
+            self._set_mode(found.index, isolated=isolated)
+            self._ip.fdb("append", ifindex=found.index, lladdr=mac, flags=NTF_MASTER)
+            self._ip.link("set", index=found.index, state="up")
+
+    def ensure_port_mode(self, port: Link, *, isolated: bool) -> bool:
+        """Isolated without hairpin, or neither isolated nor without; True if it had to be changed."""
+        if port.isolated == isolated and port.hairpin != isolated:
+            return False
+        with _explained(f"cannot change the mode of port {port.name}"):
+            self._set_mode(port.index, isolated=isolated)
+        return True
+
+    def _set_mode(self, index: int, *, isolated: bool) -> None:
+        self._ip.brport("set", index=index, isolated=int(isolated), mode=int(not isolated))
+
+    # --- addresses -----------------------------------------------------------------------------------------------
+    def addresses(self, name: str = "") -> list[ipaddress.IPv4Interface]:
+        index = {"index": self.require(name).index} if name else {}
+        with _explained("cannot list the addresses"):
+            found = self._ip.get_addr(family=2, **index)
+            return [ipaddress.IPv4Interface(f"{m.get('IFA_LOCAL')}/{m['prefixlen']}") for m in found]
+
+    def ensure_address(self, name: str, address: ipaddress.IPv4Interface, *, alone: bool = False) -> list[str]:
+        """`name` has the address; with `alone` it has no other."""
+        index, there = self.require(name).index, self.addresses(name)
+        changed = []
+        with _explained(f"cannot give {name} the address {address}"):
+            for other in there if alone else ():
+                if other != address:
+                    self._ip.addr("del", index=index, address=str(other.ip), prefixlen=other.network.prefixlen)
+                    changed.append(f"{name} lost {other}")
+            if address not in there:
+                self._ip.addr("add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen)
+                changed.append(f"{name} address {address}")
+        return changed
+
+    # --- routes --------------------------------------------------------------------------------------------------
+    def routes(self) -> list[Route]:
+        """All IPv4 routes but the kernel's own local ones, of every table."""
+        names = dict(socket.if_nameindex())
+        with _explained("cannot list the routes"):
+            found = self._ip.get_routes(family=2)
+            return [_route(m, names) for m in found if _table(m) != LOCAL_TABLE]
+
+    def ensure_route(self, wanted: Route, known: list[Route] | None = None) -> bool:
+        """The main table has the route exactly so; `known` spares a look when many are asked for."""
+        if wanted in (self.routes() if known is None else known):
+            return False
+        options: dict[str, Any] = {"type": wanted.kind, "proto": wanted.protocol}
+        if wanted.device:
+            options |= {"oif": self.require(wanted.device).index, "scope": "link"}
+        if wanted.source:
+            options["prefsrc"] = wanted.source
+        if wanted.metric:
+            options["priority"] = wanted.metric
+        if wanted.mtu:
+            options["metrics"] = {"mtu": wanted.mtu}
+        with _explained(f"cannot set the route {wanted}"):
+            self._ip.route("replace", dst=str(wanted.prefix), **options)
+        return True
+
+    def delete_route(self, route: Route) -> bool:
+        options: dict[str, Any] = {"type": route.kind, "table": route.table}
+        if route.device:
+            options["oif"] = self.require(route.device).index
+        if route.metric:
+            options["priority"] = route.metric
+        try:
+            self._ip.route("del", dst=str(route.prefix), **options)
+        except NetlinkError as error:
+            if error.code in {errno.ESRCH, errno.ENOENT}:
+                return False
+            raise _host_error(error, f"cannot remove the route {route}") from None
+        return True
+
+    def path(self, address: str) -> tuple[str, int] | None:
+        """Device and MTU that packets to `address` leave with now (a route's own MTU counts), None if unreachable."""
+        family = 10 if ":" in address else 2
+        try:
+            found = self._ip.route("get", dst=address, family=family)[0]
+        except NetlinkError as error:
+            if error.code in {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL}:
+                return None
+            raise _host_error(error, f"cannot look up the route to {address}") from None
+        device = next((m for m in self._ip.get_links(found.get("RTA_OIF"))), None)
+        if device is None:
+            return None
+        link = _link(device)
+        own = _metric(found)
+        return link.name, min(link.mtu, own) if own else link.mtu
+
+    def uplinks(self) -> list[str]:
+        """Devices of default routes, IPv4 then IPv6."""
+        names = dict(socket.if_nameindex())
+        with _explained("cannot list the default routes"):
+            found = [m for family in (2, 10) for m in self._ip.get_default_routes(family=family)]
+        indices = dict.fromkeys(index for m in found for index in _outputs(m))
+        return [names[index] for index in indices if index in names]
+
+    def default_mtu(self, version: int) -> int:
+        """MTU of the default route of IPv4 or IPv6, 0 if there is none."""
+        path = self.path("192.0.2.1" if version == 4 else "2001:db8::1")
+        return path[1] if path and path[0] != "lo" else 0
+
+    def configure_pod(self, interface: str, address: ipaddress.IPv4Interface, gateway: str) -> None:
+        """Inside a pod's namespace: the address, a link route to the gateway, and everything else by way of it."""
+        index = self.require(interface).index
+        with _explained(f"cannot configure {interface}"):
+            self._ip.link("set", index=self.require("lo").index, state="up")
+            self._ip.link("set", index=index, state="up")
+            self.ensure_address(interface, address, alone=True)
+            self._ip.route("replace", dst=f"{gateway}/32", oif=index, scope="link", prefsrc=str(address.ip))
+            # RTNH_F_ONLINK (4): the gateway lies in no subnet of the pod, whose own is a /32.
+            self._ip.route("replace", dst="0.0.0.0/0", oif=index, gateway=gateway, flags=4)
+
+
+class Watch:
+    """Tells whether links, IPv4 addresses or routes changed since it was last drained (rtnetlink multicast groups)."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+        self._socket.bind((0, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE))
+        self._socket.setblocking(False)
+
+    def drain(self) -> bool:
+        seen = False
+        while True:
+            try:
+                seen = bool(self._socket.recv(1 << 16)) or seen
+            except BlockingIOError:
+                return seen
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                seen = True  # some were lost, so something changed
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+# --- messages --------------------------------------------------------------------------------------------------------
+def _link(message: Any) -> Link:
+    info = message.get("linkinfo")
+    port = _port(info)
+    return Link(
+        index=message["index"],
+        name=message.get("ifname"),
+        kind=(info.get("kind") or "") if info else "",
+        mac=message.get("address") or "",
+        mtu=message.get("mtu") or 0,
+        queue=message.get("txqlen") or 0,
+        up=bool(message["flags"] & IFF_UP),
+        master=message.get("master") or 0,
+        alias=message.get("ifalias") or "",
+        isolated=bool(port and port.get("IFLA_BRPORT_ISOLATED")),
+        hairpin=bool(port and port.get("IFLA_BRPORT_MODE")),
+    )
+
+
+def _port(info: Any) -> Any:
+    return info.get("IFLA_INFO_SLAVE_DATA") if info and info.get("IFLA_INFO_SLAVE_KIND") == "bridge" else None
+
+
+def _route(message: Any, names: dict[int, str]) -> Route:
+    kinds = {number: name for name, number in ROUTE_TYPES.items()}
+    outputs = _outputs(message)
+    return Route(
+        prefix=ipaddress.IPv4Network((message.get("RTA_DST") or 0, message["dst_len"])),
+        device=names.get(outputs[0], "") if len(outputs) == 1 else "",
+        kind=kinds.get(message["type"], str(message["type"])),
+        source=message.get("RTA_PREFSRC") or "",
+        metric=message.get("RTA_PRIORITY") or 0,
+        mtu=_metric(message),
+        protocol=message["proto"],
+        table=_table(message),
+    )
+
+
+def _table(message: Any) -> int:
+    return message.get("RTA_TABLE") or int(message["table"])
+
+
+def _metric(message: Any) -> int:
+    metrics = message.get("RTA_METRICS")
+    return int(metrics.get("RTAX_MTU") or 0) if metrics else 0
+
+
+def _outputs(message: Any) -> list[int]:
+    if message.get("RTA_OIF"):
+        return [message.get("RTA_OIF")]
+    return [hop["oif"] for hop in message.get("RTA_MULTIPATH") or () if hop["oif"]]
+
+
+@contextmanager
+def _explained(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except NetlinkError as error:
+        raise _host_error(error, doing) from None
+
+
+def _host_error(error: NetlinkError, doing: str) -> HostError:
+    said = os.strerror(error.code) if error.code else str(error)
+    fix = {
+        errno.EPERM: "run as root, or give the process CAP_NET_ADMIN",
+        errno.EOPNOTSUPP: "use a kernel with bridge, veth and tun support",
+        errno.EEXIST: "remove the device of that name, or choose another",
+    }
+    return HostError(f"{doing}: {said}", fix.get(error.code, "see dmesg, then try again"))

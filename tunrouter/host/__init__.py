@@ -1,0 +1,11 @@
+"""This machine's part of the network: bridge, routes, rules and the pods' devices."""
+
+from __future__ import annotations
+
+from tunrouter.host.plan import HostPlan
+from tunrouter.host.pods import Attached
+from tunrouter.host.reset import reset
+from tunrouter.host.setup import Facts, Host
+from tunrouter.host.underlay import free_range, overlapping, underlay_mtu
+
+__all__ = ["Attached", "Facts", "Host", "HostPlan", "free_range", "overlapping", "reset", "underlay_mtu"]

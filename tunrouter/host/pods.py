@@ -1,0 +1,105 @@
+"""Joining network namespaces to the bridge, and leaving it again.
+
+Law: the kernel is the only record. A port's alias says whose it is, so a restarted agent knows its pods, and a
+namespace that vanished took its port with it. Either a pod is attached whole or nothing of it is left.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from typing import Final
+
+import msgspec
+
+from tunrouter.edge import netns, sysctl
+from tunrouter.edge.netlink import Link, Netlink
+from tunrouter.errors import ConfigError
+from tunrouter.host.plan import HostPlan, check_device_name, mac_of
+from tunrouter.host.ruleset import PORT_PREFIX
+
+ALIAS: Final = "tunrouter"
+MAX_NAME: Final = 128
+"""Characters of a pod's name; the kernel's alias has 255 bytes for everything."""
+
+
+class Attached(msgspec.Struct, frozen=True, kw_only=True):
+    port: str
+    name: str
+    address: ipaddress.IPv4Address
+    interface: str
+    mtu: int
+
+    @property
+    def alias(self) -> str:
+        return f"{ALIAS} {self.address} {self.mtu} {self.interface} {self.name}"
+
+
+def attached(netlink: Netlink) -> dict[str, Attached]:
+    """What is attached, by port; also ports that lost their bridge."""
+    found = (from_link(link) for link in netlink.links() if link.name.startswith(PORT_PREFIX))
+    return {pod.port: pod for pod in found if pod is not None}
+
+
+def from_link(link: Link) -> Attached | None:
+    words = link.alias.split(" ", 4)
+    if len(words) != 5 or words[0] != ALIAS:
+        return None
+    _, address, mtu, interface, name = words
+    try:
+        return Attached(
+            port=link.name, name=name, address=ipaddress.IPv4Address(address), interface=interface, mtu=int(mtu)
+        )
+    except ValueError:
+        return None
+
+
+def port_name(inode: int, interface: str) -> str:
+    return PORT_PREFIX + hashlib.blake2b(f"{inode} {interface}".encode(), digest_size=5).hexdigest()[:9]
+
+
+def check(plan: HostPlan, pod: Attached, others: dict[str, Attached]) -> None:
+    check_device_name(pod.interface)
+    if not pod.name.isprintable() or not 0 < len(pod.name) <= MAX_NAME or len(pod.alias.encode()) > 255:
+        raise ConfigError(f"{pod.name!r} is no name for a pod", f"use at most {MAX_NAME} printable characters")
+    reserved = {plan.gateway, plan.block.network_address, plan.block.broadcast_address}
+    if pod.address not in plan.block or pod.address in reserved:
+        fix = f"choose one from {plan.block} other than {plan.gateway}"
+        raise ConfigError(f"address {pod.address} cannot be a pod's on this node", fix)
+    if not 68 <= pod.mtu <= 65535:
+        raise ConfigError(f"MTU {pod.mtu} is out of bounds", "leave it out")
+    for other in others.values():
+        if other.address == pod.address and other.port != pod.port:
+            raise ConfigError(f"address {pod.address} is held by {other.name}", "detach it first, or choose another")
+
+
+def connect(netlink: Netlink, plan: HostPlan, pod: Attached, descriptor: int, *, isolated: bool) -> None:
+    """Brings the pair to what `pod` says; a half-made one is taken away again."""
+    link = netlink.link(pod.port)
+    try:
+        if link is not None and link.alias != pod.alias:
+            netlink.delete_link(pod.port)
+            link = None
+        if link is None:
+            netlink.add_veth(
+                pod.port, pod.alias, pod.mtu, netns=descriptor, interface=pod.interface, mac=mac_of(pod.address)
+            )
+        join(netlink, plan, pod, isolated=isolated)
+        netns.within(descriptor, lambda: _configure_inside(plan, pod))
+    except BaseException:
+        netlink.delete_link(pod.port)
+        raise
+
+
+def join(netlink: Netlink, plan: HostPlan, pod: Attached, *, isolated: bool) -> None:
+    """The host's side: a port of the bridge that has no address of its own."""
+    sysctl.write_if_present(f"net/ipv6/conf/{pod.port}/disable_ipv6", 1)
+    netlink.join_bridge(pod.port, plan.bridge, mac_of(pod.address), isolated=isolated)
+
+
+def _configure_inside(plan: HostPlan, pod: Attached) -> None:
+    with Netlink() as inside:
+        # A router advertisement from another pod must not move the default route (CVE-2020-11091).
+        sysctl.write_if_present(f"net/ipv6/conf/{pod.interface}/accept_ra", 0)
+        inside.ensure_link(pod.interface, mtu=pod.mtu, mac=mac_of(pod.address))
+        inside.configure_pod(pod.interface, ipaddress.IPv4Interface(pod.address), str(plan.gateway))

@@ -1,0 +1,92 @@
+"""The text of our nftables: `inet tunrouter` for what is routed, `bridge tunrouter` for what the ports may send.
+
+Law: the two tables are always replaced together in one transaction, so there is no moment with half of them. They hold
+no counters, so that equal rule sets have equal fingerprints.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from typing import Final
+
+from tunrouter.host.plan import HostPlan
+
+NAME: Final = "tunrouter"
+TABLES: Final = (("inet", NAME), ("bridge", NAME))
+PORT_PREFIX: Final = "vethwe"
+
+
+def ruleset(plan: HostPlan, pods: Iterable[tuple[str, ipaddress.IPv4Address]]) -> str:
+    """One transaction that replaces both tables; `pods` are the ports with the address each may use."""
+    # `table` before `delete table`: the deletion must not fail where there is none yet.
+    replaced = "".join(f"table {family} {name}\ndelete table {family} {name}\n" for family, name in TABLES)
+    return replaced + _routed(plan) + _bridged(pods)
+
+
+def _routed(plan: HostPlan) -> str:
+    pods, bridge, tun = plan.range, plan.bridge, plan.tun
+    return f"""
+table inet {NAME} {{
+  chain untracked-in {{
+    type filter hook prerouting priority raw; policy accept;
+    # One flow entry a peer would cost a look-up a packet; pods' packets to port {plan.port} elsewhere stay tracked.
+    iifname != {{ "{bridge}", "{tun}" }} udp dport {plan.port} fib daddr type local notrack
+  }}
+  chain untracked-out {{
+    type filter hook output priority raw; policy accept;
+    udp sport {plan.port} fib saddr type local notrack
+  }}
+  chain forward {{
+    type filter hook forward priority mangle; policy accept;
+    # While two nodes disagree on an owner a packet would go round between them.
+    iifname "{tun}" oifname "{tun}" drop
+    iifname "{tun}" ip saddr != {pods} drop
+    iifname "{tun}" meta nfproto ipv6 drop
+    oifname "{tun}" tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
+    iifname "{tun}" tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
+  }}
+  chain input {{
+    type filter hook input priority mangle; policy accept;
+    # Nothing inside the tunnel may talk to the tunnel itself.
+    iifname {{ "{bridge}", "{tun}" }} udp dport {plan.port} drop
+    iifname "{tun}" ip saddr != {pods} drop
+  }}
+  chain output {{
+    type filter hook output priority mangle; policy accept;
+    # The tunnel's own datagrams inside the tunnel would be sealed again and again.
+    oifname "{tun}" udp sport {plan.port} drop
+  }}
+  chain postrouting {{
+    type nat hook postrouting priority srcnat; policy accept;
+    oifname "{tun}" ip saddr != {pods} snat ip to {plan.gateway}
+    ip saddr {pods} ip daddr != {{ {pods}, 224.0.0.0/4 }} oifname != {{ "lo", "{bridge}", "{tun}" }} masquerade
+  }}
+}}
+"""
+
+
+def _bridged(pods: Iterable[tuple[str, ipaddress.IPv4Address]]) -> str:
+    elements = ", ".join(f'"{port}" . {address}' for port, address in sorted(pods))
+    return f"""
+table bridge {NAME} {{
+  set pods {{
+    type ifname . ipv4_addr
+    {f"elements = {{ {elements} }}" if elements else ""}
+  }}
+  chain prerouting {{
+    # Before br_netfilter (0), which may rewrite addresses.
+    type filter hook prerouting priority -300; policy accept;
+    iifname != "{PORT_PREFIX}*" accept
+    ether type ip iifname . ip saddr @pods accept
+    ether type arp iifname . arp saddr ip @pods accept
+    drop
+  }}
+  chain forward {{
+    # Between ports that are not isolated only what iptables translated may pass. The source MAC is not looked at:
+    # translated frames keep the pod's.
+    type filter hook forward priority -200; policy accept;
+    iifname "{PORT_PREFIX}*" ether type != ip drop
+  }}
+}}
+"""

@@ -1,0 +1,260 @@
+"""The host as the plan wants it: set up once, then kept so.
+
+Law: every method is idempotent and blocks, and all are called from one thread without an event loop. `repair` is called
+on every notification and every two seconds, so it looks before it acts, and looks without a fork: the generation of the
+rule sets, the notifications of the routing socket, a handful of files under /proc.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import shutil
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from tunrouter.edge import netns, nft, sysctl
+from tunrouter.edge.firewall import Firewall
+from tunrouter.edge.netlink import PROTOCOL, Netlink, Route, Watch
+from tunrouter.errors import ConfigError, HostError
+from tunrouter.host import pods
+from tunrouter.host.plan import LEAST_METRIC, HostPlan
+from tunrouter.host.pods import Attached
+from tunrouter.host.ruleset import TABLES, ruleset
+from tunrouter.host.underlay import free_range, overlapping
+
+NF_CALL: Final = "net/bridge/bridge-nf-call-iptables"
+TUN_DEVICE: Final = Path("/dev/net/tun")
+QUEUE: Final = 1000
+CAP_NET_ADMIN: Final = 12
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What `status` says of this host."""
+
+    bridge_mode: str
+    """`isolated` or `hairpin`."""
+    attachments: int
+    firewall: tuple[str, ...]
+
+
+class Host:
+    def __init__(self, plan: HostPlan) -> None:
+        self.plan = plan
+        self.monitor = nft.Monitor()
+        """Readable when somebody changed a rule set: drain it and call `repair`."""
+        self._watch = Watch()
+        self._netlink = Netlink()
+        self._firewall = Firewall(
+            bridge=plan.bridge, tun=plan.tun, network=plan.range, port=plan.port, manage=plan.manage_firewall
+        )
+        self._paths: dict[ipaddress.IPv4Network, int] = {}
+        self._pods: dict[str, Attached] = {}
+        self._isolated = True
+        self._generation = -1
+        self._ruleset = ""
+        self._fingerprint = b""
+
+    def close(self) -> None:
+        for part in (self.monitor, self._watch, self._netlink):
+            part.close()
+
+    # --- before anything is touched ------------------------------------------------------------------------------
+    def preflight(self) -> None:
+        """Raises for what would stop `apply`: rights, tools, the TUN driver, a range that others use."""
+        if not _may_administer():
+            raise HostError("setting up the network needs root", "run it with sudo")
+        if shutil.which("nft") is None:
+            raise HostError("nft is not installed", "apt-get install nftables")
+        if not TUN_DEVICE.exists():
+            raise HostError("/dev/net/tun is missing", "modprobe tun, or give the container that device")
+        own, routes = (self.plan.bridge, self.plan.tun), self._netlink.routes()
+        clash = overlapping(self.plan.range, own, routes)
+        if clash:
+            free = free_range(self.plan.range, own, routes)
+            fix = f"use --range {free} on every node" if free else "use a smaller --range on every node"
+            raise ConfigError(f"range {self.plan.range} overlaps the route {clash[0]}", fix)
+
+    # --- setting up ----------------------------------------------------------------------------------------------
+    def apply(self) -> list[str]:
+        """Everything but the TUN itself, which must be there; answers with what had to be changed."""
+        self._netlink.require(self.plan.tun)
+        self._watch.drain()
+        self._isolated = _isolated()
+        # Taken before our own changes: whatever anybody changes from here on is looked at by the next `repair`.
+        self._generation = nft.generation()
+        return self._devices() + self._switches() + self._tables() + self._allow()
+
+    def repair(self) -> list[str]:
+        """Puts back what somebody changed since the last call; answers with what that was."""
+        done = self._mode()
+        if self._watch.drain():
+            done += self._devices()
+        done += self._switches()
+        generation = nft.generation()
+        if generation != self._generation:
+            self._generation = generation
+            done += self._tables() + self._allow()
+        elif self._firewall.legacy_changed():
+            done += self._allow()
+        return done
+
+    def _devices(self) -> list[str]:
+        plan, netlink = self.plan, self._netlink
+        done = netlink.ensure_bridge(plan.bridge, plan.gateway_mac, plan.mtu)
+        inside = ipaddress.IPv4Interface(f"{plan.gateway}/{plan.block.prefixlen}")
+        done += netlink.ensure_address(plan.bridge, inside, alone=True)
+        if netlink.link(plan.tun) is not None:
+            sysctl.write_if_present(f"net/ipv6/conf/{plan.tun}/addr_gen_mode", 1)
+            # The address comes before the first packet, so before the device is up: replies to what this host sends
+            # into the tunnel must find their way back into it.
+            done += netlink.ensure_address(plan.tun, ipaddress.IPv4Interface(plan.gateway), alone=True)
+            done += netlink.ensure_link(plan.tun, mtu=plan.mtu, queue=QUEUE)
+        return done + self._routes() + self._ports()
+
+    def _routes(self) -> list[str]:
+        known, wanted = self._netlink.routes(), self._wanted_routes()
+        done = []
+        for route in known:
+            stale = route.protocol == PROTOCOL and not any(_same_place(route, other) for other in wanted)
+            if stale and self._netlink.delete_route(route):
+                done.append(f"removed route {route}")
+        return done + [f"route {route}" for route in wanted if self._netlink.ensure_route(route, known)]
+
+    def _wanted_routes(self) -> list[Route]:
+        plan, source = self.plan, str(self.plan.gateway)
+        # While the TUN is away nothing of the range may leave in plaintext by the default route.
+        routes = [Route(prefix=plan.range, device="", kind="unreachable", metric=LEAST_METRIC)]
+        if self._netlink.link(plan.tun) is not None:
+            routes.append(Route(prefix=plan.range, device=plan.tun, source=source))
+            routes += [Route(prefix=p, device=plan.tun, source=source, mtu=mtu) for p, mtu in self._paths.items()]
+        return routes
+
+    def _ports(self) -> list[str]:
+        """Ports in the right mode, and back on the bridge if somebody took them off it or removed it."""
+        found = pods.attached(self._netlink)
+        joined = {link.name: link for link in self._netlink.ports(self.plan.bridge)}
+        done = []
+        for name, pod in found.items():
+            if name not in joined:
+                pods.join(self._netlink, self.plan, pod, isolated=self._isolated)
+                done.append(f"port {name} on {self.plan.bridge}")
+            elif self._netlink.ensure_port_mode(joined[name], isolated=self._isolated):
+                done.append(f"port {name} {self.mode}")
+        if found != self._pods:
+            # A pod that died took its port with it, but not the port's right to an address.
+            self._pods = found
+            self._tables()
+        return done
+
+    def _mode(self) -> list[str]:
+        isolated = _isolated()
+        if isolated == self._isolated:
+            return []
+        self._isolated = isolated
+        return [f"bridge mode {self.mode}", *self._ports()]
+
+    def _switches(self) -> list[str]:
+        return [f"{name}={value}" for name, value in self._wanted_switches() if sysctl.write_if_present(name, value)]
+
+    def _wanted_switches(self) -> list[tuple[str, int]]:
+        # The kernel sends redirects if `all` or the device says so; with `all` off other devices still obey their own.
+        wanted = [("net/ipv4/ip_forward", 1), ("net/ipv4/conf/all/send_redirects", 0)]
+        for device in (self.plan.bridge, self.plan.tun):
+            conf = f"net/ipv4/conf/{device}"
+            # The larger of `all` and the device counts, so 2 (loose) is also the way out of a strict `all`.
+            wanted += [(f"{conf}/rp_filter", 2), (f"{conf}/send_redirects", 0), (f"{conf}/forwarding", 1)]
+            wanted.append((f"net/ipv6/conf/{device}/accept_ra", 0))
+        wanted.append((f"net/ipv6/conf/{self.plan.tun}/disable_ipv6", 1))
+        return wanted
+
+    def _tables(self) -> list[str]:
+        text = ruleset(self.plan, ((pod.port, pod.address) for pod in self._pods.values()))
+        if text == self._ruleset and self._fingerprint and nft.fingerprint(*TABLES) == self._fingerprint:
+            return []
+        nft.apply(text)
+        self._ruleset, self._fingerprint = text, nft.fingerprint(*TABLES)
+        return [f"table {family} {name}" for family, name in TABLES]
+
+    def _allow(self) -> list[str]:
+        return self._firewall.ensure(self._netlink.uplinks())
+
+    # --- pods ----------------------------------------------------------------------------------------------------
+    def attach(self, path: str, name: str, address: ipaddress.IPv4Address, interface: str, mtu: int) -> Attached:
+        """Joins the namespace at `path`; with the same values again it changes nothing, else the pod moves."""
+        with netns.namespace(path) as descriptor:
+            if netns.inode(descriptor) == netns.own_inode():
+                raise ConfigError(f"{path} is this host's own network namespace", "give a container's")
+            port = pods.port_name(netns.inode(descriptor), interface)
+            pod = Attached(port=port, name=name, address=address, interface=interface, mtu=mtu)
+            self._pods = pods.attached(self._netlink)
+            pods.check(self.plan, pod, self._pods)
+            try:
+                # The address is allowed before the pod can send its first packet.
+                self._pods[port] = pod
+                self._tables()
+                pods.connect(self._netlink, self.plan, pod, descriptor, isolated=self._isolated)
+            except BaseException:
+                del self._pods[port]
+                self._tables()
+                raise
+        return pod
+
+    def detach(self, path: str, name: str, interface: str) -> bool:
+        """Takes the pod off the bridge, by its namespace or, if that is gone, by its name; False if it was not."""
+        found = pods.attached(self._netlink)
+        ports = {port for port, pod in found.items() if (pod.name, pod.interface) == (name, interface)}
+        try:
+            with netns.namespace(path) as descriptor:
+                ports = {pods.port_name(netns.inode(descriptor), interface)} & found.keys()
+        except ConfigError:
+            pass  # gone: its name is all there is to go by
+        removed = [port for port in ports if self._netlink.delete_link(port)]
+        self._pods = {port: pod for port, pod in found.items() if port not in ports}
+        self._tables()
+        return bool(removed)
+
+    def attached(self) -> list[Attached]:
+        return sorted(pods.attached(self._netlink).values(), key=lambda pod: pod.address)
+
+    # --- what the agent learns later -----------------------------------------------------------------------------
+    def set_path_mtu(self, prefix: ipaddress.IPv4Network, mtu: int | None) -> None:
+        """Inner packets to `prefix` may have `mtu` bytes; None, or as much as the TUN takes, removes the exception."""
+        if not prefix.subnet_of(self.plan.range) or prefix == self.plan.range:
+            raise HostError(f"path MTU for {prefix}, which is no part of the range {self.plan.range}", "report this")
+        if mtu is None or mtu >= self.plan.mtu:
+            self._paths.pop(prefix, None)
+        else:
+            self._paths[prefix] = mtu
+        self._routes()
+
+    # --- what others ask -----------------------------------------------------------------------------------------
+    @property
+    def mode(self) -> str:
+        return "isolated" if self._isolated else "hairpin"
+
+    def facts(self) -> Facts:
+        """As of the last `apply`, `repair` or `attach`: asks the kernel nothing."""
+        return Facts(bridge_mode=self.mode, attachments=len(self._pods), firewall=tuple(map(str, self._firewall.drops)))
+
+
+def _isolated() -> bool:
+    """Bridged frames do not pass iptables: ports may be kept apart, and only routing joins them."""
+    return sysctl.read(NF_CALL) != "1"
+
+
+def _same_place(route: Route, other: Route) -> bool:
+    return (route.prefix, route.metric, route.table, route.kind) == (
+        other.prefix,
+        other.metric,
+        other.table,
+        other.kind,
+    )
+
+
+def _may_administer() -> bool:
+    """CAP_NET_ADMIN in the effective set: what root has, and what a service can be given without being root."""
+    status = Path("/proc/thread-self/status").read_text()
+    effective = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:"))
+    return bool(int(effective, 16) >> CAP_NET_ADMIN & 1)
