@@ -27,7 +27,7 @@ def run(flags: Mapping[str, object], force: bool, socket: Path | None) -> None:
     _stop_agent(socket or config.socket, force)
     from tunrouter import host
 
-    removed = host.reset(config.bridge, config.tun)
+    removed = host.reset(config.bridge, config.tun, config.port)
     for line in removed or ["nothing to remove"]:
         typer.echo(line)
 

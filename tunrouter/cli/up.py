@@ -16,6 +16,8 @@ from pathlib import Path
 import tunrouter
 from tunrouter.errors import HostError
 
+AGENT = "tunrouter.agent"
+
 
 def run(flags: Mapping[str, object]) -> None:
     """Does not return; raises ConfigError or HostError."""
@@ -28,7 +30,7 @@ def run(flags: Mapping[str, object]) -> None:
     require_block(resolved)
     descriptor = hand_over(resolved.config)
     # -P: the agent must not import from the directory it happens to be started in.
-    command = [sys.executable, "-P", "-m", "tunrouter.agent", "--config-fd", str(descriptor)]
+    command = [sys.executable, "-P", "-m", AGENT, "--config-fd", str(descriptor)]
     sys.stdout.flush()
     os.execve(sys.executable, command, _environment())  # noqa: S606 (a list of arguments)
 

@@ -36,5 +36,5 @@ def read_handed_over(fd: int) -> Config:
         data = os.pread(fd, MAX_BYTES, 0)
         os.close(fd)
         return msgspec.msgpack.decode(data, type=Config)
-    except (OSError, OverflowError, msgspec.MsgspecError):
+    except (OSError, ValueError, OverflowError, msgspec.MsgspecError):
         raise failure from None

@@ -1,0 +1,33 @@
+# bash completion for tunrouter
+_tunrouter() {
+    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} command= word words
+    for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+        if [[ $word != -* ]]; then command=$word; break; fi
+    done
+    case $previous in
+        --output) COMPREPLY=($(compgen -W "text wide json" -- "$current")); return ;;
+        -o) COMPREPLY=($(compgen -W "text wide json" -- "$current")); return ;;
+        --log-level) COMPREPLY=($(compgen -W "debug info warning error" -- "$current")); return ;;
+        --log-format) COMPREPLY=($(compgen -W "text json" -- "$current")); return ;;
+        --config|--password-file|--socket) COMPREPLY=($(compgen -f -- "$current")); return ;;
+        --state-dir|--run-dir) COMPREPLY=($(compgen -d -- "$current")); return ;;
+        --bridge|--tun|--interface) COMPREPLY=($(compgen -W "$(ls /sys/class/net 2>/dev/null)" -- "$current")); return ;;
+    esac
+    case $command in
+        up) words="--config --password --password-file --name --nickname --port --host --block --range --ipalloc-range --network --mtu --bridge --tun --state-dir --run-dir --host-firewall --no-host-firewall --silent --log-level --log-format --help" ;;
+        status) words="connections peers targets --output -o --socket --help" ;;
+        connect) words="--replace --socket --help" ;;
+        forget) words="--socket --help" ;;
+        attach) words="$(ls /run/netns 2>/dev/null) --ip --interface --output -o --socket --help" ;;
+        detach) words="$(ls /run/netns 2>/dev/null) --interface --socket --help" ;;
+        reset) words="--force --bridge --tun --config --socket --help" ;;
+        doctor) words="--config --output -o --socket --help" ;;
+        genkey) words="--help" ;;
+        version) words="--help" ;;
+        completion) words="bash zsh fish --help" ;;
+        config) words="check show --help" ;;
+        *) words="up status connect forget attach detach reset doctor genkey version completion config --help --version" ;;
+    esac
+    COMPREPLY=($(compgen -W "$words" -- "$current"))
+}
+complete -F _tunrouter tunrouter
