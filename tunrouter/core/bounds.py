@@ -19,8 +19,12 @@ MAX_HALF_OPEN: Final = 1024
 HALF_OPEN_SECONDS: Final = 5.0
 FIRST_PER_SECOND: Final = 2000
 """First messages of strangers looked at a second, all sources together (`handshake_over_budget`)."""
+FIRST_BURST: Final = 200
+"""Of these, how many at one moment: fewer than `RAW_BACKLOG`, so that an admitted message is not dropped behind it."""
 FIRST_PER_SOURCE_PER_SECOND: Final = 20
 FIRST_PER_SOURCE_BURST: Final = 20
+FIRST_KNOWN_FACTOR: Final = 5
+"""How much larger the bucket of a known peer's address is; known peers also have a common budget of their own."""
 MAX_SOURCES: Final = 4096
 """Sources with a bucket of their own; the least recently used one is forgotten."""
 REJECTS_PER_SOURCE_PER_SECOND: Final = 1
@@ -57,6 +61,8 @@ MAX_WORKERS: Final = 64
 MAX_WAITING: Final = 64
 """Packets that wait for one node's session (`queue_full`)."""
 MAX_WAITING_NODES: Final = 256
+MAX_WAITING_BYTES: Final = 16 << 20
+"""Of all packets that wait for a session; super-packets are large."""
 MAX_HELD: Final = 256
 """Opened packets, in all, that wait for their sender's identity (`held_full`)."""
 MAX_FRAME: Final = 65_535
@@ -67,6 +73,24 @@ MAX_LOOKUPS: Final = 8192
 WAKEUP_BATCH: Final = 64
 """Reads of one descriptor before the loop looks at the others."""
 SOCKET_BUFFER: Final = 8 << 20
+MAX_SESSIONS: Final = 4 * MAX_PEERS
+"""Sessions a worker opens for: three slots a peer, and some that are dying (`seam_refused`)."""
+MAX_ROUTES: Final = 65_536
+"""Prefixes a worker knows (`seam_refused`)."""
+RECEIVE_BATCH: Final = 128
+"""Reads of a UDP socket in one system call."""
+MAX_FLOWS: Final = 8
+"""Flows that are being coalesced at one time; the oldest is written out for the next."""
+MAX_UDP_COALESCED: Final = 64
+TOO_BIG_PER_SECOND: Final = 100
+"""ICMP messages about packets that exceed a path (`icmp_limited`)."""
+ANSWERS_PER_SECOND: Final = 2000
+"""Handshake answers and rejects handed to control (`answer_over_budget`)."""
+WANTED_SECONDS: Final = 1.0
+"""Pause before control is told again that packets wait for a node."""
+REPORT_SECONDS: Final = 1.0
+MAX_ERROR_KINDS: Final = 64
+"""Kinds of unexpected errors that a worker logs, each once (`worker_errors`)."""
 
 # --- the seam between control and data plane -----------------------------------------------------------------------
 SEAM_MESSAGE_BYTES: Final = 72 << 10

@@ -1,0 +1,247 @@
+"""The way in, in the order of a datagram: find its lane, open it, check replay, check who may say this, join, write.
+
+    UDP receive -> lane of the header -> box -> replay window -> kind -> owner of source and destination -> run -> TUN
+
+Law: nothing changes before the box is open. The replay window moves, the endpoint follows and control hears of it only
+for authenticated datagrams. An opened packet passes only if its source belongs to the sending node and its destination
+to this one; without that a policy that trusts addresses would be decoration.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from tunrouter.core import bounds, packet, seam, wire
+from tunrouter.core.admission import Admission, Budget
+from tunrouter.dataplane import box
+from tunrouter.dataplane.coalesce import NONE, Coalescer
+from tunrouter.dataplane.kernel import Buffer, Datagram, Emit, Tun, Udp
+from tunrouter.dataplane.lanes import QUAD, OpenLane, Session
+from tunrouter.dataplane.routes import Routes
+
+_read_header = QUAD.unpack_from
+_put_counter = struct.Struct(">Q").pack_into
+_KIND: Final = wire.BODY - 1
+_LENGTH_BYTES: Final = 2
+_NO_HALF: Final = -1
+_DRAIN_BATCHES: Final = 2
+
+
+class Source:
+    """A UDP socket with its receive buffer as the loops want it."""
+
+    def __init__(self, udp: Udp) -> None:
+        self.udp = udp
+        self.buffer = udp.buffer
+        self.view = memoryview(udp.buffer)
+        self.at = box.pointer(udp.buffer)
+
+
+class Inbound:
+    """From the underlay to the TUN."""
+
+    def __init__(self, tun: Tun, routes: Routes, counters: dict[str, int], emit: Emit) -> None:
+        self._tun = tun
+        self._routes = routes
+        self._counters = counters
+        self._emit = emit
+        self._lanes: dict[int, OpenLane] = {}
+        self._runs = Coalescer(self._write, tun.features)
+        self._admission = Admission()
+        self._answers = Budget(bounds.ANSWERS_PER_SECOND, bounds.ANSWERS_PER_SECOND)
+        self._sources: dict[int, Source] = {}
+        self._raw = 0
+        self._held = 0
+
+    # --- control's messages ------------------------------------------------------------------------------------------
+    def install(self, session: Session) -> None:
+        for lane in session.opens:
+            self._lanes[lane.first] = lane
+
+    def retire(self, session: Session) -> None:
+        for lane in session.opens:
+            self._lanes.pop(lane.first, None)
+        self._held -= len(session.held)
+        session.held.clear()
+
+    def deliver(self, session: Session) -> None:
+        """The sender's identity is checked: what was held goes out first."""
+        session.delivers = True
+        for datagram in session.held:
+            self._packet(session.node, datagram, memoryview(datagram), 0, len(datagram))
+        self._runs.flush()
+        self._held -= len(session.held)
+        session.held.clear()
+
+    def know(self, addresses: tuple[str, ...]) -> None:
+        self._admission.know(addresses)
+
+    # --- datagrams ---------------------------------------------------------------------------------------------------
+    def drain(self, udp: Udp, now: float) -> bool:
+        """Receives at most twice; true if there may be more."""
+        source = self._sources.get(udp.fileno())
+        if source is None or source.udp is not udp:
+            source = self._sources[udp.fileno()] = Source(udp)
+        self._raw = 0
+        for _ in range(_DRAIN_BATCHES):
+            try:
+                datagrams = udp.receive()
+            except OSError:
+                self._counters["receive_errors"] += 1
+                return True
+            if not datagrams:
+                return False
+            try:
+                self._batch(source, datagrams, now)
+            finally:
+                self._runs.flush()
+        return True
+
+    def _batch(self, source: Source, datagrams: Iterable[Datagram], now: float) -> None:
+        """The hot loop: what continues the run at hand is done right here."""
+        buffer, view, base, runs = source.buffer, source.view, source.at, self._runs
+        half = _NO_HALF
+        for at, size, sender in datagrams:
+            first, counter = _read_header(buffer, at)
+            if first != half or size < wire.OVERHEAD:
+                lane = self._lane(first, size, now)
+                runs.current = NONE  # a run belongs to one sending node
+                half = _NO_HALF
+                if lane is None:
+                    self._other(buffer, at, size, sender, now)
+                    continue
+                half = first
+                session, unbox, key, nonce, nonce_at, is_new = lane.hot
+            _put_counter(nonce, 16, counter)
+            place = base + at
+            if unbox(place, place, size, nonce_at, key):
+                self._counters["drop_tag"] += 1
+                continue
+            if not is_new(counter):
+                self._counters["drop_replay"] += 1
+                continue
+            if counter > lane.newest:
+                lane.newest = counter
+                if sender is not session.endpoint:
+                    self._follow(session, sender)
+            session.last_received = now
+            run = runs.current
+            if size == run.datagram and buffer[at + _KIND] == wire.PACKET_PARTIAL:
+                inner = at + wire.BODY
+                payload = inner + run.header
+                if int.from_bytes(buffer[inner:payload], "big") == run.next:
+                    run.take(view[payload : at + size])
+                    session.received_packets += 1
+                    session.received_bytes += size - wire.OVERHEAD
+                    continue
+            self._opened(session, buffer, view, at, size, sender)
+
+    def _follow(self, session: Session, sender: seam.Endpoint) -> None:
+        """The newest authenticated datagram says where the other side is now."""
+        if sender != session.endpoint:
+            self._emit(seam.Moved(session.id, sender))
+        session.endpoint = sender
+
+    def _opened(
+        self, session: Session, buffer: bytearray, view: memoryview, at: int, size: int, sender: seam.Endpoint
+    ) -> None:
+        kind = buffer[at + _KIND]
+        if kind in (wire.PACKET, wire.PACKET_PARTIAL):
+            session.received_packets += 1
+            session.received_bytes += size - wire.OVERHEAD
+            if session.delivers:
+                self._packet(session.node, buffer, view, at, size)
+            elif self._held < bounds.MAX_HELD:
+                self._held += 1
+                session.held.append(buffer[at : at + size])
+            else:
+                self._counters["drop_held_full"] += 1
+        elif kind == wire.CONTROL:
+            stop = min(size, wire.BODY + _LENGTH_BYTES + bounds.MAX_CONTROL_BYTES)  # behind it is padding
+            self._emit(seam.Control(session.id, sender, bytes(view[at + wire.BODY : at + stop]), size))
+        elif kind != wire.KEEPALIVE:
+            self._counters["drop_kind"] += 1
+
+    def _packet(self, node: int, buffer: bytearray, view: memoryview, at: int, size: int) -> None:
+        """One opened packet that continues no run at hand."""
+        inner = at + wire.BODY
+        header = packet.read(buffer, inner, at + size)
+        if header is None:
+            self._counters["drop_malformed"] += 1
+        elif self._routes.owner(header.source) != node:
+            self._counters["drop_inner_source"] += 1
+        elif self._routes.owner(header.destination) != seam.SELF:
+            self._counters["drop_inner_destination"] += 1
+        elif _has_transport(header):
+            if buffer[at + _KIND] == wire.PACKET_PARTIAL or _made_partial(buffer, inner, header):
+                self._runs.add(view, inner, header, node)
+            else:
+                self._runs.flush()  # it may belong to a run's flow and must not overtake it
+                self._runs.alone(view, inner, inner + header.length, None)
+        elif buffer[at + _KIND] == wire.PACKET_PARTIAL:
+            self._counters["drop_malformed"] += 1
+        else:
+            self._runs.alone(view, inner, inner + header.length, None)
+
+    def _lane(self, first: int, size: int, now: float) -> OpenLane | None:
+        """The lane that may open this; `_other` tells apart why there is none."""
+        lane = self._lanes.get(first)
+        if lane is None or size < wire.OVERHEAD or now >= lane.session.expires:
+            return None
+        return lane
+
+    def _other(self, buffer: bytearray, at: int, size: int, sender: seam.Endpoint, now: float) -> None:
+        """What no lane opens: handshakes, which are admitted or not by their source alone, and rubbish."""
+        reason = self._refusal(buffer, at, size, sender, now)
+        if reason:
+            self._counters[reason] += 1
+            return
+        self._raw += 1
+        self._emit(seam.Raw(sender, bytes(buffer[at : at + size])))
+
+    def _refusal(self, buffer: bytearray, at: int, size: int, sender: seam.Endpoint, now: float) -> str:
+        """The counter under which to drop it, or the empty string for a handshake datagram to hand on."""
+        kind = buffer[at]
+        if kind == wire.DATA and size >= wire.OVERHEAD and not any(buffer[at + 1 : at + 4]):
+            known = _read_header(buffer, at)[0] in self._lanes
+            return "drop_expired" if known else "drop_unknown_index"
+        if kind not in (wire.FIRST, wire.ANSWER, wire.REJECT) or not (
+            bounds.MIN_DATAGRAM <= size <= bounds.MAX_HANDSHAKE_BYTES
+        ):
+            return "drop_malformed"
+        if self._raw >= bounds.RAW_BACKLOG:
+            return "handshake_queue_full"
+        if kind == wire.FIRST:
+            return self._admission.admit(sender[0], now)
+        if self._answers.empty(now):
+            return "answer_over_budget"
+        self._answers.take(now)
+        return ""
+
+    def _write(self, parts: Sequence[Buffer]) -> None:
+        try:
+            self._tun.write(parts)
+            self._counters["frames_in"] += 1
+        except OSError:
+            self._counters["drop_tun_write"] += 1
+
+
+def _has_transport(header: packet.Header) -> bool:
+    """Whether a whole TCP or UDP header stands right behind IP's."""
+    if header.fragment or header.protocol not in packet.CHECKSUM_OFFSET:
+        return False
+    least = packet.TCP_HEADER if header.protocol == packet.TCP else packet.UDP_HEADER
+    return header.length >= header.transport + least
+
+
+def _made_partial(buffer: bytearray, at: int, header: packet.Header) -> bool:
+    """Replaces a complete and right checksum by its pseudo-header sum, as the runs want it."""
+    if not packet.is_complete(buffer, at, header):
+        return False
+    size = header.length - header.transport
+    pseudo = packet.pseudo_sum(header.source, header.destination, header.protocol, size)
+    field = at + header.transport + packet.CHECKSUM_OFFSET[header.protocol]
+    buffer[field : field + 2] = pseudo.to_bytes(2, "big")
+    return True

@@ -1,0 +1,100 @@
+"""Sessions as the data plane sees them: per lane one sealing and one opening direction, with keys, nonces and windows.
+
+Law: (key, nonce) never repeats. Each direction of a lane has its own key and salt, its counter only grows, and a session
+is never installed twice. The nonce is header bytes 0-7, the lane's salt, then the counter.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from typing import Final
+
+from tunrouter.core import bounds, seam, wire
+from tunrouter.core.replay import ReplayWindow
+from tunrouter.dataplane import box
+
+QUAD: Final = struct.Struct(">QQ")
+"""A data header: its first eight bytes and its counter."""
+COUNTER_AT: Final = 16
+"""Where the counter stands in a nonce."""
+
+
+def first_half(index: int) -> int:
+    """Header bytes 0-7 of a data datagram for receiver `index`, as one number."""
+    return wire.DATA << 56 | index
+
+
+class SealLane:
+    """What one lane needs to seal; the loop that seals advances `counter`."""
+
+    __slots__ = ("counter", "first", "key", "nonce", "nonce_at", "seal", "session")
+
+    def __init__(self, session: Session, index: int, key: bytes, salt: bytes) -> None:
+        self.session = session
+        self.first = first_half(index)
+        self.counter = 0
+        self.key = box.pointer(bytearray(key))
+        self.nonce = bytearray(self.first.to_bytes(8, "big") + salt + bytes(8))
+        self.nonce_at = box.pointer(self.nonce)
+        self.seal = box.seal if session.sealed else box.put_cookie
+
+
+class OpenLane:
+    """What one lane needs to open; `newest` is the highest authenticated counter, `hot` what the loop wants at once."""
+
+    __slots__ = ("first", "hot", "newest", "session")
+
+    def __init__(self, session: Session, index: int, key: bytes, salt: bytes) -> None:
+        self.session = session
+        self.first = first_half(index)
+        self.newest = -1
+        nonce = bytearray(self.first.to_bytes(8, "big") + salt + bytes(8))
+        unbox = box.open_box if session.sealed else box.check_cookie
+        is_new = ReplayWindow().check_and_advance
+        self.hot = (session, unbox, box.pointer(bytearray(key)), nonce, box.pointer(nonce), is_new)
+
+
+class Session:
+    """One session: its lanes, its endpoint, and what was used of it."""
+
+    def __init__(self, install: seam.Install) -> None:
+        self.id = install.session
+        self.node = install.node
+        self.sealed = install.sealed
+        self.endpoint = install.endpoint
+        self.expires = install.expires
+        self.delivers = False
+        self.held: list[bytearray] = []
+        self.sent_packets = 0
+        self.sent_bytes = 0
+        self.received_packets = 0
+        self.received_bytes = 0
+        self.last_sent = 0.0
+        self.last_received = 0.0
+        self.reported: tuple[float, ...] = self.stamp()
+        lanes = install.lanes[: bounds.MAX_WORKERS]
+        self.seals = [SealLane(self, install.remote + i, s.seal_key, s.seal_salt) for i, s in enumerate(lanes)]
+        self.opens = [OpenLane(self, install.session + i, s.open_key, s.open_salt) for i, s in enumerate(lanes)]
+
+    def alive(self, now: float) -> bool:
+        return now < self.expires and self.seals[0].counter < bounds.REJECT_MESSAGES
+
+    def stamp(self) -> tuple[float, ...]:
+        """Differs whenever `used` does."""
+        return self.sent_packets, self.received_packets, self.last_sent, self.last_received
+
+    def used(self) -> seam.Used:
+        sent, received = (self.sent_packets, self.sent_bytes), (self.received_packets, self.received_bytes)
+        return seam.Used(self.id, *sent, *received, self.last_sent, self.last_received)
+
+
+class Path:
+    """The way to one node: the session in use, the largest packet, and the packets that wait for a session."""
+
+    def __init__(self, node: int) -> None:
+        self.node = node
+        self.session: Session | None = None
+        self.mtu = bounds.MAX_FRAME
+        self.waiting: deque[bytes] = deque()
+        self.wanted_at = float("-inf")

@@ -1,0 +1,159 @@
+"""The batch kernel in Python: what a compiled kernel does byte for byte, and what stands in where there is no compiler.
+
+This file obeys control's messages and reports back; the packets' two ways are outbound.py and inbound.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from tunrouter.core import bounds, seam, wire
+from tunrouter.dataplane.inbound import Inbound
+from tunrouter.dataplane.kernel import Emit, Tun, Udp
+from tunrouter.dataplane.lanes import Session
+from tunrouter.dataplane.outbound import Outbound
+from tunrouter.dataplane.routes import Routes
+
+COUNTERS: Final = (
+    "answer_over_budget",
+    "datagrams_out",
+    "drop_expired",
+    "drop_held_full",
+    "drop_inner_destination",
+    "drop_inner_source",
+    "drop_kind",
+    "drop_malformed",
+    "drop_no_route",
+    "drop_no_socket",
+    "drop_path_mtu",
+    "drop_queue_full",
+    "drop_replay",
+    "drop_send_buffer",
+    "drop_tag",
+    "drop_too_big",
+    "drop_tun_write",
+    "drop_unknown_index",
+    "drop_unreachable",
+    "frames_in",
+    "gso_fallback",
+    "handshake_over_budget",
+    "handshake_queue_full",
+    "handshake_source_rate",
+    "icmp_limited",
+    "receive_errors",
+    "seam_refused",
+    "tun_read_errors",
+)
+"""Everything that is counted: what passes is `frames_in` (TUN writes) and `datagrams_out`, all others are faults."""
+
+
+class ReferenceKernel:
+    """One worker's data plane: a TUN queue and at most one UDP socket a family. Holds no loop and no clock."""
+
+    name: Final = "reference"
+
+    def __init__(self, tun: Tun, udps: Sequence[Udp], emit: Emit) -> None:
+        self.counters = dict.fromkeys(COUNTERS, 0)
+        self._emit = emit
+        self._sessions: dict[int, Session] = {}
+        self._routes = Routes()
+        self._unrouted = False
+        sockets = {udp.version: udp for udp in udps}
+        self._outbound = Outbound(tun, sockets, self._routes, self.counters, emit)
+        self._inbound = Inbound(tun, self._routes, self.counters, emit)
+        self._reported: dict[str, int] = {}
+        self._obey: dict[type, Callable[[Any, float], None]] = {
+            seam.Install: self._install,
+            seam.Deliver: self._deliver,
+            seam.Use: self._use,
+            seam.Retire: self._retire,
+            seam.Move: self._move,
+            seam.Route: self._route,
+            seam.Unroute: self._unroute,
+            seam.PathMtu: self._path_mtu,
+            seam.SendControl: self._send_control,
+            seam.SendRaw: self._send_raw,
+            seam.Known: self._know,
+        }
+
+    def apply(self, message: seam.ToWorker, now: float) -> None:
+        self._obey[type(message)](message, now)
+
+    def drain_tun(self, now: float) -> bool:
+        return self._outbound.drain(now)
+
+    def drain_udp(self, udp: Udp, now: float) -> bool:
+        return self._inbound.drain(udp, now)
+
+    def report(self, now: float) -> bool:
+        """Emits what was used and counted since the last report; false if nothing was."""
+        changed = False
+        for session in self._sessions.values():
+            if session.stamp() != session.reported:
+                session.reported = session.stamp()
+                self._emit(session.used())
+                changed = True
+        if self.counters != self._reported:
+            self._reported = dict(self.counters)
+            self._emit(seam.Counters(self._reported))
+            changed = True
+        if self._unrouted:
+            self._unrouted = False
+            self._outbound.forget_unrouted()
+        return changed
+
+    # --- control's messages ------------------------------------------------------------------------------------------
+    def _install(self, message: seam.Install, _now: float) -> None:
+        if message.session in self._sessions or not message.lanes or len(self._sessions) >= bounds.MAX_SESSIONS:
+            self.counters["seam_refused"] += 1  # keys installed twice would begin their counters anew
+            return
+        session = self._sessions[message.session] = Session(message)
+        self._inbound.install(session)
+
+    def _deliver(self, message: seam.Deliver, _now: float) -> None:
+        if session := self._session(message.session):
+            self._inbound.deliver(session)
+
+    def _use(self, message: seam.Use, now: float) -> None:
+        if session := self._session(message.session):
+            self._outbound.use(message.node, session, now)
+
+    def _retire(self, message: seam.Retire, _now: float) -> None:
+        if session := self._session(message.session):
+            del self._sessions[session.id]
+            self._inbound.retire(session)
+            self._outbound.retire(session)
+            self._emit(session.used())
+
+    def _move(self, message: seam.Move, _now: float) -> None:
+        if session := self._session(message.session):
+            session.endpoint = message.endpoint
+
+    def _route(self, message: seam.Route, _now: float) -> None:
+        if not self._routes.add(message.prefix, message.length, message.node):
+            self.counters["seam_refused"] += 1
+
+    def _unroute(self, message: seam.Unroute, _now: float) -> None:
+        self._routes.remove(message.prefix, message.length)
+        self._unrouted = True
+
+    def _path_mtu(self, message: seam.PathMtu, _now: float) -> None:
+        self._outbound.path(message.node).mtu = message.mtu
+
+    def _send_control(self, message: seam.SendControl, now: float) -> None:
+        if session := self._session(message.session):
+            self._outbound.send_control(session, wire.CONTROL, message.body, message.size, now)
+
+    def _send_raw(self, message: seam.SendRaw, _now: float) -> None:
+        self._outbound.send_raw(message.datagram, message.endpoint)
+
+    def _know(self, message: seam.Known, _now: float) -> None:
+        self._inbound.know(message.addresses)
+
+    def _session(self, session: int) -> Session | None:
+        """None, counted, for one that this worker does not have; retired and refused ones may still be named."""
+        found = self._sessions.get(session)
+        if found is None:
+            self.counters["seam_refused"] += 1
+        return found

@@ -1,0 +1,121 @@
+"""The loop around a kernel: waits for the TUN, the UDP sockets and the pipe, and lets each move a bounded batch.
+
+It knows control only as the other end of the pipe, so it runs in the agent's loop or in a process of its own. A second
+passes without a timer when nothing moves: an idle worker costs nothing. One barrier stands around each batch: whatever a
+packet brings to light is logged once per kind and counted, and the loop goes on.
+
+A process that runs only a worker should call `gc.freeze()` after its start: the hot loops make no cycles.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from tunrouter.core import bounds, seam
+from tunrouter.dataplane.kernel import Kernel, Tun, Udp
+from tunrouter.dataplane.pipe import PipeEnd
+
+log = logging.getLogger(__name__)
+
+
+class Worker:
+    """Owns the descriptors that it is given from `start` to `close`, but not the pipe's other end."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        kernel: Kernel,
+        tun: Tun,
+        udps: Sequence[Udp],
+        pipe: PipeEnd[seam.ToWorker],
+    ) -> None:
+        self._loop = loop
+        self._kernel = kernel
+        self._tun = tun
+        self._udps = udps
+        self._pipe = pipe
+        self._report: asyncio.TimerHandle | None = None
+        self._seen: set[str] = set()
+        self._writing = False
+        self._closed = False
+        self._barred = 0
+        loop.add_reader(tun.fileno(), self._on_tun)
+        loop.add_reader(pipe.fileno(), self._on_pipe)
+        for udp in udps:
+            loop.add_reader(udp.fileno(), self._on_udp, udp)
+
+    def _on_tun(self) -> None:
+        self._guarded(self._kernel.drain_tun, time.monotonic())
+
+    def _on_udp(self, udp: Udp) -> None:
+        self._guarded(self._kernel.drain_udp, udp, time.monotonic())
+
+    def _on_pipe(self) -> None:
+        messages: list[seam.ToWorker] = []
+        self._guarded(lambda: messages.extend(self._pipe.receive()))
+        now = time.monotonic()
+        for message in messages:
+            self._guarded(self._kernel.apply, message, now)
+        if self._pipe.closed and not self._closed:
+            log.warning("control is gone; the worker stops")
+            self.close()
+
+    def _guarded(self, step: Callable[..., object], *arguments: object) -> None:
+        try:
+            step(*arguments)
+        except Exception as error:  # the barrier: no packet and no message stops the loop
+            self._count(error)
+        if self._report is None and not self._closed:
+            self._report = self._loop.call_later(bounds.REPORT_SECONDS, self._on_report)
+        if self._pipe.wants_write and not self._writing:
+            self._writing = True
+            self._loop.add_writer(self._pipe.fileno(), self._on_writable)
+
+    def _count(self, error: Exception) -> None:
+        counters = self._kernel.counters
+        counters["worker_errors"] = counters.get("worker_errors", 0) + 1
+        kind = f"{type(error).__name__} at {_place(error)}"
+        if kind not in self._seen and len(self._seen) < bounds.MAX_ERROR_KINDS:
+            self._seen.add(kind)
+            log.error("a batch failed and was given up (said once per kind): %s: %s", kind, error)
+
+    def _on_writable(self) -> None:
+        self._pipe.flush()
+        if not self._pipe.wants_write:
+            self._writing = False
+            self._loop.remove_writer(self._pipe.fileno())
+
+    def _on_report(self) -> None:
+        """Reports, and again in a second only if something moves."""
+        counters = self._kernel.counters
+        counters["seam_full"] = self._pipe.dropped
+        self._report = None
+        try:
+            if self._kernel.report(time.monotonic()):
+                self._report = self._loop.call_later(bounds.REPORT_SECONDS, self._on_report)
+        except Exception as error:
+            self._count(error)
+
+    def close(self) -> None:
+        """Leaves the loop and closes every descriptor. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._report is not None:
+            self._report.cancel()
+        if self._writing:
+            self._loop.remove_writer(self._pipe.fileno())
+        for descriptor in (self._tun, self._pipe, *self._udps):
+            self._loop.remove_reader(descriptor.fileno())
+            descriptor.close()
+
+
+def _place(error: Exception) -> str:
+    """Where it was raised, as file and line."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}" if trace else "?"
