@@ -15,7 +15,7 @@ What a datagram of the underlay costs around one inner packet:
 from __future__ import annotations
 
 import struct
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -45,6 +45,13 @@ RELAY: Final = 4
 SEALED_MODE: Final = 1
 """Flag of types 1 and 2: the sender has a password."""
 
+NEED_PASSWORD: Final = 1
+HAVE_NONE: Final = 2
+TAG_FAILED: Final = 3
+"""Flags of type 3, a bare header that echoes index and attempt id: why a first message cannot be used."""
+
+VERSION: Final = 1
+
 IP_UDP_BYTES: Final = {4: 28, 6: 48}
 POD_MARGIN: Final = 124
 """Underlay MTU minus pod MTU (1500 - 124 = 1376, Weave's): fits direct IPv4 and IPv6 and one relay over IPv4."""
@@ -59,6 +66,35 @@ def pod_mtu(underlay_mtu: int) -> int:
 def inner_mtu(path_mtu: int, ip_version: int) -> int:
     """The largest inner packet, in bytes, that fits a path whose outer IP packets may have `path_mtu` bytes."""
     return path_mtu - IP_UDP_BYTES[ip_version] - OVERHEAD
+
+
+class First(NamedTuple):
+    """Payload of a type 1 message; nothing secret, for it can be replayed and has no forward secrecy."""
+
+    header: bytes
+    version: int
+    sender: int
+    target: int
+    """Node id, 0 while unknown."""
+    incarnation: int
+    sequence: int
+    workers: int
+
+
+class Answer(NamedTuple):
+    """Payload of a type 2 message. `signature` is over `tunrouter R` and the handshake hash before this payload."""
+
+    header: bytes
+    version: int
+    sender: int
+    target: int
+    incarnation: int
+    base: int
+    """The responder's receiver index base."""
+    workers: int
+    public_key: bytes
+    signature: bytes
+    introduction: Introduction
 
 
 class Introduction(msgspec.Struct, frozen=True, array_like=True):
@@ -105,7 +141,7 @@ class Update(msgspec.Struct, frozen=True, array_like=True, tag=5):
 ControlBody = Confirm | Ping | Pong | Close | Update
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(ControlBody)
+_decoder: msgspec.msgpack.Decoder[ControlBody] = msgspec.msgpack.Decoder(ControlBody)
 _introduction = msgspec.msgpack.Decoder(Introduction)
 _LENGTH: Final = struct.Struct(">H")
 
@@ -132,8 +168,38 @@ def decode_control(data: bytes) -> ControlBody:
     return body
 
 
-def encode_introduction(introduction: Introduction) -> bytes:
-    return _encoder.encode(introduction)
+_FIRST: Final = struct.Struct(">16sBQQQQB")
+_ANSWER: Final = struct.Struct(">16sBQQQIB32s64s")
+FIRST_PAYLOAD: Final = 560
+"""Zeros fill a first message up to this, so that no answer is longer than what caused it."""
+FIRST_BYTES: Final = {True: HEADER_BYTES + 32 + FIRST_PAYLOAD + TAG_BYTES, False: HEADER_BYTES + 32 + FIRST_PAYLOAD}
+"""Length of a type 1 datagram in sealed and in plaintext mode."""
+
+
+def encode_first(first: First) -> bytes:
+    return _FIRST.pack(*first).ljust(FIRST_PAYLOAD, b"\0")
+
+
+def decode_first(payload: bytes) -> First:
+    if len(payload) != FIRST_PAYLOAD:
+        raise ProtocolError("first message length")
+    first = First(*_FIRST.unpack_from(payload))
+    if not 1 <= first.workers <= bounds.MAX_WORKERS:
+        raise ProtocolError("worker count")
+    return first
+
+
+def encode_answer(answer: Answer) -> bytes:
+    return _ANSWER.pack(*answer[:-1]) + _encoder.encode(answer.introduction)
+
+
+def decode_answer(payload: bytes) -> Answer:
+    if len(payload) < _ANSWER.size:
+        raise ProtocolError("answer length")
+    fields = _ANSWER.unpack_from(payload)
+    if not 1 <= fields[6] <= bounds.MAX_WORKERS:
+        raise ProtocolError("worker count")
+    return Answer(*fields, introduction=decode_introduction(payload[_ANSWER.size :]))
 
 
 def decode_introduction(data: bytes) -> Introduction:

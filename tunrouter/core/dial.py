@@ -1,0 +1,247 @@
+"""Opening sessions: first messages that we send, and what comes back for them.
+
+Law: one dial an endpoint. The same first message is repeated (0.25, 0.5, 1, 2 … s) until it is five seconds old, so
+that a slow answer to any copy counts; then a new one is made. An answer counts only if its index and attempt id are
+those of the current message and its box opens; a reject counts as much as an unauthenticated word can: it is shown.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from tunrouter.core import bounds, keys, seam, wire
+from tunrouter.core.handshake import Initiator
+from tunrouter.core.local import Local
+from tunrouter.core.outbox import Outbox
+from tunrouter.errors import ProtocolError
+
+ATTEMPT_SECONDS: Final = bounds.HALF_OPEN_SECONDS
+FOREVER: Final = float("inf")
+ENDPOINT_REASONS: Final = {
+    wire.NEED_PASSWORD: "peer requires a password",
+    wire.HAVE_NONE: "peer has no password",
+    wire.TAG_FAILED: "wrong password",
+}
+OURSELVES: Final = "cannot connect to ourself"
+
+
+class Opened(NamedTuple):
+    """A handshake that came to its end, on either side of it."""
+
+    node: int
+    initiator: bool
+    """We began it."""
+    incarnation: int
+    """The peer's."""
+    introduction: wire.Introduction
+    base: int
+    remote: int
+    lanes: tuple[seam.Lane, ...]
+    endpoint: seam.Endpoint
+    confirm: bytes
+    """The initiator's confirming body; empty on the responder's side."""
+    rtt: float
+    sequence: int = -1
+    """Of the first message, when it was theirs."""
+
+    def install(self, now: float, *, sealed: bool) -> seam.Install:
+        expires = now + bounds.REJECT_SECONDS
+        return seam.Install(self.base, self.node, self.remote, self.lanes, self.endpoint, expires, sealed)
+
+
+class Dial:
+    """One endpoint that we try to open a session with."""
+
+    def __init__(self, endpoint: seam.Endpoint, target: int, keep: bool, now: float, until: float) -> None:
+        self.endpoint = endpoint
+        self.target = target
+        self.keep = keep
+        self.until = until
+        self.next_at = now
+        self.reason = ""
+        self.mismatch = False
+        self.base = 0
+        self._tries = 0
+        self._initiator: Initiator | None = None
+        self._datagram = b""
+        self._header = b""
+        self._made_at = self._sent_at = -FOREVER
+
+    def tick(self, local: Local, now: float) -> bytes:
+        """The datagram to send now. Sets the next time."""
+        if self._initiator is None or now - self._made_at >= ATTEMPT_SECONDS:
+            self._make(local, now)
+        pause = bounds.RETRY_SECONDS[min(self._tries, len(bounds.RETRY_SECONDS) - 1)]
+        self.next_at = now + local.jitter(pause, bounds.RETRY_JITTER)
+        if self._tries > 1 and not self.mismatch:
+            self.reason = "no answer"
+        self._tries += 1
+        self._sent_at = now
+        return self._datagram
+
+    def _make(self, local: Local, now: float) -> None:
+        self.base = local.indices.allocate(now)
+        mode = wire.SEALED_MODE if local.sealed else 0
+        self._header = wire.HEADER.pack(wire.FIRST, mode, 0, self.base, local.random_id())
+        self._initiator = Initiator(local.suites[0], local.random(32))
+        self._workers = local.workers
+        sequence = local.next_sequence()
+        first = wire.First(
+            self._header, wire.VERSION, local.id, self.target, local.incarnation, sequence, local.workers
+        )
+        self._datagram = self._header + self._initiator.write_first(wire.encode_first(first))
+        self._made_at = now
+
+    def answers(self, header: bytes) -> bool:
+        """Whether the header of a type 2 or 3 datagram echoes our current message."""
+        return header[4:16] == self._header[4:16]
+
+    def read_answer(self, local: Local, source: seam.Endpoint, datagram: bytes, now: float) -> Opened:
+        """Raises ProtocolError for an answer that is not from the node we dialled, or is no answer at all."""
+        if self._initiator is None:
+            raise ProtocolError("no message is out")
+        payload, signed = self._initiator.read_answer(datagram[wire.HEADER_BYTES :])
+        answer = wire.decode_answer(payload)
+        same = answer.header == datagram[: wire.HEADER_BYTES]
+        if not same or answer.version != wire.VERSION or answer.target != local.id:
+            raise ProtocolError("answer to somebody else")
+        if answer.sender == local.id:
+            self.reason, self.mismatch, self.next_at = OURSELVES, True, FOREVER
+            raise ProtocolError(OURSELVES)
+        if keys.node_id(answer.public_key) != answer.sender or self.target not in (0, answer.sender):
+            raise ProtocolError("another node answers here")
+        if not keys.verify(answer.public_key, b"tunrouter R" + signed, answer.signature):
+            raise ProtocolError("signature of the answer")
+        return self._opened(local, source, answer, now)
+
+    def _opened(self, local: Local, source: seam.Endpoint, answer: wire.Answer, now: float) -> Opened:
+        assert self._initiator is not None
+        confirm = wire.Confirm(
+            local.identity.public_key,
+            local.identity.sign(b"tunrouter I" + self._initiator.hash),
+            local.introduction(keep=self.keep),
+        )
+        ours, theirs = self._initiator.split()
+        lanes = keys.derive_lanes(ours, theirs, max(self._workers, answer.workers), initiator=True, sealed=local.sealed)
+        self._initiator = None
+        return Opened(
+            node=answer.sender,
+            initiator=True,
+            incarnation=answer.incarnation,
+            introduction=answer.introduction,
+            base=self.base,
+            remote=answer.base,
+            lanes=lanes,
+            endpoint=source,
+            confirm=wire.encode_control(confirm),
+            rtt=now - self._sent_at,
+        )
+
+    def rejected(self, code: int) -> None:
+        self.reason = ENDPOINT_REASONS.get(code, "rejected")
+        self.mismatch = True
+
+    @property
+    def spent(self) -> bool:
+        """The index now belongs to a session, or was never taken."""
+        return self._initiator is None
+
+
+class Dials:
+    """All dials of a node, at most one an endpoint."""
+
+    def __init__(self, local: Local, outbox: Outbox) -> None:
+        self._local = local
+        self._out = outbox
+        self._dials: dict[seam.Endpoint, Dial] = {}
+        self._by_base: dict[int, Dial] = {}
+
+    def start(
+        self, endpoint: seam.Endpoint, now: float, *, target: int = 0, keep: bool = False, seconds: float = FOREVER
+    ) -> None:
+        """Idempotent: a dial under way is only prolonged."""
+        dial = self._dials.get(endpoint)
+        if dial is None:
+            if len(self._dials) >= bounds.MAX_PEERS:
+                self._out.count("dials_full")
+                return
+            dial = self._dials[endpoint] = Dial(endpoint, target, keep, now, now + seconds)
+        dial.until = max(dial.until, now + seconds)
+        dial.keep |= keep
+
+    def stop(self, endpoint: seam.Endpoint, now: float) -> None:
+        dial = self._dials.pop(endpoint, None)
+        if dial is not None:
+            self._release(dial, now)
+
+    def stop_for(self, node: int, endpoint: seam.Endpoint | None, now: float) -> None:
+        """Ends every dial that was meant for `node` or for where it is."""
+        for dial in list(self._dials.values()):
+            if dial.target == node or dial.endpoint == endpoint:
+                self.stop(dial.endpoint, now)
+
+    def get(self, endpoint: seam.Endpoint) -> Dial | None:
+        return self._dials.get(endpoint)
+
+    def all(self) -> list[Dial]:
+        return list(self._dials.values())
+
+    def tick(self, now: float) -> None:
+        for dial in list(self._dials.values()):
+            if dial.until <= now:
+                self.stop(dial.endpoint, now)
+            elif dial.next_at <= now:
+                self._send(dial, now)
+
+    def _send(self, dial: Dial, now: float) -> None:
+        before = dial.base
+        datagram = dial.tick(self._local, now)
+        if dial.base != before:
+            if before and self._by_base.pop(before, None) is not None:
+                self._local.indices.release(before, now)
+            self._by_base[dial.base] = dial
+        self._out.put(seam.SendRaw(dial.endpoint, datagram))
+
+    @property
+    def deadline(self) -> float:
+        return min((min(dial.next_at, dial.until) for dial in self._dials.values()), default=FOREVER)
+
+    def on_answer(self, source: seam.Endpoint, datagram: bytes, now: float) -> Opened | None:
+        dial = self._matching(datagram)
+        if dial is None:
+            return None
+        try:
+            opened = dial.read_answer(self._local, source, datagram, now)
+        except ProtocolError as error:
+            self._out.count("handshake_bad_answer")
+            self._out.log("warning", f"answer {dial.endpoint}", f"answer of {text(dial.endpoint)}: {error}")
+            return None
+        self._by_base.pop(opened.base, None)
+        self._dials.pop(dial.endpoint, None)
+        return opened
+
+    def on_reject(self, source: seam.Endpoint, datagram: bytes) -> None:
+        dial = self._matching(datagram)
+        if dial is None or dial.endpoint != source or len(datagram) != wire.HEADER_BYTES:
+            return
+        before = dial.reason
+        dial.rejected(datagram[1])
+        if dial.reason != before:
+            self._out.log("warning", f"reject {source}", f"{text(source)}: {dial.reason}")
+
+    def _matching(self, datagram: bytes) -> Dial | None:
+        dial = self._by_base.get(int.from_bytes(datagram[4:8], "big"))
+        if dial is None or not dial.answers(datagram):
+            self._out.count("handshake_unexpected")
+            return None
+        return dial
+
+    def _release(self, dial: Dial, now: float) -> None:
+        if self._by_base.pop(dial.base, None) is not None:
+            self._local.indices.release(dial.base, now)
+
+
+def text(endpoint: seam.Endpoint) -> str:
+    """`192.0.2.7:6783` or `[2001:db8::7]:6783`."""
+    host, port = endpoint
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,202 @@
+"""Answering: first messages that others send, until the initiator has confirmed who it is.
+
+Law: a first message proves at most that its maker once knew the secret (it can be a replay), so it changes nothing but
+an entry here: endpoint, incarnation and routes are adopted with the confirmation, which only the live maker can send. A
+repeated ephemeral gets the same answer without new Diffie-Hellman. The order of checks is their cost: length, mode,
+repetition, tag, then Diffie-Hellman.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from tunrouter.core import bounds, keys, seam, wire
+from tunrouter.core.admission import RejectBudget
+from tunrouter.core.dial import ENDPOINT_REASONS, Opened, text
+from tunrouter.core.handshake import Received
+from tunrouter.core.local import Local
+from tunrouter.core.outbox import Outbox
+from tunrouter.errors import ProtocolError
+
+
+class _HalfOpen(NamedTuple):
+    first: wire.First
+    remote: int
+    ephemeral: bytes
+    final_hash: bytes
+    lanes: tuple[seam.Lane, ...]
+    answer: bytes
+    made: float
+
+
+class Rejected(NamedTuple):
+    """A stranger whose first message could not be used, for `status`."""
+
+    reason: str
+    at: float
+
+
+SEEN_BY_US: Final = {
+    wire.NEED_PASSWORD: "peer has no password",
+    wire.HAVE_NONE: "peer requires a password",
+    wire.TAG_FAILED: ENDPOINT_REASONS[wire.TAG_FAILED],
+}
+
+
+class HalfOpenTable:
+    """`stale(sender, incarnation, sequence)` says whether a first message is older than what was confirmed."""
+
+    def __init__(self, local: Local, outbox: Outbox, stale: Callable[[int, int, int], bool]) -> None:
+        self._local = local
+        self._out = outbox
+        self._stale = stale
+        self._by_base: OrderedDict[int, _HalfOpen] = OrderedDict()
+        self._by_ephemeral: dict[bytes, int] = {}
+        self._rejects = RejectBudget()
+        self.rejected: OrderedDict[seam.Endpoint, Rejected] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._by_base)
+
+    def __contains__(self, base: int) -> bool:
+        return base in self._by_base
+
+    @property
+    def deadline(self) -> float:
+        for entry in self._by_base.values():
+            return entry.made + bounds.HALF_OPEN_SECONDS
+        return float("inf")
+
+    def tick(self, now: float) -> None:
+        """Forgets what was not confirmed in time."""
+        while self.deadline <= now:
+            base, entry = self._by_base.popitem(last=False)
+            del self._by_ephemeral[entry.ephemeral]
+            self._out.count("half_open_expired")
+            self._out.put(seam.Retire(base))
+            self._local.indices.release(base, now)
+        while self.rejected and next(iter(self.rejected.values())).at + bounds.REJECTED_SECONDS <= now:
+            self.rejected.popitem(last=False)
+
+    def on_first(self, source: seam.Endpoint, datagram: bytes, now: float) -> None:
+        _, flags, reserved, remote, _ = wire.HEADER.unpack_from(datagram)
+        sealed = bool(flags & wire.SEALED_MODE)
+        if flags & ~wire.SEALED_MODE or reserved or len(datagram) != wire.FIRST_BYTES[sealed]:
+            self._out.count("handshake_malformed")
+            return
+        if sealed != self._local.sealed:
+            self._reject(source, datagram, wire.HAVE_NONE if sealed else wire.NEED_PASSWORD, now)
+            return
+        known = self._by_ephemeral.get(datagram[16:48])
+        if known is not None:
+            self._out.put(seam.SendRaw(source, self._by_base[known].answer))
+            return
+        received = self._open(datagram)
+        if received is None:
+            self._reject(source, datagram, wire.TAG_FAILED, now)
+            return
+        try:
+            first = self._check(received.payload, datagram, source)
+            self._answer(received, first, remote, source, now)
+        except ProtocolError as error:
+            self._out.count("handshake_refused")
+            self._out.log("info", f"first {source}", f"first message of {text(source)} refused: {error}")
+
+    def _open(self, datagram: bytes) -> Received | None:
+        for suite in self._local.suites:
+            try:
+                return suite.read_first(datagram[wire.HEADER_BYTES :])
+            except ProtocolError:
+                continue
+        return None
+
+    def _check(self, payload: bytes, datagram: bytes, source: seam.Endpoint) -> wire.First:
+        first = wire.decode_first(payload)
+        if first.header != datagram[: wire.HEADER_BYTES]:
+            raise ProtocolError("header changed on the way")
+        if first.version != wire.VERSION:
+            raise ProtocolError(f"protocol version {first.version}, ours is {wire.VERSION}")
+        if first.sender == self._local.id:
+            if first.incarnation != self._local.incarnation:
+                self._out.count("identity_cloned")
+                key = "remove the state directory of one of the two machines"
+                self._out.log("error", "clone", f"{text(source)} has this node's identity: a cloned disk? {key}")
+            raise ProtocolError("our own identity")
+        if first.target not in (0, self._local.id):
+            raise ProtocolError("meant for another node")
+        if self._stale(first.sender, first.incarnation, first.sequence):
+            raise ProtocolError("older than what was confirmed")
+        return first
+
+    def _answer(self, received: Received, first: wire.First, remote: int, source: seam.Endpoint, now: float) -> None:
+        if len(self._by_base) >= bounds.MAX_HALF_OPEN:
+            self._out.count("half_open_full")
+            return
+        local = self._local
+        answer = received.answer(local.random(32))
+        base = local.indices.allocate(now)
+        header = wire.HEADER.pack(wire.ANSWER, first.header[1], 0, remote, int.from_bytes(first.header[8:16], "big"))
+        payload = wire.Answer(
+            header=header,
+            version=wire.VERSION,
+            sender=local.id,
+            target=first.sender,
+            incarnation=local.incarnation,
+            base=base,
+            workers=local.workers,
+            public_key=local.identity.public_key,
+            signature=local.identity.sign(b"tunrouter R" + answer.hash),
+            introduction=local.introduction(keep=False),
+        )
+        datagram = header + answer.finish(wire.encode_answer(payload))
+        theirs, ours = answer.split()
+        lanes = keys.derive_lanes(theirs, ours, max(local.workers, first.workers), initiator=False, sealed=local.sealed)
+        self._by_base[base] = _HalfOpen(first, remote, received.ephemeral, answer.final_hash, lanes, datagram, now)
+        self._by_ephemeral[received.ephemeral] = base
+        expires = now + bounds.REJECT_SECONDS
+        self._out.put(seam.Install(base, first.sender, remote, lanes, source, expires, local.sealed))
+        self._out.put(seam.SendRaw(source, datagram))
+
+    def confirm(self, base: int, source: seam.Endpoint, body: wire.Confirm, now: float) -> Opened | None:
+        """The initiator's confirming packet arrived in the box of `base`: who it is, or None if it lies."""
+        entry = self._by_base.pop(base)
+        del self._by_ephemeral[entry.ephemeral]
+        genuine = keys.node_id(body.public_key) == entry.first.sender and keys.verify(
+            body.public_key, b"tunrouter I" + entry.final_hash, body.signature
+        )
+        first = entry.first
+        if not genuine or self._stale(first.sender, first.incarnation, first.sequence):
+            self._out.count("identity_failed" if not genuine else "handshake_refused")
+            self._out.put(seam.Retire(base))
+            self._local.indices.release(base, now)
+            return None
+        self.rejected.pop(source, None)
+        return Opened(
+            node=first.sender,
+            initiator=False,
+            incarnation=first.incarnation,
+            introduction=body.introduction,
+            base=base,
+            remote=entry.remote,
+            lanes=entry.lanes,
+            endpoint=source,
+            confirm=b"",
+            rtt=now - entry.made,
+            sequence=first.sequence,
+        )
+
+    def _reject(self, source: seam.Endpoint, datagram: bytes, code: int, now: float) -> None:
+        self._out.count("handshake_mismatch")
+        reason = SEEN_BY_US[code]
+        if source not in self.rejected:
+            self._out.log("warning", f"mismatch {source[0]}", f"{text(source)}: {reason}")
+        self.rejected[source] = Rejected(reason, now)
+        self.rejected.move_to_end(source)
+        if len(self.rejected) > bounds.MAX_REJECTED:
+            self.rejected.popitem(last=False)
+        if self._local.silent or not self._rejects.allow(source[0], now):
+            return
+        index, attempt = wire.HEADER.unpack_from(datagram)[3:]
+        self._out.put(seam.SendRaw(source, wire.HEADER.pack(wire.REJECT, code, 0, index, attempt)))

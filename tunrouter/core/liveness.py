@@ -1,0 +1,76 @@
+"""Whether a peer is there: heartbeats out, anything authentic in.
+
+Law: silence counts from the last thing heard, but never from before the first heartbeat that could have been answered;
+so a session that nobody uses is not judged, and one that is used is judged by what comes back. A node that was itself
+held up (its clock jumped ahead between two looks) starts counting anew instead of accusing others.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tunrouter.core import bounds
+
+REMEMBERED: Final = 16
+"""Heartbeats whose answer still gives a round trip."""
+
+
+class Liveness:
+    def __init__(self, now: float) -> None:
+        self.heard_at = now
+        self.pinged_at = now
+        self.pause = bounds.HEARTBEAT_SECONDS
+        self.rtt: float | None = None
+        """Smoothed round trip in seconds (RFC 6298's 1/8)."""
+        self._first_unanswered: float | None = None
+        self._payload_sent_at = 0.0
+        self._pings: dict[int, float] = {}
+        self._id = 0
+
+    def opened(self, now: float, rtt: float) -> None:
+        self.rtt = rtt
+        self.heard(now)
+
+    def heard(self, now: float) -> None:
+        self.heard_at = max(self.heard_at, now)
+        self._first_unanswered = None
+
+    def sent(self, at: float) -> None:
+        """Payload left at `at`."""
+        self._payload_sent_at = max(self._payload_sent_at, at)
+
+    @property
+    def unanswered(self) -> bool:
+        """Payload left after the last thing was heard, or a heartbeat waits for its answer."""
+        return self._first_unanswered is not None or self._payload_sent_at > self.heard_at
+
+    def next_id(self) -> int:
+        self._id += 1
+        return self._id
+
+    def pinged(self, ping_id: int, now: float, pause: float) -> None:
+        self._pings[ping_id] = now
+        if len(self._pings) > REMEMBERED:
+            del self._pings[next(iter(self._pings))]
+        if self._first_unanswered is None:
+            self._first_unanswered = now
+        self.pinged_at, self.pause = now, pause
+
+    def answered(self, ping_id: int, now: float) -> None:
+        sent_at = self._pings.pop(ping_id, None)
+        if sent_at is not None:
+            sample = now - sent_at
+            self.rtt = sample if self.rtt is None else self.rtt + (sample - self.rtt) / 8
+
+    def silent_since(self) -> float:
+        if self._first_unanswered is None:
+            return float("inf")
+        return max(self.heard_at, self._first_unanswered - bounds.HEARTBEAT_SECONDS)
+
+    def silence(self, now: float) -> float:
+        """Seconds without a sign of life that was due."""
+        return max(0.0, now - self.silent_since())
+
+    def forgive(self, now: float) -> None:
+        """We did not look for a while: what came meanwhile is still to be read."""
+        self.heard_at = max(self.heard_at, now - bounds.HEARTBEAT_SECONDS / 2)

@@ -1,0 +1,65 @@
+"""What this node brings into every handshake: its identity, secrets, worker count, and what it says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import IPv4Network
+
+from tunrouter.core import bounds, keys, wire
+from tunrouter.core.handshake import Suite, prologue
+from tunrouter.core.indices import Indices
+
+
+class Local:
+    """One life of one node. `random` gives n cryptographically random bytes."""
+
+    def __init__(
+        self,
+        *,
+        identity: keys.Identity,
+        incarnation: int,
+        ring: keys.KeyRing,
+        network: str,
+        name: str,
+        blocks: tuple[IPv4Network, ...],
+        pod_mtu: int,
+        random: Callable[[int], bytes],
+        workers: int = 1,
+        silent: bool = False,
+    ) -> None:
+        self.identity = identity
+        self.id = identity.node_id
+        self.incarnation = incarnation
+        self.network = network
+        self.name = name
+        self.blocks = blocks
+        self.pod_mtu = pod_mtu
+        self.random = random
+        self.workers = workers
+        self.silent = silent
+        self.indices = Indices(workers, random)
+        self._sequence = 0
+        self.use_secrets(ring)
+
+    def use_secrets(self, ring: keys.KeyRing) -> None:
+        """All of `ring` are accepted from now on; sessions that stand are not touched."""
+        self.sealed = len(ring) > 0
+        start = prologue(self.sealed, self.network)
+        psks: tuple[bytes | None, ...] = ring.handshake_psks if self.sealed else (None,)
+        self.suites = tuple(Suite(start, psk) for psk in psks)
+
+    def next_sequence(self) -> int:
+        self._sequence += 1
+        return self._sequence
+
+    def introduction(self, *, keep: bool) -> wire.Introduction:
+        blocks = tuple(str(block) for block in self.blocks[: bounds.MAX_BLOCKS_ANNOUNCED])
+        return wire.Introduction(self.name, blocks, self.pod_mtu, keep)
+
+    def jitter(self, seconds: float, share: float) -> float:
+        """`seconds` varied by up to `share` of itself in both directions."""
+        unit = int.from_bytes(self.random(2), "big") / 0xFFFF
+        return seconds * (1 + share * (2 * unit - 1))
+
+    def random_id(self) -> int:
+        return int.from_bytes(self.random(8), "big")

@@ -1,0 +1,314 @@
+"""The node: what the data plane reports and the operator asks goes in with the time, effects and one deadline out.
+
+Law: every public method is one step. It takes `now` (CLOCK_MONOTONIC seconds), changes the tables and returns what is
+to be done, in order; between steps nothing happens, except that `deadline` passes. Nothing that a peer or stranger can
+send raises here: it is counted under a name.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+from typing import Final
+
+from tunrouter.core import bounds, dial, seam, wire
+from tunrouter.core.dial import Dials, Opened
+from tunrouter.core.halfopen import HalfOpenTable
+from tunrouter.core.keys import KeyRing
+from tunrouter.core.local import Local
+from tunrouter.core.outbox import Effect, KernelMtu, Outbox, Remember
+from tunrouter.core.routes import Routes, parse_blocks
+from tunrouter.core.session import Event, Session, State
+from tunrouter.errors import ProtocolError
+
+HINT_SECONDS: Final = 60.0
+"""How long endpoints of an earlier life are tried."""
+STARVED_SECONDS: Final = 0.5
+"""A look at the clock that comes later than this after its deadline accuses nobody."""
+
+
+class Target:
+    """A peer that the operator named: connected to for ever."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.endpoint: seam.Endpoint | None = None
+        self.reason = ""
+
+
+class Node:
+    def __init__(self, local: Local, network: IPv4Network, now: float) -> None:
+        self.local = local
+        self.targets: dict[str, Target] = {}
+        self.sessions: dict[int, Session] = {}
+        self.routes = Routes(network, local.blocks, local.id)
+        self.worker_counters: dict[str, int] = {}
+        self._out = Outbox()
+        self.dials = Dials(local, self._out)
+        self.half_open = HalfOpenTable(local, self._out, self._stale)
+        self._by_base: dict[int, Session] = {}
+        self._mtus: dict[int, tuple[int, tuple[IPv4Network, ...]]] = {}
+        self._known: frozenset[str] = frozenset()
+        self._remembered: tuple[seam.Endpoint, ...] = ()
+        self._now = now
+
+    # --- what the operator asks --------------------------------------------------------------------------------------
+    def start(self, hints: tuple[seam.Endpoint, ...], now: float) -> list[Effect]:
+        """The first step; `hints` are endpoints that an earlier life remembered."""
+        for message in self.routes.start():
+            self._out.put(message)
+        for endpoint in hints[: bounds.MAX_TARGETS]:
+            self.dials.start(endpoint, now, seconds=HINT_SECONDS)
+        self._remembered = hints
+        return self._step(now)
+
+    def connect(self, name: str, endpoint: seam.Endpoint | None, reason: str, now: float) -> list[Effect]:
+        """Adds a target, or says where an old one is now; without endpoint `reason` says why its name has none."""
+        if name not in self.targets and len(self.targets) >= bounds.MAX_TARGETS:
+            self._out.count("targets_full")
+            return self._step(now)
+        target = self.targets.setdefault(name, Target(name))
+        if target.endpoint not in (None, endpoint):
+            self._release_target(target, now)
+        target.endpoint, target.reason = endpoint, reason
+        return self._step(now)
+
+    def forget(self, name: str, now: float) -> list[Effect]:
+        """Removes a target; a session that stands goes on until nobody uses it."""
+        target = self.targets.pop(name, None)
+        if target is not None:
+            self._release_target(target, now)
+        return self._step(now)
+
+    def use_secrets(self, ring: KeyRing, now: float) -> list[Effect]:
+        self.local.use_secrets(ring)
+        return self._step(now)
+
+    def stop(self, now: float) -> list[Effect]:
+        """The last step: tells the peers."""
+        for session in self.sessions.values():
+            session.say(wire.Close("shutdown"))
+        return self._step(now)
+
+    # --- what the data plane reports ---------------------------------------------------------------------------------
+    def on_message(self, message: seam.ToControl, now: float) -> list[Effect]:
+        match message:
+            case seam.Raw():
+                self._on_raw(message, now)
+            case seam.Control():
+                self._on_control(message, now)
+            case seam.Wanted(node):
+                self._on_wanted(node, now)
+            case seam.Moved(base, endpoint):
+                if session := self._by_base.get(base):
+                    session.on_moved(endpoint, now)
+            case seam.Used(base):
+                if session := self._by_base.get(base):
+                    session.on_used(message, now)
+            case seam.TooBig(base, size):
+                if session := self._by_base.get(base):
+                    session.mtu.refused(size + wire.IP_UDP_BYTES[session.ip_version], now)
+            case seam.Counters(values):
+                self.worker_counters = values
+        return self._step(now)
+
+    def on_timer(self, now: float) -> list[Effect]:
+        """What is due at `now`; call it no later than `deadline`."""
+        if now - self.deadline > STARVED_SECONDS:
+            self._out.count("starved")
+            for session in self.sessions.values():
+                session.live.forgive(now)
+        return self._step(now)
+
+    @property
+    def deadline(self) -> float:
+        sessions = min((session.deadline for session in self.sessions.values()), default=dial.FOREVER)
+        return min(sessions, self.dials.deadline, self.half_open.deadline)
+
+    # --- one step ----------------------------------------------------------------------------------------------------
+    def _step(self, now: float) -> list[Effect]:
+        self._now = now
+        self.half_open.tick(now)
+        for session in self.sessions.values():
+            if session.deadline <= now or session.state is State.OPENING:
+                session.tick(now)
+        self._hold_targets(now)
+        self.dials.tick(now)
+        for session in self.sessions.values():
+            self._publish_mtu(session)
+        self._publish_neighbours()
+        return self._out.take()
+
+    def _on_raw(self, message: seam.Raw, now: float) -> None:
+        datagram = message.datagram
+        kind = datagram[0] if len(datagram) >= wire.HEADER_BYTES else 0
+        if kind == wire.FIRST:
+            self.half_open.on_first(message.source, datagram, now)
+        elif kind == wire.ANSWER:
+            opened = self.dials.on_answer(message.source, datagram, now)
+            if opened is not None:
+                self._out.put(opened.install(now, sealed=self.local.sealed))
+                self._adopt(opened, now)
+        elif kind == wire.REJECT:
+            self.dials.on_reject(message.source, datagram)
+        else:
+            self._out.count("handshake_malformed")
+
+    def _on_control(self, message: seam.Control, now: float) -> None:
+        try:
+            body = wire.decode_control(message.body)
+        except ProtocolError as error:
+            self._out.count("control_malformed")
+            self._out.log("warning", "control malformed", f"control message of {dial.text(message.source)}: {error}")
+            return
+        if message.session in self.half_open:
+            if isinstance(body, wire.Confirm):
+                opened = self.half_open.confirm(message.session, message.source, body, now)
+                if opened is not None:
+                    self._adopt(opened, now)
+            else:
+                self._out.count("control_before_identity")
+            return
+        session = self._by_base.get(message.session)
+        if session is not None:
+            session.on_heard(message.session, now)
+            self._obey(session, message.session, body, now)
+
+    def _obey(self, session: Session, base: int, body: wire.ControlBody, now: float) -> None:
+        match body:
+            case wire.Ping(ping_id, keep):
+                session.peer_keeps = keep
+                session.say(wire.Pong(ping_id), base=base)
+            case wire.Pong(ping_id):
+                session.on_pong(ping_id, now)
+            case wire.Confirm():
+                session.say(wire.Pong(0), base=base)
+            case wire.Update(introduction):
+                self._introduce(session, introduction)
+            case wire.Close(reason):
+                session.reason = "".join(c for c in reason[: bounds.MAX_NAME_BYTES] if c.isprintable())
+                session.fire(Event.FAREWELL, now)
+
+    def _on_wanted(self, node: int, now: float) -> None:
+        session = self.sessions.get(node)
+        if session is None:
+            self._out.count("wanted_unknown")
+        else:
+            session.last_payload = now
+            session.fire(Event.WANTED, now)
+
+    # --- peers -------------------------------------------------------------------------------------------------------
+    def _adopt(self, opened: Opened, now: float) -> None:
+        session = self.sessions.get(opened.node)
+        if session is None:
+            if len(self.sessions) >= bounds.MAX_PEERS:
+                self._out.count("peers_full")
+                self._out.put(seam.Retire(opened.base))
+                self.local.indices.release(opened.base, now)
+                return
+            session = Session(opened.node, self.local, self.dials, self._out, now)
+            self.sessions[opened.node] = session
+        self._by_base = {base: s for base, s in self._by_base.items() if s.keys_of(base) is not None}
+        self._by_base[opened.base] = session
+        fresh = session.state is not State.ESTABLISHED
+        session.adopt(opened, now)
+        self._evict(opened, session)
+        self._introduce(session, opened.introduction)
+        if fresh:
+            self._out.log("info", f"session {opened.node} up", f"{session}: established")
+
+    def _evict(self, opened: Opened, session: Session) -> None:
+        """Another node was at this endpoint before: it is not there any more."""
+        for other in self.sessions.values():
+            if other is not session and other.endpoint == opened.endpoint and other.current is None:
+                other.keep, other.endpoint = False, None
+
+    def _introduce(self, session: Session, introduction: wire.Introduction) -> None:
+        session.name = introduction.name
+        session.peer_keeps = introduction.keep
+        try:
+            blocks = parse_blocks(introduction.blocks, self.routes.range)
+        except ProtocolError as error:
+            blocks = ()
+            session.reason = f"announces {error}; give all nodes the same --ipalloc-range"
+            self._out.log("error", f"blocks {session.node}", f"{session}: {session.reason}")
+        for message in self.routes.announce(session.node, blocks):
+            self._out.put(message)
+        for conflict in self.routes.conflicts:
+            names = " and ".join(self.name_of(node) for node in (conflict.winner, conflict.loser))
+            fix = "give one of them another --block"
+            self._out.log("error", f"conflict {conflict.block}", f"{names} both announce {conflict.block}; {fix}")
+        if introduction.pod_mtu != self.local.pod_mtu:
+            text = f"{session}: its pods have MTU {introduction.pod_mtu}, ours {self.local.pod_mtu}"
+            self._out.log("warning", f"mtu {session.node}", text)
+
+    def name_of(self, node: int) -> str:
+        if node == self.local.id:
+            return self.local.name
+        session = self.sessions.get(node)
+        return session.name if session is not None and session.name else f"{node:016x}"
+
+    def _stale(self, sender: int, incarnation: int, sequence: int) -> bool:
+        session = self.sessions.get(sender)
+        if session is None:
+            return False
+        return (incarnation, sequence) <= (session.incarnation, session.sequence)
+
+    # --- what follows from the tables --------------------------------------------------------------------------------
+    def _hold_targets(self, now: float) -> None:
+        """Every target has a session that is kept, or a dial."""
+        standing = {s.endpoint: s for s in self.sessions.values() if s.endpoint is not None}
+        for target in self.targets.values():
+            if target.endpoint is None:
+                continue
+            session = standing.get(target.endpoint)
+            if session is None or session.state is State.OPENING:
+                self._dial_target(target.endpoint, now)
+            elif not session.keep:
+                session.keep = True
+                session.say(wire.Ping(session.live.next_id(), keep=True))
+
+    def _dial_target(self, endpoint: seam.Endpoint, now: float) -> None:
+        known = self.dials.get(endpoint)
+        if known is None or not known.keep:
+            self.dials.start(endpoint, now, keep=True)
+
+    def _release_target(self, target: Target, now: float) -> None:
+        if target.endpoint is None:
+            return
+        self.dials.stop(target.endpoint, now)
+        for session in self.sessions.values():
+            if session.endpoint == target.endpoint:
+                session.keep = False
+
+    def _publish_mtu(self, session: Session) -> None:
+        inner = min(self.local.pod_mtu, wire.inner_mtu(session.mtu.size, session.ip_version))
+        blocks = self.routes.blocks(session.node)
+        before, known = self._mtus.get(session.node, (0, ()))
+        if session.current is None or (inner, blocks) == (before, known):
+            return
+        self._mtus[session.node] = (inner, blocks)
+        self._out.put(seam.PathMtu(session.node, inner))
+        for block in set(known) - set(blocks):
+            self._out.put(KernelMtu(block, None))
+        for block in blocks:
+            if inner < self.local.pod_mtu or before:
+                self._out.put(KernelMtu(block, inner if inner < self.local.pod_mtu else None))
+        if before and before != inner:
+            self._out.log("warning", f"path mtu {session.node} {inner}", f"{session}: inner path MTU is now {inner}")
+
+    def _publish_neighbours(self) -> None:
+        """Whose handshakes never wait, and whom to try first in the next life."""
+        here = [s.endpoint for s in self.sessions.values() if s.endpoint is not None]
+        targets = [t.endpoint for t in self.targets.values() if t.endpoint is not None]
+        known = frozenset(address for address, _ in here + targets)
+        if known != self._known:
+            self._known = known
+            self._out.put(seam.Known(tuple(sorted(known))))
+        lasting = tuple(sorted({s.endpoint for s in self.sessions.values() if s.current and s.endpoint is not None}))
+        if lasting and lasting != self._remembered:
+            self._remembered = lasting
+            self._out.put(Remember(lasting[: bounds.MAX_TARGETS]))
+
+    @property
+    def counters(self) -> dict[str, int]:
+        return self.worker_counters | self._out.counters

@@ -1,0 +1,56 @@
+"""What the core asks of the world: values that the agent carries out, in order.
+
+Law: the core never acts, it only says what is to be done; whoever runs it (the agent, a simulator, a test) decides how.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+from typing import NamedTuple
+
+from tunrouter.core import seam
+
+
+class KernelMtu(NamedTuple):
+    """The kernel's route for `prefix` gets this MTU, or with None goes away again, so that the kernel tells pods."""
+
+    prefix: IPv4Network
+    mtu: int | None
+
+
+class Remember(NamedTuple):
+    """Keep these endpoints on disk: after a restart they are tried at once."""
+
+    endpoints: tuple[seam.Endpoint, ...]
+
+
+class Log(NamedTuple):
+    """Say `text` to the operator, once while `key` keeps repeating. Peer-given text in it is already printable."""
+
+    level: str
+    key: str
+    text: str
+
+
+Effect = seam.ToWorker | KernelMtu | Remember | Log
+
+
+class Outbox:
+    """Effects of one step, in order, and the counters of the control plane."""
+
+    def __init__(self) -> None:
+        self._effects: list[Effect] = []
+        self.counters: dict[str, int] = {}
+
+    def put(self, effect: Effect) -> None:
+        self._effects.append(effect)
+
+    def count(self, name: str) -> None:
+        self.counters[name] = self.counters.get(name, 0) + 1
+
+    def log(self, level: str, key: str, text: str) -> None:
+        self._effects.append(Log(level, key, text))
+
+    def take(self) -> list[Effect]:
+        effects, self._effects = self._effects, []
+        return effects

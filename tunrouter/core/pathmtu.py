@@ -1,0 +1,108 @@
+"""How large a datagram the path to one peer carries: packetization-layer path MTU discovery (RFC 8899).
+
+Law: the size in use is one that was seen to arrive, except at the start, when the size that pods need is assumed and
+tested at once. ICMP is never believed: only probes (padded heartbeats with DF set) that come back, or do not, count.
+
+    need ── 3 probes lost ──> base ── candidates upward, each 3 tries ──> the largest that came back
+      ^                                                                              │ every 600 s
+      └──────────────────────────── came back ───────────────────────────────────────┘
+
+All sizes are bytes of the whole outer IP packet. While a path carries what pods need nothing larger is looked for: a
+pod's MTU is fixed when it is born.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tunrouter.core import bounds
+
+CANDIDATES: Final = (1280, 1340, 1400, 1420, 1440, 1460, 1480, 1500, 2000, 4000, 6000, 8000, 8900)
+CHECK_SECONDS: Final = 5.0
+"""Pause between tests of the size in use on an idle path."""
+CHECK_BUSY_SECONDS: Final = 1.0
+"""The same while payload is sent, so that a black hole is found before TCP stalls for long."""
+NEVER: Final = float("inf")
+
+
+class PathMtu:
+    """The search for one path: `probe` says what to send now, `answered` and `refused` say what became of it."""
+
+    def __init__(self, need: int, now: float) -> None:
+        self.need = need
+        self.size = need
+        """The largest outer packet that may be sent now."""
+        self.deadline = now
+        self._trying = need
+        """Equal to `size` while that is tested, larger while a better one is searched for."""
+        self._lost = 0
+        self._outstanding: int | None = None
+        self._sent_at = -NEVER
+        self._raise_at = NEVER
+
+    def probe(self, now: float, probe_id: int, rtt: float, *, busy: bool) -> int | None:
+        """The size of the probe to send now under `probe_id`, or None. `rtt` in seconds, 0.0 when unknown."""
+        if busy and self._outstanding is None and self._trying == self.size:
+            self.deadline = min(self.deadline, self._sent_at + CHECK_BUSY_SECONDS)
+        if now < self.deadline:
+            return None
+        if self._outstanding is not None:
+            self._missed(now)
+        if now >= self._raise_at:
+            self._search(now)
+        if now < self.deadline:
+            return None
+        self._outstanding, self._sent_at = probe_id, now
+        self.deadline = now + max(bounds.PROBE_SECONDS, 4 * rtt)
+        return self._trying
+
+    def answered(self, probe_id: int, now: float) -> bool:
+        """A probe came back; a late answer to an older one is of no use. True when the size in use changed."""
+        if self._outstanding != probe_id:
+            return False
+        self._outstanding, self._lost = None, 0
+        searching = self._trying > self.size
+        self.size = self._trying
+        if searching:
+            self._search(now)
+        else:
+            self._settle(now)
+        return searching
+
+    def refused(self, size: int, now: float) -> bool:
+        """The kernel refused an outer packet of `size` bytes (EMSGSIZE). True when the size in use changed."""
+        if size > self.size:
+            if self._trying > self.size:
+                self._settle(now)
+            return False
+        return self._fall(now)
+
+    def _missed(self, now: float) -> None:
+        self._outstanding = None
+        self._lost += 1
+        if self._lost < bounds.PATH_MTU_PROBES:
+            return
+        if self._trying > self.size:
+            self._settle(now)
+        else:
+            self._fall(now)
+
+    def _fall(self, now: float) -> bool:
+        """What is in use does not arrive: use the base at once and search upward from there."""
+        before, self.size = self.size, min(self.size, bounds.PATH_MTU_BASE)
+        self._search(now)
+        return self.size != before
+
+    def _search(self, now: float) -> None:
+        if self.size >= self.need:
+            self._settle(now)
+            return
+        self._trying = next((c for c in CANDIDATES if self.size < c < self.need), self.need)
+        self._outstanding, self._lost = None, 0
+        self._raise_at, self.deadline = NEVER, now
+
+    def _settle(self, now: float) -> None:
+        self._trying = self.size
+        self._outstanding, self._lost = None, 0
+        self._raise_at = now + bounds.PATH_MTU_RAISE_SECONDS if self.size < self.need else NEVER
+        self.deadline = now + CHECK_SECONDS

@@ -1,0 +1,109 @@
+"""Which node owns which prefix: announcements in, the messages that change the data plane's table out.
+
+Law: accepted prefixes never overlap. Of two nodes that announce overlapping blocks the lower node id keeps its own and
+both are told; who came first or restarted last does not matter, so views agree and nothing flaps. This node's own block
+is always its own here: its pods are on its bridge, whatever others say.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from ipaddress import IPv4Network
+from typing import NamedTuple
+
+from tunrouter.core import bounds, seam
+from tunrouter.errors import ProtocolError
+
+
+class Conflict(NamedTuple):
+    """`loser`'s announcement of `block` is not routed, because `winner`'s overlaps it."""
+
+    block: IPv4Network
+    loser: int
+    winner: int
+
+
+class _Claim(NamedTuple):
+    first: int
+    last: int
+    node: int
+    block: IPv4Network
+
+
+class Routes:
+    """The ownership table of one node."""
+
+    def __init__(self, network: IPv4Network, own: tuple[IPv4Network, ...], own_id: int) -> None:
+        self.range = network
+        self.own = own
+        self.own_id = own_id
+        self._announced: dict[int, tuple[IPv4Network, ...]] = {}
+        self._accepted: list[_Claim] = []
+        self.conflicts: tuple[Conflict, ...] = ()
+
+    def start(self) -> list[seam.ToWorker]:
+        return self._rebuild()
+
+    def blocks(self, node: int) -> tuple[IPv4Network, ...]:
+        return self._announced.get(node, ())
+
+    def announce(self, node: int, blocks: tuple[IPv4Network, ...]) -> list[seam.ToWorker]:
+        """`node` owns exactly `blocks` from now on; returns what changes for the data plane."""
+        if self._announced.get(node, ()) == blocks:
+            return []
+        self._announced[node] = blocks
+        return self._rebuild()
+
+    def withdraw(self, node: int) -> list[seam.ToWorker]:
+        return self._rebuild() if self._announced.pop(node, None) else []
+
+    def _rebuild(self) -> list[seam.ToWorker]:
+        before = set(self._accepted)
+        self._accepted, conflicts = [], []
+        for claim in self._claims():
+            winner = self._overlapping(claim)
+            if winner is None:
+                insort(self._accepted, claim)
+            elif winner.node != claim.node:
+                conflicts.append(Conflict(claim.block, claim.node, winner.node))
+        self.conflicts = tuple(conflicts)
+        after = set(self._accepted)
+        gone: list[seam.ToWorker] = [seam.Unroute(*_key(c)) for c in sorted(before - after)]
+        return gone + [seam.Route(*_key(c), self._seam_id(c.node)) for c in sorted(after - before)]
+
+    def _claims(self) -> list[_Claim]:
+        """All claims, the strongest first: our own, then by ascending node id."""
+        claims = [_claim(self.own_id, block) for block in self.own]
+        for node in sorted(self._announced):
+            claims += [_claim(node, block) for block in self._announced[node]]
+        return claims
+
+    def _overlapping(self, claim: _Claim) -> _Claim | None:
+        at = bisect_right(self._accepted, claim.last, key=lambda c: c.first)
+        if at > bisect_left(self._accepted, claim.first, key=lambda c: c.last):
+            return self._accepted[at - 1]
+        return None
+
+    def _seam_id(self, node: int) -> int:
+        return seam.SELF if node == self.own_id else node
+
+
+def _claim(node: int, block: IPv4Network) -> _Claim:
+    return _Claim(int(block.network_address), int(block.broadcast_address), node, block)
+
+
+def _key(claim: _Claim) -> tuple[bytes, int]:
+    return claim.block.network_address.packed, claim.block.prefixlen
+
+
+def parse_blocks(blocks: tuple[str, ...], network: IPv4Network) -> tuple[IPv4Network, ...]:
+    """What a peer announced, as networks. Raises ProtocolError for anything that is no block of `network`."""
+    if len(blocks) > bounds.MAX_BLOCKS_ANNOUNCED:
+        raise ProtocolError("too many blocks")
+    try:
+        parsed = tuple(IPv4Network(block) for block in blocks)
+    except ValueError as error:
+        raise ProtocolError(f"block: {error}") from None
+    if not all(block.subnet_of(network) for block in parsed):
+        raise ProtocolError(f"a block outside the range {network}")
+    return parsed

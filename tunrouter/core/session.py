@@ -1,0 +1,353 @@
+"""One peer: whether it is there, the keys in use with it, and when the next thing is due.
+
+Law: `TABLE` is the whole life of a session; a pair of state and event that is not in it changes nothing.
+
+    closed ──wanted──> opening ──adopted──> established <──adopted── rekeying
+      ^                  ^                    │    │  ^                  ^
+      │                  │            silent  │    │  └──heard──┐        │
+      └─idle, farewell───┼────────────────────┘    └─rekey──────┼────────┘
+                         └──dead, expired── suspect <───────────┘
+
+Keys come in three slots: the ones sealed with, the ones before (still opened with for ten seconds), and the next, which
+only exist here once their owner's identity is proved. Of two handshakes that crossed on the way, both ends seal with
+the one whose initiator has the lower node id.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+from tunrouter.core import bounds, seam, wire
+from tunrouter.core.dial import Dials, Opened, text
+from tunrouter.core.liveness import Liveness
+from tunrouter.core.local import Local
+from tunrouter.core.outbox import Outbox
+from tunrouter.core.pathmtu import PathMtu
+
+FOREVER: Final = float("inf")
+RESPONDER_GRACE: Final = 10.0
+"""How much later than the initiator the responder renews the keys, so that normally only one of them does."""
+GIVE_UP_SECONDS: Final = 90.0
+
+
+class State(Enum):
+    CLOSED = "closed"
+    OPENING = "opening"
+    ESTABLISHED = "established"
+    REKEYING = "rekeying"
+    SUSPECT = "suspect"
+
+
+class Event(Enum):
+    WANTED = "packets wait, or the operator wants this peer"
+    ADOPTED = "a handshake came to its end"
+    REKEY = "the keys are old"
+    SILENT = "nothing came for a while"
+    HEARD = "something came after all"
+    DEAD = "nothing came for too long"
+    EXPIRED = "the keys are too old to be used"
+    IDLE = "nobody uses the session"
+    FAREWELL = "the peer said that it goes"
+    GAVE_UP = "nobody answers"
+
+
+TABLE: Final[dict[tuple[State, Event], tuple[State, str]]] = {
+    (State.CLOSED, Event.WANTED): (State.OPENING, "dial"),
+    (State.CLOSED, Event.ADOPTED): (State.ESTABLISHED, "renew"),
+    (State.OPENING, Event.WANTED): (State.OPENING, "dial"),
+    (State.OPENING, Event.ADOPTED): (State.ESTABLISHED, "renew"),
+    (State.OPENING, Event.GAVE_UP): (State.CLOSED, "rest"),
+    (State.ESTABLISHED, Event.ADOPTED): (State.ESTABLISHED, "renew"),
+    (State.ESTABLISHED, Event.REKEY): (State.REKEYING, "dial"),
+    (State.ESTABLISHED, Event.SILENT): (State.SUSPECT, "dial"),
+    (State.ESTABLISHED, Event.EXPIRED): (State.OPENING, "reopen"),
+    (State.ESTABLISHED, Event.IDLE): (State.CLOSED, "leave"),
+    (State.ESTABLISHED, Event.FAREWELL): (State.CLOSED, "drop_keys"),
+    (State.REKEYING, Event.ADOPTED): (State.ESTABLISHED, "renew"),
+    (State.REKEYING, Event.SILENT): (State.SUSPECT, "dial"),
+    (State.REKEYING, Event.EXPIRED): (State.OPENING, "reopen"),
+    (State.REKEYING, Event.FAREWELL): (State.CLOSED, "drop_keys"),
+    (State.SUSPECT, Event.ADOPTED): (State.ESTABLISHED, "renew"),
+    (State.SUSPECT, Event.HEARD): (State.ESTABLISHED, "rest"),
+    (State.SUSPECT, Event.DEAD): (State.OPENING, "reopen"),
+    (State.SUSPECT, Event.EXPIRED): (State.OPENING, "reopen"),
+    (State.SUSPECT, Event.FAREWELL): (State.CLOSED, "drop_keys"),
+}
+
+
+class Keys:
+    """One completed handshake: the lanes that the data plane has under `base`."""
+
+    def __init__(self, opened: Opened, now: float) -> None:
+        self.base = opened.base
+        self.ours = opened.initiator
+        self.incarnation = opened.incarnation
+        self.made = now
+        self.superseded = FOREVER
+        self.heard = not opened.initiator
+        self.confirm = opened.confirm
+        self.confirm_at = now
+        self.sent_bytes = self.received_bytes = self.sent_packets = self.received_packets = 0
+
+
+class Session:
+    """Give it what arrived and the time; it puts what is to be done into the outbox."""
+
+    def __init__(self, node: int, local: Local, dials: Dials, outbox: Outbox, now: float) -> None:
+        self.node = node
+        self.state = State.CLOSED
+        self.name = ""
+        self.keep = False
+        """We want it to stay open; `peer_keeps` says the same of the other side."""
+        self.peer_keeps = False
+        self.incarnation = 0
+        self.sequence = -1
+        self.endpoint: seam.Endpoint | None = None
+        self.outbound = False
+        self.current: Keys | None = None
+        self.older: list[Keys] = []
+        self.totals = [0, 0, 0, 0]
+        """Packets and bytes sent, packets and bytes received, of keys that are gone."""
+        self.last_payload = now
+        self.live = Liveness(now)
+        self.mtu = PathMtu(bounds.PATH_MTU_BASE, now)
+        self.reason = ""
+        self._local = local
+        self._dials = dials
+        self._out = outbox
+
+    # --- what happens to a session -----------------------------------------------------------------------------------
+    def fire(self, event: Event, now: float) -> None:
+        transition = TABLE.get((self.state, event))
+        if transition is None:
+            return
+        before, (self.state, action) = self.state, transition
+        getattr(self, f"_{action}")(now)
+        if before is not self.state and Event.ADOPTED is not event:
+            key = f"session {self.node} {self.state.value}"
+            self._out.log("info", key, f"{self}: {self.state.value}, {event.value}")
+
+    def adopt(self, opened: Opened, now: float) -> None:
+        """A handshake with this peer came to its end and its identity is proved."""
+        keys = Keys(opened, now)
+        self._out.put(seam.Deliver(keys.base))
+        reborn = opened.incarnation > self.incarnation
+        if reborn:
+            self.incarnation, self.sequence = opened.incarnation, -1
+        self.sequence = max(self.sequence, opened.sequence)
+        self.name = opened.introduction.name
+        self.peer_keeps = opened.introduction.keep
+        crossed = self._crossed(keys, now) and not reborn
+        if crossed and not self._preferred(keys):
+            keys.superseded = now
+            self.older.append(keys)
+        else:
+            self._promote(keys, opened, now)
+        if keys.confirm:
+            self._confirm(keys, now)
+        else:
+            self._ping(now)
+        self.fire(Event.ADOPTED, now)
+        self._use(keys, now)
+
+    def _crossed(self, keys: Keys, now: float) -> bool:
+        current = self.current
+        return current is not None and current.ours != keys.ours and now - current.made < bounds.SIMULTANEOUS_SECONDS
+
+    def _preferred(self, keys: Keys) -> bool:
+        return keys.ours == (self._local.id < self.node)
+
+    def _promote(self, keys: Keys, opened: Opened, now: float) -> None:
+        if self.current is not None:
+            self.current.superseded = now
+            self.older.append(self.current)
+        before = self.endpoint
+        self.current, self.endpoint, self.outbound = keys, opened.endpoint, opened.initiator
+        self.live.opened(now, opened.rtt)
+        self.mtu_need(now, fresh=before != self.endpoint)
+
+    def _use(self, keys: Keys, now: float) -> None:
+        """Seal with new keys once the peer is known to have them, or at once where there is nothing better."""
+        if keys is not self.current:
+            return
+        older = any(k.made + bounds.REJECT_SECONDS > now for k in self.older)
+        if keys.heard or not older or now - self.live.heard_at > bounds.SUSPECT_SECONDS:
+            self._out.put(seam.Use(self.node, keys.base))
+
+    def mtu_need(self, now: float, *, fresh: bool) -> None:
+        assert self.endpoint is not None
+        need = self._local.pod_mtu + wire.OVERHEAD + wire.IP_UDP_BYTES[self.ip_version]
+        if fresh or need != self.mtu.need:
+            self.mtu = PathMtu(need, now)
+
+    @property
+    def ip_version(self) -> int:
+        return 6 if self.endpoint is not None and ":" in self.endpoint[0] else 4
+
+    def on_heard(self, base: int, now: float) -> None:
+        """Something authentic arrived on the keys under `base`."""
+        self.live.heard(now)
+        for keys in self.older if self.current is None or self.current.base != base else (self.current,):
+            if keys.base == base and not keys.heard:
+                keys.heard, keys.confirm = True, b""
+                if keys is self.current:
+                    self._out.put(seam.Use(self.node, base))
+        self.fire(Event.HEARD, now)
+
+    def on_moved(self, endpoint: seam.Endpoint, now: float) -> None:
+        self._out.log("info", f"moved {self.node}", f"{self}: now at {text(endpoint)}")
+        self.endpoint = endpoint
+        self.mtu_need(now, fresh=True)
+
+    def on_used(self, report: seam.Used, now: float) -> None:
+        keys = self.keys_of(report.session)
+        if keys is None:
+            return
+        if report.sent_packets > keys.sent_packets or report.received_packets > keys.received_packets:
+            self.last_payload = now
+        keys.sent_packets, keys.sent_bytes = report.sent_packets, report.sent_bytes
+        keys.received_packets, keys.received_bytes = report.received_packets, report.received_bytes
+        self.live.sent(report.last_sent)
+        if report.last_received > self.live.heard_at:
+            self.on_heard(report.session, report.last_received)
+
+    def on_pong(self, ping_id: int, now: float) -> None:
+        self.live.answered(ping_id, now)
+        self.mtu.answered(ping_id, now)
+
+    def keys_of(self, base: int) -> Keys | None:
+        if self.current is not None and self.current.base == base:
+            return self.current
+        return next((keys for keys in self.older if keys.base == base), None)
+
+    # --- what is due -------------------------------------------------------------------------------------------------
+    def tick(self, now: float) -> None:
+        if self.state is State.CLOSED and self.keep:
+            self.fire(Event.WANTED, now)
+        if self.state is State.OPENING and (self.endpoint is None or self._dials.get(self.endpoint) is None):
+            self.fire(Event.GAVE_UP, now)
+        self._retire_old(now)
+        for event in self._due(now):
+            self.fire(event, now)
+        if self.current is not None:
+            self._talk(self.current, now)
+
+    def _due(self, now: float) -> list[Event]:
+        if self.current is None:
+            return []
+        silence = self.live.silence(now)
+        due = (
+            (Event.EXPIRED, now >= self.current.made + bounds.REJECT_SECONDS),
+            (Event.IDLE, now >= self._idle_at()),
+            (Event.DEAD, silence >= bounds.DEAD_SECONDS),
+            (Event.SILENT, bounds.SUSPECT_SECONDS <= silence < bounds.DEAD_SECONDS),
+            (Event.REKEY, now >= self._rekey_at(self.current)),
+        )
+        return [event for event, is_due in due if is_due]
+
+    def _idle_at(self) -> float:
+        return FOREVER if self.keep or self.peer_keeps else self.last_payload + bounds.IDLE_CLOSE_SECONDS
+
+    def _rekey_at(self, keys: Keys) -> float:
+        """When keys in use are renewed; those of a session that will be idle by then are not."""
+        at = keys.made + bounds.REKEY_SECONDS + (0 if keys.ours else RESPONDER_GRACE)
+        return at if at < self._idle_at() else FOREVER
+
+    def _talk(self, keys: Keys, now: float) -> None:
+        """Confirmations, heartbeats and path MTU probes that are due."""
+        if keys.confirm and now >= keys.confirm_at:
+            self._confirm(keys, now)
+        if now >= self._heartbeat_at():
+            self._ping(now)
+        ping_id = self.live.next_id()
+        size = self.mtu.probe(now, ping_id, self.live.rtt or 0.0, busy=now - self.last_payload < 2.0)
+        if size is not None:
+            self._ping(now, ping_id, size)
+
+    def _heartbeat_at(self) -> float:
+        if self.state is State.SUSPECT:
+            return self.live.pinged_at + bounds.PROBE_SECONDS
+        if self.keep or self.peer_keeps or self.live.unanswered:
+            return self.live.pinged_at + self.live.pause
+        return FOREVER
+
+    @property
+    def deadline(self) -> float:
+        times = [keys.superseded + RESPONDER_GRACE for keys in self.older]
+        if self.state is State.CLOSED and self.keep:
+            times.append(self.live.pinged_at)
+        if self.current is not None:
+            patience = bounds.DEAD_SECONDS if self.state is State.SUSPECT else bounds.SUSPECT_SECONDS
+            times += [
+                self._heartbeat_at(),
+                self.mtu.deadline,
+                self.current.made + bounds.REJECT_SECONDS,
+                self.current.confirm_at if self.current.confirm else FOREVER,
+                self.live.silent_since() + patience,
+                self._rekey_at(self.current) if self.state is State.ESTABLISHED else FOREVER,
+                self._idle_at(),
+            ]
+        return min(times, default=FOREVER)
+
+    # --- actions of the table ----------------------------------------------------------------------------------------
+    def _rest(self, now: float) -> None:
+        self._dials.stop_for(self.node, self.endpoint, now)
+
+    def _renew(self, now: float) -> None:
+        self.reason = ""
+        self._rest(now)
+
+    def _dial(self, now: float) -> None:
+        if self.endpoint is not None:
+            seconds = FOREVER if self.keep else GIVE_UP_SECONDS
+            # A target is whoever answers there, so that a machine set up anew is found under its old address.
+            target = 0 if self.keep else self.node
+            self._dials.start(self.endpoint, now, target=target, keep=self.keep, seconds=seconds)
+
+    def _reopen(self, now: float) -> None:
+        self.reason = "no answer"
+        self._drop_keys(now)
+        self._dial(now)
+
+    def _leave(self, now: float) -> None:
+        self.say(wire.Close("idle"))
+        self._drop_keys(now)
+
+    def _drop_keys(self, now: float) -> None:
+        for keys in (*self.older, *((self.current,) if self.current else ())):
+            self._forget(keys, now)
+        self.older, self.current = [], None
+
+    def _retire_old(self, now: float) -> None:
+        for keys in [k for k in self.older if now >= k.superseded + RESPONDER_GRACE]:
+            self.older.remove(keys)
+            self._forget(keys, now)
+
+    def _forget(self, keys: Keys, now: float) -> None:
+        for at, value in enumerate((keys.sent_packets, keys.sent_bytes, keys.received_packets, keys.received_bytes)):
+            self.totals[at] += value
+        self._out.put(seam.Retire(keys.base))
+        self._local.indices.release(keys.base, now)
+
+    # --- what is said ------------------------------------------------------------------------------------------------
+    def say(self, body: wire.ControlBody, size: int = 0, base: int | None = None) -> None:
+        """Seals a control body on the keys under `base`, normally those in use."""
+        if base is None:
+            if self.current is None:
+                return
+            base = self.current.base
+        self._out.put(seam.SendControl(base, wire.encode_control(body), size))
+
+    def _confirm(self, keys: Keys, now: float) -> None:
+        self._out.put(seam.SendControl(keys.base, keys.confirm))
+        keys.confirm_at = now + bounds.PROBE_SECONDS
+
+    def _ping(self, now: float, ping_id: int | None = None, outer: int = 0) -> None:
+        ping_id = self.live.next_id() if ping_id is None else ping_id
+        self.live.pinged(ping_id, now, self._local.jitter(bounds.HEARTBEAT_SECONDS, 0.1))
+        self.say(wire.Ping(ping_id, self.keep), max(0, outer - wire.IP_UDP_BYTES[self.ip_version]))
+
+    def __str__(self) -> str:
+        where = f" at {text(self.endpoint)}" if self.endpoint else ""
+        return f"{self.name or f'{self.node:016x}'}{where}"
