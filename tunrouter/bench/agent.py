@@ -1,0 +1,149 @@
+"""One agent of the product as a lab's host runs it: a subprocess with its own state, sockets, password file and log.
+
+Law: the lab knows the product only from outside, by its command line; what a user cannot do, the lab does not do.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from tunrouter.bench.namespaces import Namespace, run, stop, wait_until
+from tunrouter.core.status import Connection, Snapshot
+from tunrouter.errors import HostError
+
+PORT: Final = 6783
+START_SECONDS: Final = 15.0
+CLI: Final = (sys.executable, "-m", "tunrouter.cli")
+
+
+class Agent:
+    """`tunrouter up` in a host's namespace, and the commands that talk to it."""
+
+    def __init__(self, namespace: Namespace, directory: Path, *, name: str, block: str) -> None:
+        self.namespace = namespace
+        self.directory = directory
+        self.name = name
+        self.block = block
+        self.log = directory / "agent.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._arguments: tuple[str, ...] = ()
+        for part in ("state", "run"):
+            (directory / part).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("TUNROUTER_", "WEAVE_"))}
+        package = str(Path(__file__).parents[2])
+        return inherited | {
+            "PYTHONPATH": package,
+            "TUNROUTER_STATE_DIR": str(self.directory / "state"),
+            "TUNROUTER_RUN_DIR": str(self.directory / "run"),
+        }
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise HostError(f"the agent of {self.name} was not started")
+        return self._process
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, *arguments: str, password: str | None = None, wait: bool = True) -> None:
+        """`up` with the host's name and block; `password` is given by a file, None means no encryption."""
+        secret = self.directory / "password"
+        secret.unlink(missing_ok=True)
+        if password is not None:
+            secret.touch(mode=0o600)
+            secret.write_text(password + "\n")
+            arguments = ("--password-file", str(secret), *arguments)
+        self._arguments = ("up", "--name", self.name, "--block", self.block, *arguments)
+        self._spawn(wait=wait)
+
+    def restart(self, *, wait: bool = True) -> None:
+        """The same command line again, after `kill` or `stop`."""
+        self._spawn(wait=wait)
+
+    def _spawn(self, *, wait: bool) -> None:
+        with self.log.open("ab") as log:
+            self._process = self.namespace.spawn(*CLI, *self._arguments, stdout=log, env=self.environment)
+        if wait:
+            self.wait_ready()
+
+    def wait_ready(self) -> None:
+        socket = self.directory / "run" / "tunrouter.sock"
+
+        def ready() -> bool:
+            if not self.running:
+                raise HostError(f"the agent of {self.name} ended with {self.process.returncode}: {self.last_words()}")
+            return socket.exists() and self.command("status", "-o", "json", check=False).returncode == 0
+
+        wait_until(f"the agent of {self.name} answers", ready, START_SECONDS, pause=0.05)
+
+    def last_words(self) -> str:
+        lines = self.log.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+    def stop(self) -> None:
+        if self._process:
+            stop(self._process)
+
+    def kill(self) -> None:
+        """SIGKILL, as the kernel's OOM killer would; returns when the process is gone."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def command(self, *arguments: str, check: bool = True, seconds: float = 20.0) -> subprocess.CompletedProcess[str]:
+        """`tunrouter …` beside this agent; HostError with its own words when `check` and it fails."""
+        argv = self.namespace.enter([*CLI, *arguments])
+        return run(argv, check=check, seconds=seconds, env=self.environment)
+
+    def snapshot(self) -> Snapshot:
+        return msgspec.json.decode(self.command("status", "-o", "json").stdout, type=Snapshot)
+
+    def connections(self) -> tuple[Connection, ...]:
+        return self.snapshot().connections
+
+    def wait_established(self, count: int, seconds: float = 10.0) -> None:
+        def established() -> bool:
+            nodes = {connection.peer for connection in self.connections() if connection.state == "established"}
+            return len(nodes) >= count
+
+        wait_until(f"{count} established connections on {self.name}", established, seconds, pause=0.05)
+
+    def resident_mib(self) -> float:
+        """Resident memory of the agent and its children, in MiB."""
+        return sum(_resident_kib(pid) for pid in family(self.process.pid)) / 1024
+
+    def cpu_seconds(self) -> float:
+        """Processor time of the agent and its children so far."""
+        return sum(_cpu_seconds(pid) for pid in family(self.process.pid))
+
+
+def family(pid: int) -> list[int]:
+    """A process and its descendants."""
+    members = [pid]
+    for thread in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in thread.read_text().split():
+            members += family(int(child))
+    return members
+
+
+def _resident_kib(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    return 0
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

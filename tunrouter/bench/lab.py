@@ -1,0 +1,229 @@
+"""A lab: hosts and pods as network namespaces on one machine, joined by an underlay that can be made to fail.
+
+    host1 192.0.2.1 ── underlay ── host2 192.0.2.2      each host: an agent, a block 10.32.N.0/24, pods
+      └ pod a 10.32.1.x               └ pod a 10.32.2.x
+
+    with Lab(hosts=3) as lab:
+        lab.start_agents(password="correct horse battery staple")
+        a, b = lab.hosts[0].add_pod("a"), lab.hosts[1].add_pod("b")
+        a.ping(b.address)
+
+Law: nothing outlives the lab: leaving it by its end, an exception, Ctrl-C, SIGTERM or SIGHUP removes every process,
+namespace and file it made, and the next lab removes what a killed one left. Only after a failure the logs are kept.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Final
+
+from tunrouter.bench.agent import Agent
+from tunrouter.bench.fabric import Fabric
+from tunrouter.bench.namespaces import PREFIX, Namespace, owner, owner_lives, sweep
+from tunrouter.errors import HostError
+
+ROOT: Final = Path(tempfile.gettempdir())
+KEPT: Final = "kept"
+"""Marks a directory whose logs a user was pointed to."""
+_numbers = itertools.count(1)
+
+
+class Pod:
+    """A namespace attached to its host's bridge by `tunrouter attach`."""
+
+    def __init__(self, host: Host, name: str) -> None:
+        self.host = host
+        self.name = name
+        self.namespace = Namespace(f"{host.namespace.name}-{name}")
+        self.address = ""
+
+    def __repr__(self) -> str:
+        return f"{self.host.name}/{self.name}"
+
+    def ping(self, address: str, *, count: int = 1, size: int = 56, seconds: float = 5.0) -> list[float]:
+        """Round trips in ms of the answered echo requests; fragments are forbidden."""
+        argv = (
+            "ping",
+            "-n",
+            "-M",
+            "do",
+            "-c",
+            str(count),
+            "-i",
+            "0.01",
+            "-s",
+            str(size),
+            "-w",
+            f"{seconds:g}",
+            address,
+        )
+        said = self.namespace.run(*argv, check=False, seconds=seconds + 5).stdout
+        return [float(time) for time in re.findall(r"time=([\d.]+)", said)]
+
+
+class Host:
+    """A namespace with an underlay address, an agent and pods."""
+
+    def __init__(self, lab: Lab, number: int) -> None:
+        self.lab = lab
+        self.number = number
+        self.name = f"host{number}"
+        self.address = f"192.0.2.{number}"
+        self.address6 = f"2001:db8::{number:x}"
+        self.namespace = Namespace(f"{lab.name}-{self.name}")
+        self.agent = Agent(self.namespace, lab.directory / self.name, name=self.name, block=f"10.32.{number}.0/24")
+        self.pods: list[Pod] = []
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def create(self) -> None:
+        self.namespace.create()
+        self.lab.fabric.plug(self.namespace, self.name, f"{self.address}/24", f"{self.address6}/64")
+
+    def readdress(self, address: str) -> None:
+        """Moves the host to another address of the underlay, as a DHCP lease or a laptop does."""
+        self.namespace.ip(f"address del {self.address}/24 dev eth0", f"address add {address}/24 dev eth0")
+        self.address = address
+
+    def drop_forwarded(self) -> None:
+        """What Docker does: the iptables FORWARD policy becomes DROP."""
+        self.namespace.run("iptables", "-P", "FORWARD", "DROP")
+
+    def filter_bridged(self, on: bool) -> None:
+        """`bridge-nf-call-iptables`, which is off where br_netfilter is not loaded."""
+        if on and not Path("/proc/sys/net/bridge").exists():
+            subprocess.run(["modprobe", "br_netfilter"], check=False, capture_output=True)
+        options = ("-qw",) if on else ("-qw", "-e")
+        self.namespace.run("sysctl", *options, f"net.bridge.bridge-nf-call-iptables={int(on)}", check=on)
+
+    def make_namespace(self, name: str) -> Pod:
+        """A pod-to-be: its namespace alone, attached to nothing."""
+        pod = Pod(self, name)
+        self.pods.append(pod)
+        pod.namespace.create()
+        return pod
+
+    def add_pod(self, name: str, *, address: str | None = None) -> Pod:
+        pod = self.make_namespace(name)
+        self.attach(pod, address=address)
+        return pod
+
+    def attach(self, pod: Pod, *, address: str | None = None) -> None:
+        arguments = ("--ip", address) if address else ()
+        said = self.agent.command("attach", str(pod.namespace.path), *arguments).stdout
+        found = re.search(r"\d+\.\d+\.\d+\.\d+", said)
+        if not found:
+            raise HostError(f"`tunrouter attach` on {self.name} printed no address: {said.strip()!r}")
+        pod.address = found.group()
+
+
+class Lab:
+    """A context manager; see the module's text."""
+
+    def __init__(self, hosts: int = 2, *, mtu: int = 1500, offloads: bool = True, keep: bool = False) -> None:
+        self.name = f"{PREFIX}-{owner()}-{next(_numbers)}"
+        self.directory = ROOT / self.name
+        self.keep = keep
+        self.fabric = Fabric(Namespace(f"{self.name}-fabric"), mtu=mtu, offloads=offloads)
+        self.hosts: tuple[Host, ...] = ()
+        self._host_count = hosts
+        self._signals: dict[int, object] = {}
+
+    def __enter__(self) -> Lab:
+        sweep()
+        sweep_directories()
+        self._catch_signals()
+        try:
+            self.directory.mkdir(mode=0o700)
+            self.hosts = tuple(Host(self, number + 1) for number in range(self._host_count))
+            self.fabric.create()
+            for host in self.hosts:
+                host.create()
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        failed = kind is not None and not issubclass(kind, KeyboardInterrupt | SystemExit)
+        # A second Ctrl-C must not tear the clean-up.
+        with signals_ignored():
+            if not self.keep:
+                self._remove(keep_logs=failed)
+        self._release_signals()
+
+    def _remove(self, *, keep_logs: bool) -> None:
+        for host in self.hosts:
+            if host.agent.running:
+                host.agent.process.terminate()
+        for host in self.hosts:
+            host.agent.stop()
+        for host in self.hosts:
+            for namespace in (*(pod.namespace for pod in host.pods), host.namespace):
+                namespace.delete()
+        self.fabric.namespace.delete()
+        if keep_logs and self.directory.exists():
+            (self.directory / KEPT).touch()
+        else:
+            self.remove_logs()
+
+    def start_agents(self, *arguments: str, password: str | None, hosts: Sequence[Host] | None = None) -> None:
+        """An agent on each host, each told of the ones before it; returns when all know each other."""
+        chosen = self.hosts if hosts is None else tuple(hosts)
+        for at, host in enumerate(chosen):
+            peers = (other.address for other in chosen[:at])
+            host.agent.start(*arguments, *peers, password=password, wait=False)
+        for host in chosen:
+            host.agent.wait_ready()
+        for host in chosen:
+            host.agent.wait_established(len(chosen) - 1)
+
+    def logs(self) -> list[Path]:
+        return sorted(self.directory.glob("*/*.log"))
+
+    def remove_logs(self) -> None:
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _catch_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            self._signals[number] = signal.signal(number, _leave)
+
+    def _release_signals(self) -> None:
+        for number, handler in self._signals.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal() itself returned
+        self._signals.clear()
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+@contextmanager
+def signals_ignored() -> Iterator[None]:
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    for number in previous:
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def sweep_directories() -> None:
+    """Removes the files of dead labs, but for logs a user was pointed to."""
+    for directory in ROOT.glob(f"{PREFIX}-*"):
+        if not owner_lives(directory.name) and not (directory / KEPT).exists():
+            shutil.rmtree(directory, ignore_errors=True)
