@@ -90,6 +90,9 @@ class Keys:
         self.confirm_at = now
         self.sent_bytes = self.received_bytes = self.sent_packets = self.received_packets = 0
 
+    def traffic(self) -> tuple[int, int, int, int]:
+        return self.sent_packets, self.sent_bytes, self.received_packets, self.received_bytes
+
 
 class Session:
     """Give it what arrived and the time; it puts what is to be done into the outbox."""
@@ -221,6 +224,13 @@ class Session:
             return self.current
         return next((keys for keys in self.older if keys.base == base), None)
 
+    def traffic(self) -> tuple[int, int, int, int]:
+        """Packets and bytes sent, packets and bytes received, since the peer is known."""
+        totals = list(self.totals)
+        for keys in (*self.older, *((self.current,) if self.current else ())):
+            totals = [total + value for total, value in zip(totals, keys.traffic(), strict=True)]
+        return totals[0], totals[1], totals[2], totals[3]
+
     # --- what is due -------------------------------------------------------------------------------------------------
     def tick(self, now: float) -> None:
         if self.state is State.CLOSED and self.keep:
@@ -325,8 +335,7 @@ class Session:
             self._forget(keys, now)
 
     def _forget(self, keys: Keys, now: float) -> None:
-        for at, value in enumerate((keys.sent_packets, keys.sent_bytes, keys.received_packets, keys.received_bytes)):
-            self.totals[at] += value
+        self.totals = [total + value for total, value in zip(self.totals, keys.traffic(), strict=True)]
         self._out.put(seam.Retire(keys.base))
         self._local.indices.release(keys.base, now)
 

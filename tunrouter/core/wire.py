@@ -196,10 +196,11 @@ def encode_answer(answer: Answer) -> bytes:
 def decode_answer(payload: bytes) -> Answer:
     if len(payload) < _ANSWER.size:
         raise ProtocolError("answer length")
-    fields = _ANSWER.unpack_from(payload)
-    if not 1 <= fields[6] <= bounds.MAX_WORKERS:
+    introduction = decode_introduction(payload[_ANSWER.size :])
+    answer = Answer._make((*_ANSWER.unpack_from(payload), introduction))
+    if not 1 <= answer.workers <= bounds.MAX_WORKERS:
         raise ProtocolError("worker count")
-    return Answer(*fields, introduction=decode_introduction(payload[_ANSWER.size :]))
+    return answer
 
 
 def decode_introduction(data: bytes) -> Introduction:

@@ -1,0 +1,1 @@
+"""The agent: joins core, data plane, host and edges into one process."""

@@ -1,0 +1,42 @@
+"""Peers as users write them (`host`, `host:port`, `192.0.2.7:6783`, `[2001:db8::7]:6783`) to endpoints."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from ipaddress import ip_address
+
+from tunrouter.config import values
+
+Endpoint = tuple[str, int]
+
+
+def split(peer: str, default_port: int) -> Endpoint:
+    """Host and port of a peer that `config.values.peer` has accepted."""
+    host, number = values.split_peer(peer)
+    return host, int(number) if number else default_port
+
+
+def is_literal(peer: str) -> bool:
+    try:
+        ip_address(split(peer, 0)[0])
+    except ValueError:
+        return False
+    return True
+
+
+async def resolve(peer: str, default_port: int) -> tuple[Endpoint | None, str]:
+    """The endpoint, or None and why there is none. IPv4 first where a name has both."""
+    host, port = split(peer, default_port)
+    try:
+        return (str(ip_address(host)), port), ""
+    except ValueError:
+        pass  # a name
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    except OSError as error:
+        return None, f"cannot resolve {host}: {error.strerror or error}"
+    addresses = sorted((info[4] for info in found), key=lambda address: ":" in str(address[0]))
+    if not addresses:
+        return None, f"cannot resolve {host}: no address"
+    return (str(addresses[0][0]), port), ""

@@ -1,0 +1,97 @@
+"""The node's part of the snapshot: its connections and peers, in the order and words that `status` shows."""
+
+from __future__ import annotations
+
+from tunrouter.core import status, wire
+from tunrouter.core.dial import Dial, text
+from tunrouter.core.halfopen import Rejected
+from tunrouter.core.node import Node, Target
+from tunrouter.core.seam import Endpoint
+from tunrouter.core.session import Session, State
+
+STANDING = (State.ESTABLISHED, State.REKEYING, State.SUSPECT)
+
+
+def connections(node: Node, now: float) -> tuple[status.Connection, ...]:
+    """Sessions first, then what is dialled, then targets without address, then strangers that were refused."""
+    sessions = sorted(node.sessions.values(), key=lambda session: session.node)
+    rows = [_of_session(node, session, now) for session in sessions if _shown(node, session)]
+    at = {session.endpoint for session in sessions if _shown(node, session)}
+    rows += [_of_dial(dial, now) for dial in node.dials.all() if dial.endpoint not in at]
+    rows += [_of_target(target) for target in node.targets.values() if target.endpoint is None]
+    rows += [_of_stranger(source, seen) for source, seen in node.half_open.rejected.items() if source not in at]
+    return tuple(rows)
+
+
+def peers(node: Node, now: float) -> tuple[status.Peer, ...]:
+    """This node, then all whose blocks we know."""
+    local = node.local
+    own = tuple(str(block) for block in local.blocks)
+    mine = tuple(row for row in connections(node, now) if row.peer)
+    this = status.Peer(
+        name=status.peer_name(local.id), nickname=local.name, id=f"{local.id:016x}", blocks=own, connections=mine
+    )
+    return (this, *(_peer(node, session) for session in sorted(node.sessions.values(), key=lambda s: s.node)))
+
+
+def _peer(node: Node, session: Session) -> status.Peer:
+    blocks = tuple(str(block) for block in node.routes.blocks(session.node))
+    name, number = status.peer_name(session.node), f"{session.node:016x}"
+    return status.Peer(name=name, nickname=session.name, id=number, blocks=blocks)
+
+
+def _shown(node: Node, session: Session) -> bool:
+    """A closed session that nobody wants is no connection."""
+    if session.state is State.OPENING:
+        return session.endpoint is not None and node.dials.get(session.endpoint) is not None
+    return session.state in STANDING
+
+
+def _of_session(node: Node, session: Session, now: float) -> status.Connection:
+    standing = session.state in STANDING
+    dial = node.dials.get(session.endpoint) if session.endpoint is not None else None
+    keys = session.current
+    sent_packets, sent_bytes, received_packets, received_bytes = session.traffic()
+    return status.Connection(
+        outbound=session.outbound,
+        address=text(session.endpoint) if session.endpoint is not None else "",
+        state="established" if standing else _state(dial),
+        peer=status.peer_name(session.node),
+        nickname=session.name,
+        encrypted=node.local.sealed,
+        mtu=min(node.local.pod_mtu, wire.inner_mtu(session.mtu.size, session.ip_version)),
+        rtt=session.live.rtt,
+        last_handshake=now - keys.made if keys is not None else None,
+        last_received=max(0.0, now - session.live.heard_at),
+        sent_packets=sent_packets,
+        sent_bytes=sent_bytes,
+        received_packets=received_packets,
+        received_bytes=received_bytes,
+        reason=session.reason or (dial.reason if dial is not None and not standing else ""),
+        retry_in=max(0.0, dial.next_at - now) if dial is not None and not standing else None,
+    )
+
+
+def _of_dial(dial: Dial, now: float) -> status.Connection:
+    never = dial.next_at == float("inf")
+    return status.Connection(
+        outbound=True,
+        address=text(dial.endpoint),
+        state=_state(dial),
+        reason=dial.reason,
+        retry_in=None if never else max(0.0, dial.next_at - now),
+    )
+
+
+def _state(dial: Dial | None) -> str:
+    if dial is None or not dial.reason:
+        return "connecting"
+    return "failed" if dial.mismatch else "retrying"
+
+
+def _of_target(target: Target) -> status.Connection:
+    return status.Connection(outbound=True, address=target.name, state="retrying", reason=target.reason)
+
+
+def _of_stranger(source: Endpoint, seen: Rejected) -> status.Connection:
+    return status.Connection(outbound=False, address=text(source), state="failed", reason=seen.reason)
