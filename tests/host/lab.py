@@ -3,18 +3,20 @@
     outside (192.0.2.2) ── eth0 192.0.2.1 ┤ host ├ weave 10.32.1.1 ── pods
                                                  └ tunrouter0
 
-Names carry the pid, and everything goes away with the namespaces. Code that looks at "this host" runs in one thread that
-has entered the host's namespace, as the agent's netlink thread is in the agent's.
+Names carry the pid, and everything goes away with the namespaces. Code that looks at "this host" runs in one thread
+that has entered the host's namespace, as the agent's netlink thread is in the agent's.
 """
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
+import select
+import struct
 import subprocess
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Network
 from typing import TypeVar
@@ -25,6 +27,7 @@ from pyroute2.netns import setns
 from tunrouter.host import Host, HostPlan
 
 T = TypeVar("T")
+VNET_HEADER = 10
 _numbers = itertools.count()
 
 PLAN = HostPlan(range=IPv4Network("10.32.0.0/12"), block=IPv4Network("10.32.1.0/24"), mtu=1376)
@@ -91,7 +94,7 @@ class Lab:
         return self._inside.submit(work).result(timeout=60)
 
     def host(self, **changes: object) -> Host:
-        plan = msgspec.structs.replace(self.plan, **changes)  # type: ignore[type-var]
+        plan = msgspec.structs.replace(self.plan, **changes)
         found = self.inside(lambda: Host(plan))
         self._hosts.append(found)
         return found
@@ -133,4 +136,45 @@ class Lab:
         os.close(descriptor)
 
 
-__all__ = ["PLAN", "Lab", "Namespace", "run", "threading", "wait_until"]
+class Tun:
+    """The agent's side of the TUN: what the host sends into the tunnel, and what comes out of it."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._descriptor = lab.inside(lambda: _open_tun(lab.plan.tun))
+        lab.host_ns.run("ip", "link", "set", lab.plan.tun, "up")
+
+    def packets(self, seconds: float = 2.0) -> Iterator[bytes]:
+        """IP packets as they come, until none comes for `seconds`."""
+        while select.select([self._descriptor], [], [], seconds)[0]:
+            yield os.read(self._descriptor, 70_000)[VNET_HEADER:]
+
+    def first(self, protocol: int, seconds: float = 2.0) -> bytes | None:
+        return next((packet for packet in self.packets(seconds) if packet[0] >> 4 == 4 and packet[9] == protocol), None)
+
+    def write(self, packet: bytes) -> None:
+        os.write(self._descriptor, bytes(VNET_HEADER) + packet)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def _open_tun(name: str) -> int:
+    descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+    flags = 0x0001 | 0x1000 | 0x4000 | 0x0100  # IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE
+    fcntl.ioctl(descriptor, 0x400454CA, struct.pack("16sH22x", name.encode(), flags))
+    fcntl.ioctl(descriptor, 0x400454D0, 0x01 | 0x02 | 0x04)  # TUNSETOFFLOAD: checksums and TCP segments
+    return descriptor
+
+
+def udp(source: str, destination: str, port: int = 9, source_port: int = 9) -> bytes:
+    """An IPv4 packet with a UDP datagram, as it comes out of the tunnel."""
+    payload = struct.pack(">HHHH", source_port, port, 12, 0) + b"data"
+    ends = IPv4Address(source).packed + IPv4Address(destination).packed
+    header = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(payload), 1, 0, 64, 17, 0) + ends
+    words = sum(struct.unpack(">10H", header))
+    while words >> 16:
+        words = (words & 0xFFFF) + (words >> 16)
+    return header[:10] + struct.pack(">H", ~words & 0xFFFF) + header[12:] + payload
+
+
+__all__ = ["PLAN", "Lab", "Namespace", "Tun", "run", "udp", "wait_until"]

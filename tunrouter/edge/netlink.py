@@ -28,6 +28,8 @@ LOCAL_TABLE: Final = 255
 ROUTE_TYPES: Final = {"unicast": 1, "blackhole": 6, "unreachable": 7, "prohibit": 8}
 NTF_MASTER: Final = 0x04  # the bridge's own table, not the port's address filter
 IFF_UP: Final = 1
+RT_SCOPE_NOWHERE: Final = 255
+"""In a deletion: whatever scope the route has."""
 RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE = 0x1, 0x10, 0x40
 
 
@@ -221,7 +223,7 @@ class Netlink:
         return True
 
     def delete_route(self, route: Route) -> bool:
-        options: dict[str, Any] = {"type": route.kind, "table": route.table}
+        options: dict[str, Any] = {"type": route.kind, "table": route.table, "scope": RT_SCOPE_NOWHERE}
         if route.device:
             options["oif"] = self.require(route.device).index
         if route.metric:
@@ -260,8 +262,11 @@ class Netlink:
 
     def default_mtu(self, version: int) -> int:
         """MTU of the default route of IPv4 or IPv6, 0 if there is none."""
-        path = self.path("192.0.2.1" if version == 4 else "2001:db8::1")
-        return path[1] if path and path[0] != "lo" else 0
+        with _explained("cannot list the default routes"):
+            routes = list(self._ip.get_default_routes(family=2 if version == 4 else 10))
+            links = {link.index: link for link in self.links()}
+        found = [min(links[i].mtu, _metric(m) or links[i].mtu) for m in routes for i in _outputs(m) if i in links]
+        return min(found, default=0)
 
     def configure_pod(self, interface: str, address: ipaddress.IPv4Interface, gateway: str) -> None:
         """Inside a pod's namespace: the address, a link route to the gateway, and everything else by way of it."""

@@ -90,7 +90,8 @@ class Host:
         """Puts back what somebody changed since the last call; answers with what that was."""
         done = self._mode()
         if self._watch.drain():
-            done += self._devices()
+            # The tables too: a pod that died took its port with it, but not the port's right to an address.
+            done += self._devices() + self._tables()
         done += self._switches()
         generation = nft.generation()
         if generation != self._generation:
@@ -142,10 +143,7 @@ class Host:
                 done.append(f"port {name} on {self.plan.bridge}")
             elif self._netlink.ensure_port_mode(joined[name], isolated=self._isolated):
                 done.append(f"port {name} {self.mode}")
-        if found != self._pods:
-            # A pod that died took its port with it, but not the port's right to an address.
-            self._pods = found
-            self._tables()
+        self._pods = found
         return done
 
     def _mode(self) -> list[str]:

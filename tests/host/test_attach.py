@@ -1,0 +1,229 @@
+"""What a pod gets, what it may not do, and what attaching refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from tests.host.lab import PLAN, Lab, wait_until
+from tunrouter.errors import ConfigError, HostError
+from tunrouter.host import Attached, Host
+
+pytestmark = pytest.mark.root
+
+A, B = IPv4Address("10.32.1.2"), IPv4Address("10.32.1.3")
+
+
+@pytest.fixture
+def host(lab: Lab) -> Host:
+    found = lab.host()
+    lab.inside(found.apply)
+    return found
+
+
+def test_a_pod_gets_address_route_and_mtu_and_nothing_more(lab: Lab, host: Host) -> None:
+    pod = lab.pod(host, str(A))
+    (link,) = [entry for entry in json.loads(pod.run("ip", "-j", "addr")) if entry["ifname"] != "lo"]
+    addresses = [entry for entry in link["addr_info"] if entry["family"] == "inet"]
+    assert (link["ifname"], link["mtu"]) == ("eth0", PLAN.mtu)
+    assert [(entry["local"], entry["prefixlen"]) for entry in addresses] == [(str(A), 32)]
+    routes = {entry["dst"]: entry for entry in json.loads(pod.run("ip", "-j", "route"))}
+    assert routes.keys() == {"default", "10.32.1.1"}
+    assert routes["default"]["flags"] == ["onlink"]
+    assert pod.run("sysctl", "-n", "net.ipv6.conf.eth0.accept_ra").strip() == "0"
+
+
+def test_what_is_attached_is_known_to_the_next_agent(lab: Lab, host: Host) -> None:
+    pod = lab.pod(host, str(A))
+    lab.inside(lambda: host.attach(pod.path, "second one", B, "net1", 1300))
+    (port,) = {found.port for found in lab.inside(host.attached) if found.address == B}
+    expected = Attached(port=port, name="second one", address=B, interface="net1", mtu=1300)
+    assert expected in lab.inside(lab.host().attached)
+
+
+def test_attaching_again_changes_nothing_and_with_another_address_moves(lab: Lab, host: Host) -> None:
+    pod = lab.pod(host, str(A))
+    before = lab.state(), pod.run("ip", "addr")
+    lab.inside(lambda: host.attach(pod.path, pod.name, A, "eth0", PLAN.mtu))
+    assert (lab.state(), pod.run("ip", "addr")) == before
+    lab.inside(lambda: host.attach(pod.path, pod.name, B, "eth0", PLAN.mtu))
+    assert lab.host_ns.pings(str(B))
+    assert [found.address for found in lab.inside(host.attached)] == [B]
+
+
+def test_what_was_changed_inside_is_brought_back_by_attaching_again(lab: Lab, host: Host) -> None:
+    pod = lab.pod(host, str(A))
+    pod.run("ip", "addr", "flush", "dev", "eth0")
+    pod.run("ip", "link", "set", "eth0", "mtu", "1000")
+    assert not pod.pings("10.32.1.1")
+    lab.inside(lambda: host.attach(pod.path, pod.name, A, "eth0", PLAN.mtu))
+    assert pod.pings("10.32.1.1", "-s", "1348", "-M", "do")
+
+
+def test_detaching_succeeds_whether_the_pod_is_there_or_not(lab: Lab, host: Host) -> None:
+    before = lab.state()
+    pod = lab.pod(host, str(A))
+    assert lab.inside(lambda: host.detach(pod.path, pod.name, "eth0"))
+    assert lab.state() == before
+    assert not lab.inside(lambda: host.detach(pod.path, pod.name, "eth0"))
+    assert not lab.inside(lambda: host.detach("/run/netns/never-was", "never-was", "eth0"))
+
+
+def test_a_pod_whose_namespace_lost_its_name_is_found_by_its_own(lab: Lab, host: Host) -> None:
+    pod = lab.pod(host, str(A))
+    keeper = pod.start("sh", "-c", "echo held; read line")
+    assert keeper.stdout
+    assert keeper.stdout.readline() == "held\n"
+    pod.remove()
+    try:
+        assert len(lab.inside(host.attached)) == 1
+        assert lab.inside(lambda: host.detach(pod.path, pod.name, "eth0"))
+        assert lab.inside(host.attached) == []
+    finally:
+        keeper.communicate("\n")
+
+
+def test_a_dead_pod_takes_its_right_to_the_address_with_it(lab: Lab, host: Host) -> None:
+    pod = lab.pod(host, str(A))
+    assert str(A) in lab.host_ns.run("nft", "list", "table", "bridge", "tunrouter")
+    pod.remove()
+    wait_until(lambda: lab.inside(host.attached) == [])
+    lab.inside(host.repair)
+    assert str(A) not in lab.host_ns.run("nft", "list", "table", "bridge", "tunrouter")
+
+
+def test_refusals_say_what_to_do_and_leave_nothing(lab: Lab, host: Host, tmp_path: Path) -> None:
+    pod, other = lab.pod(host, str(A)), lab.outside
+    (tmp_path / "file").touch()
+    before = lab.state()
+    cases: list[tuple[type[Exception], str, tuple[str, str, IPv4Address, str, int]]] = [
+        (ConfigError, "own network namespace", (lab.host_ns.path, "self", B, "eth0", 1376)),
+        (ConfigError, "is no network namespace", (str(tmp_path / "file"), "file", B, "eth0", 1376)),
+        (ConfigError, "is no network namespace", (f"/proc/{os.getpid()}/ns/mnt", "mnt", B, "eth0", 1376)),
+        (ConfigError, "No such file", ("/run/netns/never-was", "x", B, "eth0", 1376)),
+        (ConfigError, f"held by {pod.name}", (other.path, "x", A, "eth1", 1376)),
+        (ConfigError, "cannot be a pod's", (other.path, "x", IPv4Address("10.32.1.1"), "eth1", 1376)),
+        (ConfigError, "cannot be a pod's", (other.path, "x", IPv4Address("10.32.1.255"), "eth1", 1376)),
+        (ConfigError, "cannot be a pod's", (other.path, "x", IPv4Address("10.33.1.2"), "eth1", 1376)),
+        (ConfigError, "is no device name", (other.path, "x", B, "eth0/../x", 1376)),
+        (ConfigError, "is no name", (other.path, "two\nlines", B, "eth1", 1376)),
+        (ConfigError, "is no name", (other.path, "\x1b[31m", B, "eth1", 1376)),
+        (ConfigError, "MTU 10", (other.path, "x", B, "eth1", 10)),
+        (HostError, "File exists", (other.path, "x", B, "eth0", 1376)),
+    ]
+    for kind, text, (path, name, address, interface, mtu) in cases:
+        with pytest.raises(kind, match=text) as caught:
+            lab.inside(lambda: host.attach(path, name, address, interface, mtu))  # noqa: B023
+        assert caught.value.fix  # type: ignore[attr-defined]
+        assert lab.state() == before, text
+
+
+def test_a_failure_inside_the_pod_leaves_nothing(lab: Lab, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise HostError("inside", "again")
+
+    before = lab.state()
+    monkeypatch.setattr("tunrouter.edge.netlink.Netlink.configure_pod", fails)
+    with pytest.raises(HostError, match="inside"):
+        lab.pod(host, str(A))
+    assert lab.state() == before
+
+
+SEND_FRAME = """
+import socket, sys
+with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as s:
+    s.bind(("eth0", 0))
+    s.send(bytes.fromhex(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("nf_call", [0, 1])
+def test_a_pod_cannot_take_another_s_or_the_gateway_s_address(lab: Lab, nf_call: int) -> None:
+    lab.nf_call(nf_call)
+    host = lab.host()
+    lab.inside(host.apply)
+    attacker, victim = lab.pod(host, str(A)), lab.pod(host, str(B))
+    assert attacker.pings(str(B))
+    mac = bytes.fromhex(json.loads(attacker.run("ip", "-j", "link", "show", "eth0"))[0]["address"].replace(":", ""))
+    for claimed in (PLAN.gateway, B):
+        answer = struct.pack(">HHBBH", 1, 0x0800, 6, 4, 2) + mac + claimed.packed + mac + claimed.packed
+        attacker.run("python3", "-c", SEND_FRAME, (b"\xff" * 6 + mac + b"\x08\x06" + answer).hex())
+    assert mac.hex(":") not in victim.run("ip", "neigh")
+    assert f"{B} dev weave lladdr {mac.hex(':')}" not in lab.host_ns.run("ip", "neigh")
+    # The same frames with the pod's own address pass, so the rule above is what stopped them.
+    assert attacker.pings("10.32.1.1")
+    attacker.run("ip", "addr", "add", f"{B}/32", "dev", "eth0")
+    assert not attacker.pings("10.32.1.1", "-I", str(B)), "a borrowed source address"
+    attacker.run("ip", "addr", "add", "10.32.1.77/32", "dev", "eth0")
+    assert not attacker.pings("10.32.1.1", "-I", "10.32.1.77")
+    victim_mac = json.loads(victim.run("ip", "-j", "link", "show", "eth0"))[0]["address"]
+    frame = b"\x02\x00\x00\x00\x00\x01" + bytes.fromhex(victim_mac.replace(":", "")) + b"\x08\x00" + bytes(46)
+    attacker.run("python3", "-c", SEND_FRAME, frame.hex())
+    assert lab.host_ns.pings(str(B)), "a borrowed MAC does not draw the victim's traffic"
+
+
+def test_ports_pass_no_frame_to_each_other(lab: Lab) -> None:
+    lab.nf_call(1)
+    host = lab.host()
+    lab.inside(host.apply)
+    sender, receiver = lab.pod(host, str(A)), lab.pod(host, str(B))
+    mac = bytes.fromhex(json.loads(receiver.run("ip", "-j", "link", "show", "eth0"))[0]["address"].replace(":", ""))
+    listen = (
+        "import socket\nwith socket.socket(17, 3, socket.htons(3)) as s:\n s.settimeout(0.5); print('ready', flush=True)\n"
+        " try:\n  while True:\n   print('marked' if b'MARK' in s.recv(2000) else '', flush=True)\n except TimeoutError: pass"
+    )
+    request = struct.pack(">HHBBH", 1, 0x0800, 6, 4, 1) + b"\x02" * 6 + A.packed + bytes(6) + B.packed
+    for kind, payload in ((0x88B5, b"MARK" * 20), (0x86DD, b"MARK" * 20), (0x0806, request + b"MARK" * 5)):
+        for destination in (mac, b"\xff" * 6):
+            listener = receiver.start("python3", "-c", listen)
+            assert listener.stdout
+            assert listener.stdout.readline() == "ready\n"
+            frame = destination + b"\x02\x00\x00\x00\x00\x07" + struct.pack(">H", kind) + payload
+            sender.run("python3", "-c", SEND_FRAME, frame.hex())
+            assert "marked" not in listener.communicate()[0]
+
+
+@pytest.mark.parametrize("nf_call", [0, 1])
+def test_services_reach_other_pods_and_the_caller_itself(lab: Lab, nf_call: int) -> None:
+    """As kube-proxy translates: a service address to a pod here, masqueraded where a pod calls itself."""
+    lab.nf_call(nf_call)
+    host = lab.host()
+    lab.inside(host.apply)
+    a, b = lab.pod(host, str(A)), lab.pod(host, str(B))
+    lab.host_ns.run("nft", "-f", "-", text=f"""
+    table ip proxy {{
+      chain pre {{
+        type nat hook prerouting priority dstnat;
+        ip daddr 10.96.0.1 tcp dport 80 dnat to {A}:8080
+        ip daddr 10.96.0.2 tcp dport 80 dnat to {B}:8080
+      }}
+      chain post {{
+        type nat hook postrouting priority srcnat;
+        ip saddr {A} ip daddr {A} masquerade
+      }}
+    }}
+    """)  # fmt: skip
+    serve = (
+        "import socket\nl=socket.create_server(('',8080))\nwhile True: c=l.accept()[0]; c.sendall(b'hello'); c.close()"
+    )
+    call = "import socket,sys; print(socket.create_connection((sys.argv[1], 80), 3).recv(9))"
+    servers = [pod.start("python3", "-c", serve) for pod in (a, b)]
+    try:
+        for pod in (a, b):
+            wait_until(lambda: ":8080 " in pod.run("ss", "-ltn"))  # noqa: B023
+        for service in ("10.96.0.2", "10.96.0.1"):
+            assert "hello" in a.run("python3", "-c", call, service)
+        assert lab.host_ns.pings(str(A))
+    finally:
+        for server in servers:
+            server.kill()
+            server.communicate()
+
+
+assert socket.AF_PACKET == 17

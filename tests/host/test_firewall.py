@@ -1,0 +1,119 @@
+"""With a host firewall that drops, pods work with our accepts and do not without them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.host.lab import PLAN, Lab, Namespace, wait_until
+from tunrouter.host import Host
+
+pytestmark = pytest.mark.root
+
+BACKENDS = ["iptables-nft", "iptables-legacy"]
+
+
+def two_pods(lab: Lab, *, manage: bool) -> tuple[Host, Namespace]:
+    host = lab.host(manage_firewall=manage)
+    lab.inside(host.apply)
+    pod = lab.pod(host, "10.32.1.2")
+    lab.pod(host, "10.32.1.3")
+    return host, pod
+
+
+@pytest.mark.parametrize("nf_call", [0, 1])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_forward_policy_of_drop_is_overcome(lab: Lab, backend: str, nf_call: int) -> None:
+    lab.nf_call(nf_call)
+    lab.host_ns.run(backend, "-P", "FORWARD", "DROP")
+    reporting, pod = two_pods(lab, manage=False)
+    assert not pod.pings("10.32.1.3"), "without accepts nothing passes"
+    assert f"{backend} filter FORWARD would drop" in reporting.facts().firewall[0]
+    assert "tunrouter" not in lab.host_ns.run(backend, "-S")
+    host = lab.host()
+    assert f"accepts in {backend} FORWARD" in lab.inside(host.apply)
+    assert pod.pings("10.32.1.3")
+    assert pod.pings("192.0.2.2"), "the answer comes from the outside to a pod"
+    assert host.facts().firewall == ()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_flushed_accepts_return_and_never_double(lab: Lab, backend: str) -> None:
+    lab.host_ns.run(backend, "-P", "FORWARD", "DROP")
+    host, pod = two_pods(lab, manage=True)
+    once = lab.host_ns.run(backend, "-S")
+    wait_until(lambda: not lab.inside(host.repair))
+    for command in (("-F", "FORWARD"), ("-I", "FORWARD", "-j", "DROP")):
+        lab.host_ns.run(backend, *command)
+        assert lab.inside(host.repair) == [f"accepts in {backend} FORWARD"]
+        assert pod.pings("10.32.1.3")
+        rules = lab.host_ns.run(backend, "-S")
+        assert rules.count("--comment tunrouter") == once.count("--comment tunrouter") == 4
+    assert lab.inside(host.repair) == []
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_policy_set_later_is_noticed(lab: Lab, backend: str) -> None:
+    lab.host_ns.run(backend, "-A", "FORWARD", "-i", "other", "-j", "ACCEPT")
+    host, pod = two_pods(lab, manage=True)
+    wait_until(lambda: not lab.inside(host.repair))
+    assert "tunrouter" not in lab.host_ns.run(backend, "-S"), "nothing is added where nothing is dropped"
+    lab.host_ns.run(backend, "-P", "FORWARD", "DROP")
+    assert lab.inside(host.repair) == [f"accepts in {backend} FORWARD"]
+    assert pod.pings("10.32.1.3")
+
+
+def test_docker_s_user_chain_is_used_while_it_is_reached(lab: Lab) -> None:
+    for rule in ("-N DOCKER-USER", "-A DOCKER-USER -j RETURN", "-P FORWARD DROP", "-I FORWARD -j DOCKER-USER"):
+        lab.host_ns.run("iptables-nft", *rule.split())
+    host, pod = two_pods(lab, manage=True)
+    rules = lab.host_ns.run("iptables-nft", "-S")
+    assert rules.count("-A DOCKER-USER") == 5
+    assert rules.count("-A FORWARD") == 1
+    assert pod.pings("10.32.1.3")
+    lab.host_ns.run("iptables-nft", "-F", "FORWARD")
+    done = lab.inside(host.repair)
+    assert done[-1] == "accepts in iptables-nft FORWARD"
+    assert pod.pings("10.32.1.3")
+
+
+@pytest.mark.parametrize("backend", [*BACKENDS, "ip6tables-nft", "ip6tables-legacy"])
+def test_the_tunnel_s_port_is_opened(lab: Lab, backend: str) -> None:
+    lab.host_ns.run(backend, "-P", "INPUT", "DROP")
+    lab.host_ns.run(backend, "-A", "INPUT", "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "ACCEPT")
+    host = lab.host()
+    assert f"accepts in {backend} INPUT" in lab.inside(host.apply)
+    first = next(line for line in lab.host_ns.run(backend, "-S", "INPUT").splitlines() if line.startswith("-A"))
+    assert "--dport 6783" in first
+    assert "udp" in first
+    assert "conntrack" not in first
+
+
+def test_an_open_port_is_left_as_it_is(lab: Lab) -> None:
+    for rule in ("-P INPUT DROP", "-A INPUT -i eth0 -p udp -m udp --dport 6000:7000 -j ACCEPT"):
+        lab.host_ns.run("iptables-nft", *rule.split())
+    host = lab.host()
+    lab.inside(host.apply)
+    assert "tunrouter" not in lab.host_ns.run("iptables-nft", "-S")
+    assert host.facts().firewall == ()
+
+
+def test_a_native_chain_is_reported_and_left_alone(lab: Lab) -> None:
+    table = """
+    table inet mine {
+      chain gate {
+        type filter hook forward priority 10; policy drop;
+        ct state established accept
+      }
+    }
+    """
+    lab.host_ns.run("nft", "-f", "-", text=table)
+    before = lab.host_ns.run("nft", "list", "table", "inet", "mine")
+    host, pod = two_pods(lab, manage=True)
+    assert not pod.pings("10.32.1.3")
+    assert host.facts().firewall[0].startswith("nft inet mine gate would drop")
+    assert lab.host_ns.run("nft", "list", "table", "inet", "mine") == before
+    rule = f'insert rule inet mine gate iifname {{ "{PLAN.bridge}", "{PLAN.tun}" }} accept\n'
+    lab.host_ns.run("nft", "-f", "-", text=rule + rule.replace("iifname", "oifname"))
+    lab.inside(host.repair)
+    assert host.facts().firewall == ()
+    assert pod.pings("10.32.1.3")

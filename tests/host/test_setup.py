@@ -1,0 +1,327 @@
+"""Setting a host up, keeping it so, and leaving nothing behind."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import subprocess
+from collections.abc import Callable
+from ipaddress import IPv4Network
+
+import msgspec
+import pytest
+
+from tests.host.lab import PLAN, Lab, Tun, udp, wait_until
+from tunrouter.errors import ConfigError, HostError
+from tunrouter.host import Host, HostPlan, reset, underlay_mtu
+
+pytestmark = pytest.mark.root
+
+
+def test_applying_twice_changes_nothing(lab: Lab) -> None:
+    host = lab.host()
+    assert lab.inside(host.apply)
+    lab.pod(host, "10.32.1.2")
+    before = lab.state()
+    assert lab.inside(host.apply) == []
+    assert lab.state() == before
+    again = lab.host()
+    done = lab.inside(again.apply)
+    assert done == ["table inet tunrouter", "table bridge tunrouter"], "a restarted agent replaces its tables, only"
+    assert lab.state() == before
+
+
+def test_reset_leaves_nothing(lab: Lab) -> None:
+    lab.host_ns.run("iptables-nft", "-P", "FORWARD", "DROP")
+    lab.host_ns.run("iptables-legacy", "-P", "FORWARD", "DROP")
+    lab.host_ns.run("ip", "link", "del", PLAN.tun)
+    before = lab.state()
+    lab.host_ns.run("ip", "tuntap", "add", "mode", "tun", "multi_queue", "vnet_hdr", "name", PLAN.tun)
+    host = lab.host()
+    lab.inside(host.apply)
+    lab.pod(host, "10.32.1.2")
+    lab.inside(lambda: host.set_path_mtu(IPv4Network("10.32.7.0/24"), 1200))
+    done = lab.inside(reset)
+    assert lab.state() == before
+    for word in ("table inet tunrouter", "accepts in FORWARD", "bridge weave", "tun tunrouter0", "route unreachable"):
+        assert any(word in line for line in done), (word, done)
+    assert lab.inside(reset) == []
+
+
+def test_reset_does_not_touch_a_device_that_is_no_bridge(lab: Lab) -> None:
+    lab.host_ns.run("ip", "link", "add", "weave", "type", "veth")
+    with pytest.raises(HostError, match="weave is no bridge"):
+        lab.inside(reset)
+    host = lab.host()
+    with pytest.raises(ConfigError, match="weave exists and is no bridge"):
+        lab.inside(host.apply)
+
+
+SABOTAGE: list[tuple[str, ...]] = [
+    ("nft", "flush", "ruleset"),
+    ("nft", "flush", "table", "bridge", "tunrouter"),
+    ("nft", "delete", "table", "inet", "tunrouter"),
+    ("nft", "flush", "set", "bridge", "tunrouter", "pods"),
+    ("ip", "route", "flush", "10.32.0.0/12"),
+    ("ip", "route", "replace", "unreachable", "10.32.0.0/12", "proto", "static"),
+    ("ip", "-4", "addr", "flush", "dev", "weave"),
+    ("ip", "-4", "addr", "flush", "dev", "tunrouter0"),
+    ("ip", "link", "set", "weave", "down"),
+    ("ip", "link", "set", "tunrouter0", "mtu", "1500"),
+    ("ip", "link", "del", "weave"),
+    ("sysctl", "-qw", "net.ipv4.conf.weave.rp_filter=1"),
+    ("sysctl", "-qw", "net.ipv4.ip_forward=0"),
+]
+
+
+@pytest.mark.parametrize("command", SABOTAGE, ids=" ".join)
+def test_what_somebody_breaks_is_repaired(lab: Lab, command: tuple[str, ...]) -> None:
+    host = lab.host()
+    lab.inside(host.apply)
+    a, _ = lab.pod(host, "10.32.1.2"), lab.pod(host, "10.32.1.3")
+    settle(lab, host)
+    before = lab.state()
+    lab.host_ns.run(*command)
+    assert lab.inside(host.repair), "something was repaired, and said"
+    settle(lab, host)
+    assert without_indices(lab.state()) == without_indices(before)
+    assert a.pings("10.32.1.3")
+
+
+def test_repair_costs_next_to_nothing_when_nothing_changed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = lab.host()
+    lab.inside(host.apply)
+    settle(lab, host)
+
+    def fork(*_: object, **__: object) -> None:
+        raise AssertionError("a fork in an idle repair")
+
+    monkeypatch.setattr("subprocess.run", fork)
+    for _ in range(20):
+        assert lab.inside(host.repair) == []
+
+
+def test_the_monitor_wakes_on_a_flush(lab: Lab) -> None:
+    host = lab.host()
+    lab.inside(host.apply)
+    host.monitor.drain()
+    assert not host.monitor.drain()
+    lab.host_ns.run("nft", "flush", "ruleset")
+    wait_until(host.monitor.drain)
+    assert "table inet tunrouter" in lab.inside(host.repair)
+
+
+def test_an_established_connection_survives_changes_of_the_bridge_mode(lab: Lab) -> None:
+    host = lab.host()
+    lab.inside(host.apply)
+    a, b = lab.pod(host, "10.32.1.2"), lab.pod(host, "10.32.1.3")
+    listen = "import socket as s;l=s.create_server(('',7));c=l.accept()[0]\nwhile d:=c.recv(65536): c.sendall(d)"
+    call = (
+        "import socket as s,sys,time;c=s.create_connection(('10.32.1.3',7));c.settimeout(5)\n"
+        "for line in sys.stdin: c.sendall(line.encode()); print(c.recv(100).decode(), end='', flush=True)"
+    )
+    server = b.start("python3", "-c", listen)
+    wait_until(lambda: ":7 " in b.run("ss", "-ltn"))
+    client = a.start("python3", "-c", call)
+    assert client.stdin
+    assert client.stdout
+    try:
+        for value, mode in ((0, "isolated"), (1, "hairpin"), (0, "isolated"), (1, "hairpin")):
+            lab.nf_call(value)
+            changed = lab.inside(host.repair)
+            assert host.mode == mode
+            assert value == 0 or f"bridge mode {mode}" in changed
+            flags = lab.host_ns.run("bridge", "-d", "link")
+            assert flags.count("isolated on") == (2 if mode == "isolated" else 0)
+            assert flags.count("hairpin on") == (0 if mode == "isolated" else 2)
+            client.stdin.write(f"through {mode}\n")
+            client.stdin.flush()
+            assert client.stdout.readline() == f"through {mode}\n"
+    finally:
+        for process in (client, server):
+            process.kill()
+            process.communicate()
+
+
+def test_preflight_names_the_overlapping_route_and_a_free_range(lab: Lab) -> None:
+    host = lab.host()
+    lab.inside(host.preflight)
+    lab.host_ns.run("ip", "route", "add", "10.40.0.0/16", "via", "192.0.2.2")
+    with pytest.raises(ConfigError, match=r"10\.40\.0\.0/16 dev eth0.*--range 10\.48\.0\.0/12"):
+        lab.inside(host.preflight)
+    lab.host_ns.run("ip", "route", "add", "10.0.0.0/8", "via", "192.0.2.2")
+    with pytest.raises(ConfigError, match=r"--range 172\.16\.0\.0/12"):
+        lab.inside(host.preflight)
+
+
+def test_preflight_ignores_its_own_devices_and_default_routes(lab: Lab) -> None:
+    host = lab.host()
+    lab.inside(host.apply)
+    lab.host_ns.run("ip", "route", "add", "0.0.0.0/1", "via", "192.0.2.2")
+    lab.inside(host.preflight)
+    lab.inside(lab.host().preflight)
+
+
+def test_host_and_outside_packets_enter_the_tunnel_with_the_bridge_address(lab: Lab) -> None:
+    host = lab.host()
+    lab.inside(host.apply)
+    tun = Tun(lab)
+    lab.host_ns.run("python3", "-c", SEND, "10.33.5.5", "9", "192.0.2.1")
+    packet = tun.first(socket.IPPROTO_UDP)
+    assert packet is not None
+    assert packet[12:20] == bytes([10, 32, 1, 1, 10, 33, 5, 5])
+    lab.outside.run("ip", "route", "add", "10.32.0.0/12", "via", "192.0.2.1")
+    lab.outside.run("python3", "-c", SEND, "10.33.5.6", "9", "")
+    packet = tun.first(socket.IPPROTO_UDP)
+    assert packet is not None
+    assert packet[12:20] == bytes([10, 32, 1, 1, 10, 33, 5, 6])
+    tun.close()
+
+
+def test_a_pod_keeps_its_address_in_the_tunnel_and_its_mss_fits(lab: Lab) -> None:
+    host = lab.host()
+    lab.inside(host.apply)
+    lab.inside(lambda: host.set_path_mtu(IPv4Network("10.33.0.0/24"), 1200))
+    pod, tun = lab.pod(host, "10.32.1.2"), Tun(lab)
+    for target, mss in (("10.33.5.5", 1336), ("10.33.0.5", 1160)):
+        caller = pod.start("python3", "-c", f"import socket; socket.create_connection(('{target}', 80), 3)")
+        packet = tun.first(socket.IPPROTO_TCP)
+        caller.kill()
+        caller.communicate()
+        assert packet is not None
+        assert packet[12:16] == bytes([10, 32, 1, 2])
+        assert packet[40:42] == b"\x02\x04", "the first TCP option is the segment size"
+        assert struct.unpack(">H", packet[42:44])[0] == mss
+    tun.close()
+
+
+def test_nothing_of_the_range_leaks_while_the_tun_is_away(lab: Lab) -> None:
+    host = lab.host()
+    lab.inside(host.apply)
+    pod = lab.pod(host, "10.32.1.2")
+    lab.host_ns.run("ip", "link", "del", PLAN.tun)
+    assert "unreachable" in lab.host_ns.run("ip", "route", "get", "10.33.5.5", check=False) or not lab.host_ns.pings(
+        "10.33.5.5"
+    )
+    answer = pod.run("ping", "-c1", "-W2", "10.33.5.5", check=False)
+    assert "Destination Host Unreachable" in answer
+    lab.inside(host.repair)
+    lab.host_ns.run("ip", "tuntap", "add", "mode", "tun", "multi_queue", "vnet_hdr", "name", PLAN.tun)
+    repaired = lab.inside(host.repair)
+    assert any("route 10.32.0.0/12 dev tunrouter0" in line for line in repaired)
+
+
+def test_what_comes_out_of_the_tunnel_reaches_pods_and_nobody_it_should_not(lab: Lab) -> None:
+    host = lab.host()
+    lab.inside(host.apply)
+    pod, tun = lab.pod(host, "10.32.1.2"), Tun(lab)
+    assert received(lab, pod.start, tun, udp("10.33.5.5", "10.32.1.2", 9000), 9000)
+    assert not received(lab, pod.start, tun, udp("192.0.2.9", "10.32.1.2", 9000), 9000), "a source outside the range"
+    assert received(lab, lab.host_ns.start, tun, udp("10.33.5.5", "192.0.2.1", 9000), 9000)
+    assert not received(lab, lab.host_ns.start, tun, udp("10.33.5.5", "192.0.2.1", 6783), 6783), "the tunnel's port"
+    for _ in tun.packets(0.1):
+        pass
+    tun.write(udp("10.33.5.5", "10.34.6.6"))
+    assert tun.first(socket.IPPROTO_UDP, 0.3) is None, "out of the tunnel and into it again"
+    tun.close()
+
+
+def test_pods_may_not_talk_to_the_tunnel_port(lab: Lab) -> None:
+    host = lab.host()
+    lab.inside(host.apply)
+    pod = lab.pod(host, "10.32.1.2")
+    for port, expected in ((9000, True), (6783, False)):
+        listener = lab.host_ns.start("python3", "-c", LISTEN, str(port))
+        assert listener.stdout
+        assert listener.stdout.readline() == "ready\n"
+        pod.run("python3", "-c", SEND, "192.0.2.1", str(port), "")
+        assert (listener.stdout.readline() == "got\n") is expected
+        listener.communicate()
+
+
+def test_the_tunnel_is_not_tracked_but_pods_are(lab: Lab) -> None:
+    host = lab.host()
+    lab.inside(host.apply)
+    pod = lab.pod(host, "10.32.1.2")
+    pod.run("python3", "-c", SEND, "192.0.2.2", "6783", "")
+    lab.outside.run("python3", "-c", SEND, "192.0.2.1", "6783", "")
+    lab.host_ns.run("python3", "-c", SEND, "192.0.2.2", "6784", "")
+    tracked = lab.host_ns.run("cat", "/proc/net/nf_conntrack")
+    assert "src=10.32.1.2 dst=192.0.2.2" in tracked, "a pod's packet to somebody's port 6783 is an ordinary one"
+    assert "src=192.0.2.1 dst=192.0.2.2" in tracked
+    firsts = [line.split("src=")[1] for line in tracked.splitlines()]
+    assert not [line for line in firsts if line.startswith("192.0.2.2 ")], "a peer's datagram"
+
+
+def test_underlay_mtu_is_the_smallest_towards_the_peers(lab: Lab) -> None:
+    assert lab.inside(lambda: underlay_mtu(["192.0.2.2"])) == 1500
+    lab.host_ns.run("ip", "route", "add", "198.51.100.0/24", "via", "192.0.2.2", "mtu", "1400")
+    assert lab.inside(lambda: underlay_mtu(["192.0.2.2", "198.51.100.1"])) == 1400
+    lab.host_ns.run("ip", "link", "set", "eth0", "mtu", "9000")
+    assert lab.inside(lambda: underlay_mtu(["192.0.2.2"])) == 9000
+    assert lab.inside(lambda: underlay_mtu([])) == 9000
+    assert lab.inside(lambda: underlay_mtu(["127.0.0.1", "no-address"])) == 9000
+    lab.host_ns.run("ip", "route", "del", "default")
+    assert lab.inside(lambda: underlay_mtu([])) == 1500
+
+
+def test_path_mtu_routes_come_and_go(lab: Lab) -> None:
+    host, prefix = lab.host(), IPv4Network("10.32.7.0/24")
+    lab.inside(host.apply)
+    lab.inside(lambda: host.set_path_mtu(prefix, 1200))
+    assert "mtu 1200" in lab.host_ns.run("ip", "route", "show", str(prefix))
+    lab.inside(lambda: host.set_path_mtu(prefix, 1300))
+    assert "mtu 1300" in lab.host_ns.run("ip", "route", "show", str(prefix))
+    lab.inside(lambda: host.set_path_mtu(prefix, None))
+    assert lab.host_ns.run("ip", "route", "show", str(prefix)) == ""
+    with pytest.raises(HostError):
+        lab.inside(lambda: host.set_path_mtu(IPv4Network("192.0.2.0/24"), 1200))
+
+
+def test_a_plan_that_cannot_be_is_refused() -> None:
+    for changes in (
+        {"block": IPv4Network("10.64.1.0/24")},
+        {"block": IPv4Network("10.32.1.0/31")},
+        {"bridge": "a name that is too long"},
+        {"tun": 'x"; drop'},
+    ):
+        with pytest.raises(ConfigError):
+            HostPlan(**(msgspec.structs.asdict(PLAN) | changes))
+
+
+SEND = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+    s.bind((sys.argv[3], 0))
+    s.sendto(b"data", (sys.argv[1], int(sys.argv[2])))
+"""
+LISTEN = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+    s.bind(("", int(sys.argv[1])))
+    s.settimeout(0.5)
+    print("ready", flush=True)
+    try:
+        s.recv(100)
+        print("got", flush=True)
+    except TimeoutError:
+        print("nothing", flush=True)
+"""
+
+
+def received(lab: Lab, start: Callable[..., subprocess.Popen[str]], tun: Tun, packet: bytes, port: int) -> bool:
+    listener = start("python3", "-c", LISTEN, str(port))
+    assert listener.stdout
+    assert listener.stdout.readline() == "ready\n"
+    tun.write(packet)
+    return "got" in listener.communicate()[0]
+
+
+def settle(lab: Lab, host: Host) -> None:
+    """Until a look finds nothing to do: our own changes are news, too."""
+    wait_until(lambda: not lab.inside(host.repair))
+    assert lab.inside(host.repair) == []
+
+
+def without_indices(state: str) -> list[str]:
+    return sorted(line.split(": ", 1)[-1].replace("linkdown", "").strip() for line in state.splitlines())
