@@ -18,7 +18,6 @@ import itertools
 import re
 import shutil
 import signal
-import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,7 +27,7 @@ from typing import Final
 
 from tunrouter.bench.agent import Agent
 from tunrouter.bench.fabric import Fabric
-from tunrouter.bench.namespaces import PREFIX, Namespace, owner, owner_lives, sweep
+from tunrouter.bench.namespaces import PREFIX, Namespace, owner, owner_lives, run, sweep
 from tunrouter.errors import HostError
 
 ROOT: Final = Path(tempfile.gettempdir())
@@ -102,7 +101,7 @@ class Host:
     def filter_bridged(self, on: bool) -> None:
         """`bridge-nf-call-iptables`, which is off where br_netfilter is not loaded."""
         if on and not Path("/proc/sys/net/bridge").exists():
-            subprocess.run(["modprobe", "br_netfilter"], check=False, capture_output=True)
+            run(["modprobe", "br_netfilter"])
         options = ("-qw",) if on else ("-qw", "-e")
         self.namespace.run("sysctl", *options, f"net.bridge.bridge-nf-call-iptables={int(on)}", check=on)
 

@@ -1,0 +1,45 @@
+# tunrouter: `make help` says what there is. Everything runs as root: namespaces, TUN devices and nftables are real here.
+
+SHELL  := /bin/bash
+VENV   := .venv
+PYTHON := $(VENV)/bin/python
+STAMP  := $(VENV)/.installed
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint soak bench-wireguard fresh-machine clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
+
+install: $(STAMP) ## a virtual environment in .venv, and the host packages that are missing
+
+$(STAMP): setup.cfg pyproject.toml .ci/install
+	@.ci/install $(VENV)
+	@touch $@
+
+demo: install ## three hosts, three agents, six pods, 1 GiB, on this machine (ARGS="--forward-drop --nf-call 1 --size 64M")
+	@$(PYTHON) -m tunrouter.bench.demo $(ARGS)
+
+lint: install ## style, types and import contracts
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+test: lint ## lint, then every test but the soak (ARGS="tests/core -k replay")
+	$(VENV)/bin/pytest -m "not soak" $(ARGS)
+
+soak: install ## the long tests: 1 GiB through 1 % loss
+	$(VENV)/bin/pytest -m soak $(ARGS)
+
+bench-wireguard: install ## one TCP stream pod to pod, in turns with wireguard-go (ARGS="--rounds 7 --offloads")
+	@$(PYTHON) -m tunrouter.bench.wireguard $(ARGS)
+
+fresh-machine: ## the demo and the tests in a new Debian 12 that holds only git and make (ARGS="demo test")
+	tests/fresh-machine.sh $(ARGS)
+
+clean: ## removes what the build and the tests made, and namespaces that a killed lab left
+	@if [ -x $(PYTHON) ]; then $(PYTHON) -c 'from tunrouter.bench.namespaces import sweep; sweep()'; fi
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
