@@ -90,6 +90,6 @@ class Client:
                 failure = AgentError(answer.error.what, answer.error.fix)
                 failure.exit_code = answer.error.exit_code
                 raise failure
-            return msgspec.json.decode(answer.result or b"null", type=result)
+            return msgspec.json.decode(answer.result, type=result)
         except msgspec.MsgspecError as error:
             raise AgentError(f"the agent's answer is not understood: {error}", mismatch) from None

@@ -68,5 +68,5 @@ class Failure(msgspec.Struct, frozen=True):
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     version: int
-    result: msgspec.Raw | None = None
+    result: msgspec.Raw = msgspec.Raw(b"null")
     error: Failure | None = None

@@ -159,15 +159,23 @@ class Server:
         """Stops listening, closes every client and takes the socket away. Calls under way are cancelled."""
         if self._listening is None:
             return
-        self._listening.close()
-        self._listening = None
+        listening, self._listening = self._listening, None
+        listening.close()
         self._path.unlink(missing_ok=True)
+        # Connections accepted in this turn of the loop are announced in the next, and aborted there.
+        await asyncio.sleep(0)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await listening.wait_closed()
         os.close(self._lock)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._listening is None:
+            writer.transport.abort()
+            return
         task = asyncio.get_running_loop().create_task(self._converse(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -179,24 +187,26 @@ class Server:
                 await self._send(writer, _failed("the agent has too many clients", "try again"))
                 return
             uid = _uid(writer)
-            while (line := await self._receive(reader, writer)) is not None:
+            asked = False
+            while (line := await self._receive(reader, writer, asked)) is not None:
                 await self._send(writer, await self._answer(line, uid))
+                asked = True
         except (ConnectionError, TimeoutError) as error:
             _log.debug("an API client left: %r", error)
         finally:
             self._writers.discard(writer)
-            # A client that does not read must not hold what is left to send.
-            writer.transport.abort() if writer.transport.get_write_buffer_size() else writer.close()
+            await _close(writer)
 
-    async def _receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes | None:
-        """One line; None when the client is done, slow or beyond the limit."""
+    async def _receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asked: bool) -> bytes | None:
+        """One line; None when the client is done, slow or beyond the limit. Who has asked before may just stop."""
         try:
             async with asyncio.timeout(self._seconds):
                 return await reader.readuntil(b"\n")
         except asyncio.IncompleteReadError:
             return None
         except TimeoutError:
-            await self._send(writer, _failed(f"no request within {self._seconds:g} s", "ask at once"))
+            if not asked:
+                await self._send(writer, _failed(f"no request within {self._seconds:g} s", "ask at once"))
         except asyncio.LimitOverrunError:
             await self._send(writer, _failed(f"the request exceeds {REQUEST_BYTES >> 10} KiB", "ask for less"))
         return None
@@ -219,6 +229,15 @@ class Server:
         except Exception:
             _log.exception("an API call failed")
             return _failed("the agent could not do this: an internal error", "see the agent's log")
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    """A client that does not read must not hold what is left to send."""
+    if writer.transport.get_write_buffer_size():
+        writer.transport.abort()
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 def _decode(line: bytes) -> Call:
