@@ -12,6 +12,7 @@ needs no entry, therefore forgetting the source that was admitted longest ago lo
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Iterable
 from itertools import islice
 from typing import Final
@@ -52,17 +53,16 @@ class Sources:
         self._step = 1.0 / rate
         self._tolerance = (burst - 1) / rate + _ROUNDING
         self._limit = limit
-        self._full_at: dict[str, float] = {}
+        self._full_at: OrderedDict[str, float] = OrderedDict()
 
     def empty(self, source: str, now: float) -> bool:
         return self._full_at.get(source, now) - now > self._tolerance
 
     def take(self, source: str, now: float) -> None:
-        # Taken out and put back: a dict keeps insertion order, so the first entry is the one to forget.
-        full_at = self._full_at.pop(source, now)
-        if len(self._full_at) >= self._limit:
-            del self._full_at[next(iter(self._full_at))]
-        self._full_at[source] = max(full_at, now) + self._step
+        self._full_at[source] = max(self._full_at.get(source, now), now) + self._step
+        self._full_at.move_to_end(source)
+        if len(self._full_at) > self._limit:
+            self._full_at.popitem(last=False)
 
     def __len__(self) -> int:
         return len(self._full_at)

@@ -80,6 +80,8 @@ class _SymmetricState:
         plaintext = ciphertext
         if self.key is not None:
             nonce = _NONCE.pack(self.nonce)
+            if len(ciphertext) < wire.TAG_BYTES:
+                raise ProtocolError("handshake message length")
             try:
                 plaintext = bindings.crypto_aead_chacha20poly1305_ietf_decrypt(ciphertext, self.hash, nonce, self.key)
             except exceptions.CryptoError:

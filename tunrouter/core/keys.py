@@ -138,7 +138,7 @@ def _is_control(character: str) -> bool:
 # --- strength ---------------------------------------------------------------------------------------------------------
 _WORD: Final = re.compile(r"([A-Za-z][a-z]{3,}|[A-Z]{4,}|(?:(?![A-Za-z])[^\W\d_]){4,})([^\w]|_)?")
 _WORD_BITS: Final = 13.0
-"""A word of a Diceware list, 7,776 words. Letters beyond the eighth count 2.6 bits each, as such a word's do; three random letters are as many bits as a word."""
+"""A word of a Diceware list (7,776 words), or three random letters. Letters beyond the eighth count 2.6 bits each."""
 _CLASSES: Final = (
     (r"[0-9]", 10),
     (r"[a-f]", 6),
@@ -153,9 +153,9 @@ _OTHER_CLASS: Final = (r"[^ -~]", 100)
 def strength_bits(secret: str) -> float:
     """An estimate of how many bits an attacker who knows this rule must search; errs low. 256 for a generated key.
 
-    A text that repeats a unit is that unit; a run such as 1234 or aaaa is its first two characters; four letters or more of
-    one case are a word; each distinct separator after a word counts once; the rest is taken as random characters of the
-    classes found in it. Quotations and dates cannot be recognised by rules and are overrated.
+    A text that repeats a unit is that unit; a run such as 1234 or aaaa is its first two characters; four letters or
+    more of one case are a word, each distinct separator after a word counts once; the rest is taken as random
+    characters of the classes found in it. Quotations, dates and p@ssw0rds are beyond such rules and are overrated.
     """
     if _parse(secret) is not None:
         return 256.0
