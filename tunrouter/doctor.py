@@ -110,7 +110,9 @@ def _firewall(patient: _Patient) -> Iterator[Finding]:
     drops = firewall.inspect(patient.netlink.uplinks())
     for drop in drops:
         yield Finding("firewall", "fail", str(drop), drop.fix)
-    if not drops:
+    for text in firewall.unread:
+        yield Finding("firewall", "warn", text, "install that tool, so that its rules can be seen")
+    if not drops and not firewall.unread:
         yield Finding("firewall", "ok", f"no firewall drops pods' traffic or UDP {known.port}")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import struct
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -67,6 +66,7 @@ def test_what_was_changed_inside_is_brought_back_by_attaching_again(lab: Lab, ho
 
 
 def test_detaching_succeeds_whether_the_pod_is_there_or_not(lab: Lab, host: Host) -> None:
+    lab.pod(host, str(B))
     before = lab.state()
     pod = lab.pod(host, str(A))
     assert lab.inside(lambda: host.detach(pod.path, pod.name, "eth0"))
@@ -128,6 +128,7 @@ def test_a_failure_inside_the_pod_leaves_nothing(lab: Lab, host: Host, monkeypat
     def fails(*_: object) -> None:
         raise HostError("inside", "again")
 
+    lab.pod(host, str(B))
     before = lab.state()
     monkeypatch.setattr("tunrouter.edge.netlink.Netlink.configure_pod", fails)
     with pytest.raises(HostError, match="inside"):
@@ -140,6 +141,17 @@ import socket, sys
 with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as s:
     s.bind(("eth0", 0))
     s.send(bytes.fromhex(sys.argv[1]))
+"""
+SHOW_MARKED = """
+import socket
+with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as s:
+    s.settimeout(0.5)
+    print("ready", flush=True)
+    try:
+        while True:
+            print("marked" if b"MARK" in s.recv(2000) else "", flush=True)
+    except TimeoutError:
+        pass
 """
 
 
@@ -174,14 +186,10 @@ def test_ports_pass_no_frame_to_each_other(lab: Lab) -> None:
     lab.inside(host.apply)
     sender, receiver = lab.pod(host, str(A)), lab.pod(host, str(B))
     mac = bytes.fromhex(json.loads(receiver.run("ip", "-j", "link", "show", "eth0"))[0]["address"].replace(":", ""))
-    listen = (
-        "import socket\nwith socket.socket(17, 3, socket.htons(3)) as s:\n s.settimeout(0.5); print('ready', flush=True)\n"
-        " try:\n  while True:\n   print('marked' if b'MARK' in s.recv(2000) else '', flush=True)\n except TimeoutError: pass"
-    )
     request = struct.pack(">HHBBH", 1, 0x0800, 6, 4, 1) + b"\x02" * 6 + A.packed + bytes(6) + B.packed
     for kind, payload in ((0x88B5, b"MARK" * 20), (0x86DD, b"MARK" * 20), (0x0806, request + b"MARK" * 5)):
         for destination in (mac, b"\xff" * 6):
-            listener = receiver.start("python3", "-c", listen)
+            listener = receiver.start("python3", "-c", SHOW_MARKED)
             assert listener.stdout
             assert listener.stdout.readline() == "ready\n"
             frame = destination + b"\x02\x00\x00\x00\x00\x07" + struct.pack(">H", kind) + payload
@@ -224,6 +232,3 @@ def test_services_reach_other_pods_and_the_caller_itself(lab: Lab, nf_call: int)
         for server in servers:
             server.kill()
             server.communicate()
-
-
-assert socket.AF_PACKET == 17

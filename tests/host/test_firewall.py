@@ -117,3 +117,25 @@ def test_a_native_chain_is_reported_and_left_alone(lab: Lab) -> None:
     lab.inside(host.repair)
     assert host.facts().firewall == ()
     assert pod.pings("10.32.1.3")
+
+
+def test_rules_whose_tool_is_missing_are_told_of_and_stop_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.host_ns.run("iptables-nft", "-P", "FORWARD", "DROP")
+    host = lab.host()
+    with monkeypatch.context() as patch:
+        patch.setattr("tunrouter.edge.firewall.iptables.SAVE", "-nowhere")
+        lab.inside(host.apply)
+        assert host.facts().firewall[0].startswith("iptables-nft cannot be looked at")
+
+
+def test_a_firewall_that_refuses_is_told_of_and_stops_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.host_ns.run("iptables-nft", "-P", "FORWARD", "DROP")
+    host = lab.host()
+    with monkeypatch.context() as patch:
+        patch.setattr("tunrouter.edge.firewall.iptables.RESTORE", "-nowhere")
+        lab.inside(host.apply)
+        dropped, refused = host.facts().firewall
+        assert "FORWARD would drop" in dropped
+        assert "iptables-nft refused our accepts" in refused
+    assert lab.inside(host.repair) == ["accepts in iptables-nft FORWARD"], "it is tried again, unasked"
+    assert host.facts().firewall == ()

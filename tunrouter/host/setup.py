@@ -97,7 +97,7 @@ class Host:
         if generation != self._generation:
             self._generation = generation
             done += self._tables() + self._allow()
-        elif self._firewall.legacy_changed():
+        elif self._firewall.legacy_changed() or self._firewall.refused:
             done += self._allow()
         return done
 
@@ -234,7 +234,7 @@ class Host:
 
     def facts(self) -> Facts:
         """As of the last `apply`, `repair` or `attach`: asks the kernel nothing."""
-        return Facts(bridge_mode=self.mode, attachments=len(self._pods), firewall=tuple(map(str, self._firewall.drops)))
+        return Facts(bridge_mode=self.mode, attachments=len(self._pods), firewall=tuple(self._firewall.complaints()))
 
 
 def _isolated() -> bool:

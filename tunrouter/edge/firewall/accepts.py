@@ -9,13 +9,15 @@ dropped, what was added is verified by looking again, and native nftables chains
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
 
 from tunrouter.edge.firewall import firewalld, iptables, legacy, nftables
 from tunrouter.edge.firewall.rules import Chain, Flow, verdict
+from tunrouter.errors import HostError
 
 DOCKER_USER: Final = "DOCKER-USER"
 FIREWALLD_TABLE: Final = "inet firewalld"
@@ -56,6 +58,10 @@ class Firewall:
         self.manage = manage
         self.drops: list[Drop] = []
         """What the last look found that is still dropped."""
+        self.unread: list[str] = []
+        """What the last look could not read."""
+        self.refused: list[str] = []
+        """Accepts that could not be made."""
         self._seen: tuple[bytes, bytes] | None = None
 
     def legacy_changed(self) -> bool:
@@ -66,26 +72,44 @@ class Firewall:
 
     def inspect(self, uplinks: Sequence[str] = ()) -> list[Drop]:
         """Every chain that would drop our traffic now, our accepts counted in."""
-        found: list[Drop] = []
-        overview = nftables.Overview()
-        for backend in _backends(overview):
-            found += self._iptables_drops(iptables.Filter(backend), uplinks)
-        for family, table in overview.foreign:
-            found += self._nft_drops(family, table, uplinks)
+        overview, found = nftables.Overview(), []
+        looks: list[tuple[str, Callable[[], list[Drop]]]] = [
+            (backend, partial(self._iptables_drops, backend, uplinks)) for backend in _backends(overview)
+        ]
+        looks += [(f"nft {f} {t}", partial(self._nft_drops, f, t, uplinks)) for f, t in overview.foreign]
+        self.unread = []
+        for name, look in looks:
+            try:
+                found += look()
+            except HostError as error:
+                self.unread.append(f"{name} cannot be looked at: {error}")
         return found
 
     def ensure(self, uplinks: Sequence[str] = ()) -> list[str]:
         """Lets our traffic through where it would be dropped; what was done comes back. Only looks unless `manage`."""
         self.legacy_changed()
         self.drops = self.inspect(uplinks)
+        self.refused = []
         if not self.manage or not self.drops:
             return []
-        done = [line for drop in self.drops for line in self._accept(drop, uplinks)]
-        if done:
-            self.drops = self.inspect(uplinks)
+        done = self._accept_all(uplinks)
         if any(DOCKER_USER in line for line in done) and self.drops:
             # A DOCKER-USER that FORWARD no longer jumps to helps nobody.
-            done += [line for drop in self.drops if drop.backend != "nft" for line in self._at_head(drop)]
+            done += self._accept_all(uplinks, self._at_head)
+        return done
+
+    def complaints(self) -> list[str]:
+        """What the last `ensure` could not set right, each in one line."""
+        return [*map(str, self.drops), *self.refused, *self.unread]
+
+    def _accept_all(self, uplinks: Sequence[str], accept: Callable[[Drop], list[str]] | None = None) -> list[str]:
+        done = []
+        for drop in self.drops:
+            try:
+                done += accept(drop) if accept else self._accept(drop, uplinks)
+            except HostError as error:  # one firewall that refuses does not stop the rest
+                self.refused.append(str(error))
+        if done:
             self.drops = self.inspect(uplinks)
         return done
 
@@ -116,6 +140,8 @@ class Firewall:
         return firewalld.open_port(self.port, list(uplinks))
 
     def _at_head(self, drop: Drop) -> list[str]:
+        if drop.backend == "nft":
+            return []
         iptables.Filter(drop.backend).accept(drop.chain, self._matches(drop.hook))
         return [f"accepts in {drop.backend} {drop.chain}"]
 
@@ -124,20 +150,24 @@ class Firewall:
             return [["-p", "udp", "-m", "udp", "--dport", str(self.port)]]
         return [[side, name] for name in (self.bridge, self.tun) for side in ("-i", "-o")]
 
-    def _iptables_drops(self, table: iptables.Filter, uplinks: Sequence[str]) -> Iterator[Drop]:
+    def _iptables_drops(self, backend: str, uplinks: Sequence[str]) -> list[Drop]:
+        table, found = iptables.Filter(backend), []
         for drop in self._drops(table.chains, uplinks, (table.version,)):
             allowed = " ".join(self._matches(drop.hook)[0])
-            fix = f"{table.backend} -I {drop.chain} {allowed} -j ACCEPT, and so on, or start without --no-host-firewall"
-            yield msgspec.structs.replace(drop, backend=table.backend, table="filter", fix=fix)
+            fix = f"{backend} -I {drop.chain} {allowed} -j ACCEPT, and so on, or start without --no-host-firewall"
+            found.append(msgspec.structs.replace(drop, backend=backend, table="filter", fix=fix))
+        return found
 
-    def _nft_drops(self, family: str, table: str, uplinks: Sequence[str]) -> Iterator[Drop]:
+    def _nft_drops(self, family: str, table: str, uplinks: Sequence[str]) -> list[Drop]:
+        found = []
         versions = {"ip": (4,), "ip6": (6,)}.get(family, (4, 6))
         for drop in self._drops(nftables.read(family, table), uplinks, versions):
             rule = f"udp dport {self.port}" if drop.hook == "input" else f"iifname {self.bridge}"
             fix = (
                 f"nft insert rule {family} {table} {drop.chain} {rule} accept, and so on, in that firewall's own files"
             )
-            yield msgspec.structs.replace(drop, backend="nft", table=f"{family} {table}", fix=fix)
+            found.append(msgspec.structs.replace(drop, backend="nft", table=f"{family} {table}", fix=fix))
+        return found
 
     def _drops(self, chains: Mapping[str, Chain], uplinks: Sequence[str], versions: tuple[int, ...]) -> Iterator[Drop]:
         for name, chain in chains.items():
@@ -183,7 +213,7 @@ class Firewall:
 
 
 def _backends(overview: nftables.Overview) -> list[str]:
-    """iptables' commands for the tables that exist; where a legacy table has no command left, that is an error."""
+    """iptables' commands for the tables that exist."""
     found = [name for name, family in (("iptables-nft", "ip"), ("ip6tables-nft", "ip6")) if family in overview.iptables]
     found += [name for name, version in (("iptables-legacy", 4), ("ip6tables-legacy", 6)) if legacy.loaded(version)]
     return found

@@ -11,11 +11,12 @@ import shlex
 from typing import Final
 
 from tunrouter.edge.firewall.command import run
-from tunrouter.edge.firewall.rules import Chain, Rule, Test
+from tunrouter.edge.firewall.rules import Chain, Condition, Rule
 from tunrouter.errors import HostError
 
 TAG: Final = "tunrouter"
 BACKENDS: Final = ("iptables-nft", "iptables-legacy", "ip6tables-nft", "ip6tables-legacy")
+SAVE, RESTORE = "-save", "-restore"
 LOCK_SECONDS: Final = "5"
 FIELDS: Final = {
     "-i": "input",
@@ -41,7 +42,7 @@ class Filter:
         self.chains: dict[str, Chain] = {}
         self.tagged: list[str] = []
         """Our rules as `-A CHAIN …` lines."""
-        for line in run([f"{backend}-save", "-t", "filter"]).splitlines():
+        for line in run([backend + SAVE, "-t", "filter"]).splitlines():
             self._read(line)
 
     @property
@@ -80,7 +81,7 @@ class Filter:
         # -w: the legacy lock is shared with every other program that writes rules.
         wait = ["-w", LOCK_SECONDS] if self.backend.endswith("legacy") else []
         try:
-            run([f"{self.backend}-restore", "--noflush", *wait], text)
+            run([self.backend + RESTORE, "--noflush", *wait], text)
         except HostError as error:
             fix = "see which program holds or rewrites these rules, or start with --no-host-firewall"
             raise HostError(f"{self.backend} refused our accepts: {error.what}", fix) from None
@@ -88,7 +89,7 @@ class Filter:
 
 def parse(words: list[str], text: str = "") -> Rule:
     """One rule as `iptables-save` prints it, after `-A CHAIN`."""
-    tests: list[Test] = []
+    conditions: list[Condition] = []
     negated, index = False, 0
     while index < len(words):
         word = words[index]
@@ -98,28 +99,28 @@ def parse(words: list[str], text: str = "") -> Rule:
             negated = True
             continue
         if word in {"-j", "-g"}:
-            return _with_target(tuple(tests), word, value, text)
+            return _with_target(tuple(conditions), word, value, text)
         if word in FIELDS:
-            tests.append(_test(FIELDS[word], value, negated))
+            conditions.append(_condition(FIELDS[word], value, negated))
             index += 1
         elif word in VALUELESS:
             index += 1
         elif word.startswith("-"):
-            tests.append(Test(f"{word} {value}"))
+            conditions.append(Condition(f"{word} {value}"))
         negated = False
-    return Rule(tuple(tests), "", "", text)
+    return Rule(tuple(conditions), "", "", text)
 
 
-def _with_target(tests: tuple[Test, ...], word: str, target: str, text: str) -> Rule:
+def _with_target(conditions: tuple[Condition, ...], word: str, target: str, text: str) -> Rule:
     if word == "-g":
-        return Rule(tests, "goto", target, text)
+        return Rule(conditions, "goto", target, text)
     if target in VERDICTS:
-        return Rule(tests, VERDICTS[target], "", text)
+        return Rule(conditions, VERDICTS[target], "", text)
     # An extension such as LOG or MARK is no chain: the walk finds nothing under its name and goes on.
-    return Rule(tests, "jump", target, text)
+    return Rule(conditions, "jump", target, text)
 
 
-def _test(field: str, value: str, negated: bool) -> Test:
+def _condition(field: str, value: str, negated: bool) -> Condition:
     values = tuple(value.split(","))
     if field in {"input", "output"}:
         values = tuple(item[:-1] + "*" if item.endswith("+") else item for item in values)
@@ -127,7 +128,7 @@ def _test(field: str, value: str, negated: bool) -> Test:
         values = tuple(item.replace(":", "-") for item in values)
     elif field == "state":
         values = tuple(item.lower() for item in values)
-    return Test(field, values, negated)
+    return Condition(field, values, negated)
 
 
 def _comment(words: list[str]) -> str:

@@ -10,7 +10,7 @@ import json
 from typing import Any, Final
 
 from tunrouter.edge.firewall.command import run
-from tunrouter.edge.firewall.rules import Chain, Rule, Test
+from tunrouter.edge.firewall.rules import Chain, Condition, Rule
 
 OWN: Final = "tunrouter"
 HOOKS: Final = frozenset({"forward", "input"})
@@ -50,54 +50,54 @@ def read(family: str, table: str) -> dict[str, Chain]:
 
 def parse(expressions: list[dict[str, Any]]) -> list[Rule]:
     """One rule as `nft -j` prints it; a verdict map on the state of a connection becomes one rule an entry."""
-    tests: list[Test] = []
+    conditions: list[Condition] = []
     for expression in expressions:
         kind, value = next(iter(expression.items()))
         if kind == "match":
-            tests.extend(_tests(value))
+            conditions.extend(_conditions(value))
         elif kind in {"jump", "goto"}:
-            return [Rule(tuple(tests), kind, value["target"], _text(expressions))]
+            return [Rule(tuple(conditions), kind, value["target"], _text(expressions))]
         elif kind in VERDICTS:
-            return [Rule(tuple(tests), VERDICTS[kind], "", _text(expressions))]
+            return [Rule(tuple(conditions), VERDICTS[kind], "", _text(expressions))]
         elif kind == "vmap":
-            return _verdict_map(tuple(tests), value)
+            return _verdict_map(tuple(conditions), value)
         elif kind in CONDITIONS:
-            tests.append(Test(kind))
+            conditions.append(Condition(kind))
     return []
 
 
-def _verdict_map(tests: tuple[Test, ...], value: dict[str, Any]) -> list[Rule]:
+def _verdict_map(conditions: tuple[Condition, ...], value: dict[str, Any]) -> list[Rule]:
     data = value.get("data")
     entries = data.get("set", []) if isinstance(data, dict) else []
     return [
         rule
         for key, result in entries
-        for rule in _behind(tests, parse([{"match": {"op": "in", "left": value["key"], "right": key}}, result]))
+        for rule in _behind(conditions, parse([{"match": {"op": "in", "left": value["key"], "right": key}}, result]))
     ]
 
 
-def _behind(tests: tuple[Test, ...], rules: list[Rule]) -> list[Rule]:
-    return [Rule(tests + rule.tests, rule.verdict, rule.target, rule.text) for rule in rules]
+def _behind(conditions: tuple[Condition, ...], rules: list[Rule]) -> list[Rule]:
+    return [Rule(conditions + rule.conditions, rule.verdict, rule.target, rule.text) for rule in rules]
 
 
-def _tests(match: dict[str, Any]) -> list[Test]:
+def _conditions(match: dict[str, Any]) -> list[Condition]:
     """`tcp dport 22` looks at the protocol too."""
     left = match["left"]
     payload = left.get("payload") if isinstance(left, dict) else None
     named = payload.get("protocol") if isinstance(payload, dict) else None
-    implied = [Test("protocol", (named,))] if named in TRANSPORTS else []
-    return [*implied, _test(match)]
+    implied = [Condition("protocol", (named,))] if named in TRANSPORTS else []
+    return [*implied, _condition(match)]
 
 
-def _test(match: dict[str, Any]) -> Test:
+def _condition(match: dict[str, Any]) -> Condition:
     left, operator = match["left"], match["op"]
     field = _field(left)
     values = _values(match["right"])
     if field == "state" and operator not in {"==", "in", "!="}:
         field = ""
     if not field or values is None or operator not in {"==", "in", "!="}:
-        return Test("other")
-    return Test(field, values, operator == "!=")
+        return Condition("other")
+    return Condition(field, values, operator == "!=")
 
 
 def _field(left: Any) -> str:

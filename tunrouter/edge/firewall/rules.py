@@ -35,7 +35,7 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 4
 
 
-class Test(msgspec.Struct, frozen=True):
+class Condition(msgspec.Struct, frozen=True):
     """One condition. `field` is a Flow's, or anything else for a condition that cannot be decided here."""
 
     field: str
@@ -48,14 +48,14 @@ class Test(msgspec.Struct, frozen=True):
 
 
 class Rule(msgspec.Struct, frozen=True):
-    tests: tuple[Test, ...] = ()
+    conditions: tuple[Condition, ...] = ()
     verdict: str = ""
     """`accept`, `drop`, `return`, `jump`, `goto`, or empty for a rule that only counts, logs or marks."""
     target: str = ""
     text: str = ""
 
     def matches(self, flow: Flow) -> bool | None:
-        answers = [test.holds(flow) for test in self.tests]
+        answers = [condition.holds(flow) for condition in self.conditions]
         if False in answers:
             return False
         return None if None in answers else True
@@ -94,19 +94,19 @@ def _walk(chains: Mapping[str, Chain], name: str, flow: Flow, depth: int) -> tup
     return "", ""
 
 
-def _decide(test: Test, flow: Flow) -> bool | None:
-    if test.field in {"input", "output"}:
-        return _device(test.values, getattr(flow, test.field))
-    if test.field == "port":
-        return _port(test.values, flow.port)
-    if test.field in {"source", "destination"}:
-        return _address(test.values, getattr(flow, test.field))
-    if test.field == "state":
-        return flow.state in test.values
-    if test.field == "protocol":
-        return None if not flow.protocol else flow.protocol in test.values
-    if test.field == "version":
-        return str(flow.version) in test.values
+def _decide(condition: Condition, flow: Flow) -> bool | None:
+    if condition.field in {"input", "output"}:
+        return _device(condition.values, getattr(flow, condition.field))
+    if condition.field == "port":
+        return _port(condition.values, flow.port)
+    if condition.field in {"source", "destination"}:
+        return _address(condition.values, getattr(flow, condition.field))
+    if condition.field == "state":
+        return flow.state in condition.values
+    if condition.field == "protocol":
+        return None if not flow.protocol else flow.protocol in condition.values
+    if condition.field == "version":
+        return str(flow.version) in condition.values
     return None
 
 
