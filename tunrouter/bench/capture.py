@@ -6,6 +6,7 @@ be there are there, and only then is the file searched for what must not be.
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -62,7 +63,16 @@ class Capture:
             found = self.packets(expression)
             return found if len(found) >= count else None
 
-        return wait_until(f"{count} packets `{expression}` in the capture on {self.namespace.name}", enough, seconds)
+        return wait_until(f"{count} packets `{expression}` captured on {self.namespace.name}", enough, seconds)
+
+    def wait_for_payload(self, count: int, expression: str, *, seconds: float = 5.0) -> None:
+        """Polls until matching UDP packets hold at least `count` bytes: with offloads on, trains are single packets."""
+
+        def enough() -> bool:
+            lengths = (re.search(r"length (\d+)", line) for line in self.packets(expression))
+            return sum(int(length[1]) for length in lengths if length) >= count
+
+        wait_until(f"{count} bytes `{expression}` captured on {self.namespace.name}", enough, seconds)
 
     def holds(self, marker: bytes) -> bool:
         return marker in self.file.read_bytes()
