@@ -105,9 +105,6 @@ class Dial:
         same = answer.header == datagram[: wire.HEADER_BYTES]
         if not same or answer.version != wire.VERSION or answer.target != local.id:
             raise ProtocolError("answer to somebody else")
-        if answer.sender == local.id:
-            self.reason, self.mismatch, self.next_at = OURSELVES, True, FOREVER
-            raise ProtocolError(OURSELVES)
         if keys.node_id(answer.public_key) != answer.sender or self.target not in (0, answer.sender):
             raise ProtocolError("another node answers here")
         if not keys.verify(answer.public_key, b"tunrouter R" + signed, answer.signature):
@@ -228,6 +225,12 @@ class Dials:
         dial.rejected(datagram[1])
         if dial.reason != before:
             self._out.log("warning", f"reject {source}", f"{text(source)}: {dial.reason}")
+
+    def on_reflected(self, source: seam.Endpoint, datagram: bytes) -> None:
+        """Our own first message came back to us. It may be an attacker's doing, so the dial goes on."""
+        dial = self._by_base.get(int.from_bytes(datagram[4:8], "big"))
+        if dial is not None and dial.endpoint == source and dial.answers(datagram):
+            dial.reason, dial.mismatch = OURSELVES, True
 
     def _matching(self, datagram: bytes) -> Dial | None:
         dial = self._by_base.get(int.from_bytes(datagram[4:8], "big"))

@@ -38,6 +38,10 @@ class Rejected(NamedTuple):
     at: float
 
 
+Stale = Callable[[int, int, int], bool]
+"""Whether a first message of this sender, incarnation and sequence is older than what was confirmed."""
+Reflected = Callable[[seam.Endpoint, bytes], None]
+"""Hears of our own first messages that came back."""
 SEEN_BY_US: Final = {
     wire.NEED_PASSWORD: "peer has no password",
     wire.HAVE_NONE: "peer requires a password",
@@ -46,12 +50,11 @@ SEEN_BY_US: Final = {
 
 
 class HalfOpenTable:
-    """`stale(sender, incarnation, sequence)` says whether a first message is older than what was confirmed."""
-
-    def __init__(self, local: Local, outbox: Outbox, stale: Callable[[int, int, int], bool]) -> None:
+    def __init__(self, local: Local, outbox: Outbox, stale: Stale, reflected: Reflected) -> None:
         self._local = local
         self._out = outbox
         self._stale = stale
+        self._reflected = reflected
         self._by_base: OrderedDict[int, _HalfOpen] = OrderedDict()
         self._by_ephemeral: dict[bytes, int] = {}
         self._rejects = RejectBudget()
@@ -121,8 +124,10 @@ class HalfOpenTable:
         if first.sender == self._local.id:
             if first.incarnation != self._local.incarnation:
                 self._out.count("identity_cloned")
-                key = "remove the state directory of one of the two machines"
-                self._out.log("error", "clone", f"{text(source)} has this node's identity: a cloned disk? {key}")
+                fix = "remove the state directory of one of the two machines"
+                self._out.log("error", "clone", f"{text(source)} has this node's identity: a cloned disk? {fix}")
+            else:
+                self._reflected(source, datagram)
             raise ProtocolError("our own identity")
         if first.target not in (0, self._local.id):
             raise ProtocolError("meant for another node")

@@ -44,7 +44,7 @@ class Node:
         self.worker_counters: dict[str, int] = {}
         self._out = Outbox()
         self.dials = Dials(local, self._out)
-        self.half_open = HalfOpenTable(local, self._out, self._stale)
+        self.half_open = HalfOpenTable(local, self._out, self._stale, self.dials.on_reflected)
         self._by_base: dict[int, Session] = {}
         self._mtus: dict[int, tuple[int, tuple[IPv4Network, ...]]] = {}
         self._known: frozenset[str] = frozenset()

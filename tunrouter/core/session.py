@@ -165,6 +165,8 @@ class Session:
         if self.current is not None:
             self.current.superseded = now
             self.older.append(self.current)
+        else:
+            self.last_payload = now  # somebody wants it: its idle time starts here
         before = self.endpoint
         self.current, self.endpoint, self.outbound = keys, opened.endpoint, opened.initiator
         self.live.opened(now, opened.rtt)

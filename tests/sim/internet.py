@@ -1,0 +1,288 @@
+"""An internet in one process: whole nodes (core and reference kernel) on a virtual clock, faults as lines of test code.
+
+Nothing here knows of real time, sockets or threads: a datagram is an event in a heap, and so is a deadline. A seed
+repeats a run exactly.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+import struct
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv4Network
+from itertools import count
+
+from tests.dataplane.fakes import FakeTun, FakeUdp
+from tunrouter.core import keys, report, seam, status
+from tunrouter.core.local import Local
+from tunrouter.core.node import Node
+from tunrouter.core.outbox import Effect, KernelMtu, Log, Remember
+from tunrouter.core.session import Session
+from tunrouter.dataplane.reference import ReferenceKernel
+
+RANGE = IPv4Network("10.32.0.0/12")
+Datagram = tuple[seam.Endpoint, seam.Endpoint, bytes]
+Fate = Callable[[random.Random, seam.Endpoint, seam.Endpoint, bytes], list[tuple[float, bytes]]]
+"""Which copies of a datagram arrive: delay in seconds and contents of each."""
+MAX_STEPS_AT_ONCE = 2_000
+
+
+def psk(secret: str) -> bytes:
+    """A stand-in for argon2id, whose 0.1 s a time would be most of a test."""
+    return secret.encode().ljust(32, b".")
+
+
+def packet(source: str, destination: str, payload: bytes = b"", identity: int = 0) -> bytes:
+    """A small IPv4 packet of an experimental protocol (253), header checksum included."""
+    addresses = IPv4Address(source).packed + IPv4Address(destination).packed
+    header = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(payload), identity, 0, 64, 253, 0) + addresses
+    total = sum(struct.unpack(">10H", header))
+    total = (total & 0xFFFF) + (total >> 16)
+    checksum = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
+    return header[:10] + struct.pack(">H", checksum) + header[12:] + payload
+
+
+class Host:
+    """One node with its data plane; `restart` is kill -9 and a new life on the same disk."""
+
+    def __init__(
+        self,
+        internet: Internet,
+        name: str,
+        address: str,
+        block: str,
+        *,
+        secrets: tuple[str, ...] = ("secret",),
+        seed: int | None = None,
+        pod_mtu: int = 1376,
+        network: str = "weave",
+    ) -> None:
+        self.internet = internet
+        self.name = name
+        self.endpoint: seam.Endpoint = (address, 6783)
+        self.block = IPv4Network(block)
+        self.secrets = secrets
+        self.pod_mtu = pod_mtu
+        self.network = network
+        self.identity = keys.Identity(internet.rng.randbytes(32) if seed is None else bytes([seed]) * 32)
+        self.incarnation = 1000
+        self.disk: tuple[seam.Endpoint, ...] = ()
+        self.log: list[str] = []
+        self.kernel_mtus: dict[IPv4Network, int] = {}
+        self.alive = False
+        internet.hosts[self.endpoint] = self
+        self.boot()
+
+    def boot(self, *peers: Host) -> None:
+        """A new life; `peers` are its targets."""
+        self.alive = True
+        self.incarnation += 1
+        self.tun, self.udp = FakeTun(), FakeUdp()
+        self.udp.version = 6 if ":" in self.endpoint[0] else 4
+        self._reports: list[seam.ToControl] = []
+        self.kernel = ReferenceKernel(self.tun, (self.udp,), self._reports.append)
+        local = Local(
+            identity=self.identity,
+            incarnation=self.incarnation,
+            ring=keys.KeyRing(tuple(psk(secret) for secret in self.secrets)),
+            network=self.network,
+            name=self.name,
+            blocks=(self.block,),
+            pod_mtu=self.pod_mtu,
+            random=self.internet.rng.randbytes,
+        )
+        self.node = Node(local, RANGE, self.internet.now)
+        self.carry_out(self.node.start(self.disk, self.internet.now))
+        for peer in peers:
+            self.connect(peer)
+
+    def kill(self) -> None:
+        self.alive = False
+
+    def move(self, address: str) -> None:
+        """The same life at another address."""
+        del self.internet.hosts[self.endpoint]
+        self.endpoint = (address, 6783)
+        self.internet.hosts[self.endpoint] = self
+
+    # --- what happens to it ------------------------------------------------------------------------------------------
+    def connect(self, peer: Host) -> None:
+        self.carry_out(self.node.connect(peer.name, peer.endpoint, "", self.internet.now))
+
+    def send(self, destination: str, payload: bytes = b"", *, source: str | None = None, identity: int = 0) -> None:
+        """A pod's packet leaves through the TUN."""
+        source = source or str(self.block.network_address + 2)
+        self.tun.readable.append(bytes(10) + packet(source, destination, payload, identity))
+        self.kernel.drain_tun(self.internet.now)
+        self.settle()
+
+    def arrive(self, source: seam.Endpoint, datagram: bytes) -> None:
+        self.udp.readable.append((datagram, source))
+        self.kernel.drain_udp(self.udp, self.internet.now)
+        self.settle()
+
+    def tick(self) -> None:
+        self.kernel.report(self.internet.now)
+        if self.node.deadline <= self.internet.now:
+            self.carry_out(self.node.on_timer(self.internet.now))
+        self.settle()
+
+    def settle(self) -> None:
+        """Carries messages over the seam in both directions until there are none, and datagrams to the internet."""
+        while self._reports:
+            waiting, self._reports[:] = list(self._reports), []
+            for message in waiting:
+                self.carry_out(self.node.on_message(message, self.internet.now))
+        self._depart()
+
+    def carry_out(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Log(level, _, text):
+                    self.log.append(f"{level} {text}")
+                case Remember(endpoints):
+                    self.disk = endpoints
+                case KernelMtu(prefix, None):
+                    self.kernel_mtus.pop(prefix, None)
+                case KernelMtu(prefix, int(mtu)):
+                    self.kernel_mtus[prefix] = mtu
+                case _:
+                    # Through the codec, as over the pipe.
+                    message = seam.decode_to_worker(seam.encode(effect))  # type: ignore[arg-type]
+                    self.kernel.apply(message, self.internet.now)
+        self._depart()
+
+    def _depart(self) -> None:
+        sent, self.udp.sent[:] = list(self.udp.sent), []
+        for datagram, endpoint in sent:
+            self.internet.transmit(self.endpoint, endpoint, datagram)
+
+    # --- what tests look at ------------------------------------------------------------------------------------------
+    @property
+    def received(self) -> list[bytes]:
+        """Inner packets that reached this host's pods."""
+        return [frame[10:] for frame in self.tun.written]
+
+    @property
+    def payloads(self) -> list[bytes]:
+        return [data[20:] for data in self.received]
+
+    def session(self, peer: Host) -> Session | None:
+        return self.node.sessions.get(peer.identity.node_id)
+
+    def established(self, peer: Host) -> bool:
+        session = self.session(peer)
+        return session is not None and session.state in report.STANDING
+
+    def connections(self) -> tuple[status.Connection, ...]:
+        return report.connections(self.node, self.internet.now)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        return self.kernel.counters | self.node.counters
+
+    def deadline(self) -> float:
+        return self.node.deadline if self.alive else float("inf")
+
+
+class Internet:
+    def __init__(self, seed: int = 1, delay: float = 0.005) -> None:
+        self.rng = random.Random(seed)
+        self.now = 1000.0
+        self.delay = delay
+        self.hosts: dict[seam.Endpoint, Host] = {}
+        self.fate: Fate = lambda rng, source, destination, data: [(0.0, data)]
+        self.wire: list[Datagram] = []
+        """Everything that was sent, for tests that capture."""
+        self._order = count()
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+
+    def host(self, name: str, number: int, **options: object) -> Host:
+        return Host(self, name, f"192.0.2.{number}", f"10.32.{number}.0/24", **options)  # type: ignore[arg-type]
+
+    def at(self, seconds: float, action: Callable[[], None]) -> None:
+        """Does `action` so many seconds from now."""
+        heapq.heappush(self._events, (self.now + seconds, next(self._order), action))
+
+    def transmit(self, source: seam.Endpoint, destination: seam.Endpoint, datagram: bytes) -> None:
+        self.wire.append((source, destination, datagram))
+        for delay, copy in self.fate(self.rng, source, destination, datagram):
+            self.at(self.delay + delay, lambda copy=copy: self._deliver(source, destination, copy))  # type: ignore[misc]
+
+    def _deliver(self, source: seam.Endpoint, destination: seam.Endpoint, datagram: bytes) -> None:
+        host = self.hosts.get(destination)
+        if host is not None and host.alive:
+            host.arrive(source, datagram)
+
+    def run(self, seconds: float) -> None:
+        """Lets so much virtual time pass. Fails if a node's deadline does not move on: it would spin."""
+        end = self.now + seconds
+        steps = 0
+        while True:
+            events = self._events[0][0] if self._events else float("inf")
+            due = min(events, min((host.deadline() for host in self.hosts.values()), default=float("inf")))
+            if due > end:
+                break
+            steps = steps + 1 if due <= self.now else 0
+            assert steps < MAX_STEPS_AT_ONCE, "a deadline does not move on"
+            self.now = max(self.now, due)
+            if events <= self.now:
+                heapq.heappop(self._events)[2]()
+            else:
+                for host in list(self.hosts.values()):
+                    if host.alive and host.deadline() <= self.now:
+                        host.tick()
+        self.now = end
+
+    def until(self, condition: Callable[[], bool], seconds: float) -> float:
+        """Runs until `condition` holds; how long that took. Fails when it does not in time."""
+        start = self.now
+        while not condition():
+            assert self.now - start < seconds, f"not within {seconds} s"
+            self.run(0.01)
+        return self.now - start
+
+
+# --- fates -----------------------------------------------------------------------------------------------------------
+def lossy(share: float) -> Fate:
+    return lambda rng, source, destination, data: [] if rng.random() < share else [(0.0, data)]
+
+
+def twice(
+    rng: random.Random, source: seam.Endpoint, destination: seam.Endpoint, data: bytes
+) -> list[tuple[float, bytes]]:
+    return [(0.0, data), (0.001, data)]
+
+
+def reordered(share: float, seconds: float) -> Fate:
+    def fate(
+        rng: random.Random, source: seam.Endpoint, destination: seam.Endpoint, data: bytes
+    ) -> list[tuple[float, bytes]]:
+        return [(rng.uniform(0.001, seconds) if rng.random() < share else 0.0, data)]
+
+    return fate
+
+
+def corrupted(share: float) -> Fate:
+    def fate(
+        rng: random.Random, source: seam.Endpoint, destination: seam.Endpoint, data: bytes
+    ) -> list[tuple[float, bytes]]:
+        if rng.random() >= share:
+            return [(0.0, data)]
+        at = rng.randrange(len(data) * 8)
+        spoilt = bytearray(data)
+        spoilt[at // 8] ^= 1 << at % 8
+        return [(0.0, bytes(spoilt))]
+
+    return fate
+
+
+def no_larger_than(outer: int) -> Fate:
+    """A hop that drops IPv4 packets of more than `outer` bytes without a word."""
+    return lambda rng, source, destination, data: [(0.0, data)] if len(data) + 28 <= outer else []
+
+
+def one_way(endpoint: seam.Endpoint) -> Fate:
+    """Only what is meant for `endpoint` arrives."""
+    return lambda rng, source, destination, data: [(0.0, data)] if destination == endpoint else []
