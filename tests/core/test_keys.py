@@ -200,6 +200,7 @@ def test_missing_memory_is_the_machine_s_fault(monkeypatch: pytest.MonkeyPatch) 
         "a" * 100,
         "secretsecretsecretsecret",
         "qwertyuiop",
+        "X9$kX9$kX9$kX9$kX9$k",
         "2024-01-01",
         "пароль",
         PASSWORD,
@@ -268,6 +269,14 @@ def test_a_signature_is_of_one_message_and_one_key() -> None:
     for bit in range(len(signature) * 8):
         changed = (int.from_bytes(signature, "big") ^ 1 << bit).to_bytes(len(signature), "big")
         assert not keys.verify(ours.public_key, b"message", changed)
+
+
+def test_bytes_moved_between_key_signature_and_message_verify_nothing() -> None:
+    identity = keys.Identity(KEY)
+    signature = identity.sign(b"message")
+    assert not keys.verify(identity.public_key, signature[-1:] + b"message", signature[:-1])
+    assert not keys.verify(identity.public_key, b"essage", signature + b"m")
+    assert not keys.verify(identity.public_key + b"m", b"message", signature)
 
 
 @settings(max_examples=50)
