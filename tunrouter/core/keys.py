@@ -231,18 +231,15 @@ class Identity:
 
 
 def node_id(public_key: bytes) -> int:
-    """The first 8 bytes of BLAKE2b-512 of the key. Raises ProtocolError for what is no key or names no peer."""
+    """The first 8 bytes of BLAKE2b-512 of the key; `seam.SELF`, which is no peer's id, for bytes that are no key."""
     if len(public_key) != PUBLIC_KEY_BYTES:
-        raise ProtocolError("public key length")
-    node = int.from_bytes(blake2b(public_key).digest()[:8], "big")
-    if node == seam.SELF:
-        raise ProtocolError("public key of the reserved node id")
-    return node
+        return seam.SELF
+    return int.from_bytes(blake2b(public_key).digest()[:8], "big")
 
 
 def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
-    """Whether `signature` is the one of `message`; False, never an exception, for malformed keys and signatures."""
-    if len(public_key) != PUBLIC_KEY_BYTES or len(signature) != SIGNATURE_BYTES:
+    """Whether `signature` is the one of `message` by a key that may name a peer; False for whatever is malformed."""
+    if node_id(public_key) == seam.SELF or len(signature) != SIGNATURE_BYTES:
         return False
     try:
         bindings.crypto_sign_open(signature + message, public_key)
