@@ -92,7 +92,7 @@ class Host:
             pod_mtu=self.pod_mtu,
             random=self.internet.rng.randbytes,
         )
-        self.node = Node(local, RANGE, self.internet.now)
+        self.node = Node(local, RANGE)
         self.carry_out(self.node.start(self.disk, self.internet.now))
         for peer in peers:
             self.connect(peer)

@@ -116,7 +116,7 @@ class Agent:
             random=random,
             silent=config.silent,
         )
-        self._node = Node(local, plan.range, time.monotonic())
+        self._node = Node(local, plan.range)
         self._announce(local)
         self._pipe = self._start_worker(stack, tun, udps)
         stack.push_async_callback(self._say_goodbye)

@@ -138,11 +138,6 @@ class Dial:
         self.reason = ENDPOINT_REASONS.get(code, "rejected")
         self.mismatch = True
 
-    @property
-    def spent(self) -> bool:
-        """The index now belongs to a session, or was never taken."""
-        return self._initiator is None
-
 
 class Dials:
     """All dials of a node, at most one an endpoint."""
@@ -183,12 +178,15 @@ class Dials:
     def all(self) -> list[Dial]:
         return list(self._dials.values())
 
-    def tick(self, now: float) -> None:
-        for dial in list(self._dials.values()):
-            if dial.until <= now:
-                self.stop(dial.endpoint, now)
-            elif dial.next_at <= now:
+    def tick(self, now: float) -> list[seam.Endpoint]:
+        """Sends what is due; gives the endpoints that are given up now."""
+        expired = [dial.endpoint for dial in self._dials.values() if dial.until <= now]
+        for endpoint in expired:
+            self.stop(endpoint, now)
+        for dial in self._dials.values():
+            if dial.next_at <= now:
                 self._send(dial, now)
+        return expired
 
     def _send(self, dial: Dial, now: float) -> None:
         before = dial.base

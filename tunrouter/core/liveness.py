@@ -63,13 +63,10 @@ class Liveness:
             self.rtt = sample if self.rtt is None else self.rtt + (sample - self.rtt) / 8
 
     def silent_since(self) -> float:
+        """Since when a sign of life has been due; infinity while none is."""
         if self._first_unanswered is None:
             return float("inf")
         return max(self.heard_at, self._first_unanswered - bounds.HEARTBEAT_SECONDS)
-
-    def silence(self, now: float) -> float:
-        """Seconds without a sign of life that was due."""
-        return max(0.0, now - self.silent_since())
 
     def forgive(self, now: float) -> None:
         """We did not look for a while: what came meanwhile is still to be read."""

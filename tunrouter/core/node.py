@@ -18,6 +18,7 @@ from tunrouter.core.local import Local
 from tunrouter.core.outbox import Effect, KernelMtu, Outbox, Remember
 from tunrouter.core.routes import Routes, parse_blocks
 from tunrouter.core.session import Event, Session, State
+from tunrouter.core.timetable import Timetable
 from tunrouter.errors import ProtocolError
 
 HINT_SECONDS: Final = 60.0
@@ -36,7 +37,7 @@ class Target:
 
 
 class Node:
-    def __init__(self, local: Local, network: IPv4Network, now: float) -> None:
+    def __init__(self, local: Local, network: IPv4Network) -> None:
         self.local = local
         self.targets: dict[str, Target] = {}
         self.sessions: dict[int, Session] = {}
@@ -49,7 +50,11 @@ class Node:
         self._mtus: dict[int, tuple[int, tuple[IPv4Network, ...]]] = {}
         self._known: frozenset[str] = frozenset()
         self._remembered: tuple[seam.Endpoint, ...] = ()
-        self._now = now
+        self._timetable = Timetable()
+        self._touched: set[int] = set()
+        """Sessions that this step changed."""
+        self._rearranged = True
+        """A session or target came, went or moved in this step."""
 
     # --- what the operator asks --------------------------------------------------------------------------------------
     def start(self, hints: tuple[seam.Endpoint, ...], now: float) -> list[Effect]:
@@ -59,6 +64,7 @@ class Node:
         for endpoint in hints[: bounds.MAX_TARGETS]:
             self.dials.start(endpoint, now, seconds=HINT_SECONDS)
         self._remembered = hints
+        self._rearranged = True
         return self._step(now)
 
     def connect(self, name: str, endpoint: seam.Endpoint | None, reason: str, now: float) -> list[Effect]:
@@ -70,6 +76,7 @@ class Node:
         if target.endpoint not in (None, endpoint):
             self._release_target(target, now)
         target.endpoint, target.reason = endpoint, reason
+        self._rearranged = True
         return self._step(now)
 
     def forget(self, name: str, now: float) -> list[Effect]:
@@ -99,13 +106,14 @@ class Node:
             case seam.Wanted(node):
                 self._on_wanted(node, now)
             case seam.Moved(base, endpoint):
-                if session := self._by_base.get(base):
+                if session := self._session_of(base):
                     session.on_moved(endpoint, now)
+                    self._rearranged = True
             case seam.Used(base):
-                if session := self._by_base.get(base):
+                if session := self._session_of(base):
                     session.on_used(message, now)
             case seam.TooBig(base, size):
-                if session := self._by_base.get(base):
+                if session := self._session_of(base):
                     session.mtu.refused(size + wire.IP_UDP_BYTES[session.ip_version], now)
             case seam.Counters(values):
                 self.worker_counters = values
@@ -117,26 +125,48 @@ class Node:
             self._out.count("starved")
             for session in self.sessions.values():
                 session.live.forgive(now)
+            self._touched.update(self.sessions)
         return self._step(now)
 
     @property
     def deadline(self) -> float:
-        sessions = min((session.deadline for session in self.sessions.values()), default=dial.FOREVER)
-        return min(sessions, self.dials.deadline, self.half_open.deadline)
+        return min(self._timetable.next, self.dials.deadline, self.half_open.deadline)
 
     # --- one step ----------------------------------------------------------------------------------------------------
     def _step(self, now: float) -> list[Effect]:
-        self._now = now
         self.half_open.tick(now)
-        for session in self.sessions.values():
-            if session.deadline <= now or session.state is State.OPENING:
-                session.tick(now)
-        self._hold_targets(now)
-        self.dials.tick(now)
-        for session in self.sessions.values():
-            self._publish_mtu(session)
-        self._publish_neighbours()
+        self._touched.update(self._timetable.due(now))
+        for node in self._touched:
+            self._tick(self.sessions[node], now)
+        if self._rearranged:
+            self._hold_targets(now)
+        for endpoint in self.dials.tick(now):
+            self._on_no_answer(endpoint, now)
+        if self._rearranged:
+            self._publish_neighbours()
+        for node in self._touched:
+            self._publish_mtu(self.sessions[node])
+            self._timetable.set(node, self.sessions[node].deadline)
+        self._touched.clear()
+        self._rearranged = False
         return self._out.take()
+
+    def _tick(self, session: Session, now: float) -> None:
+        before = session.state
+        session.tick(now)
+        self._rearranged |= session.state is not before
+
+    def _session_of(self, base: int) -> Session | None:
+        """The session whose keys are known under `base`, which this step is going to change."""
+        session = self._by_base.get(base)
+        if session is not None:
+            self._touched.add(session.node)
+        return session
+
+    def _on_no_answer(self, endpoint: seam.Endpoint, now: float) -> None:
+        for session in self.sessions.values():
+            if session.endpoint == endpoint:
+                session.fire(Event.GAVE_UP, now)
 
     def _on_raw(self, message: seam.Raw, now: float) -> None:
         datagram = message.datagram
@@ -168,7 +198,7 @@ class Node:
             else:
                 self._out.count("control_before_identity")
             return
-        session = self._by_base.get(message.session)
+        session = self._session_of(message.session)
         if session is not None:
             session.on_heard(message.session, now)
             self._obey(session, message.session, body, now)
@@ -186,7 +216,7 @@ class Node:
                 self._introduce(session, introduction)
             case wire.Close(reason):
                 session.reason = "".join(c for c in reason[: bounds.MAX_NAME_BYTES] if c.isprintable())
-                session.fire(Event.FAREWELL, now)
+                self._fire(session, Event.FAREWELL, now)
 
     def _on_wanted(self, node: int, now: float) -> None:
         session = self.sessions.get(node)
@@ -194,7 +224,13 @@ class Node:
             self._out.count("wanted_unknown")
         else:
             session.last_payload = now
-            session.fire(Event.WANTED, now)
+            self._fire(session, Event.WANTED, now)
+
+    def _fire(self, session: Session, event: Event, now: float) -> None:
+        before = session.state
+        session.fire(event, now)
+        self._touched.add(session.node)
+        self._rearranged |= session.state is not before
 
     # --- peers -------------------------------------------------------------------------------------------------------
     def _adopt(self, opened: Opened, now: float) -> None:
@@ -211,16 +247,19 @@ class Node:
         self._by_base[opened.base] = session
         fresh = session.state is not State.ESTABLISHED
         session.adopt(opened, now)
-        self._evict(opened, session)
+        self._touched.add(opened.node)
+        self._rearranged = True
+        self._evict(opened, session, now)
         self._introduce(session, opened.introduction)
         if fresh:
             self._out.log("info", f"session {opened.node} up", f"{session}: established")
 
-    def _evict(self, opened: Opened, session: Session) -> None:
+    def _evict(self, opened: Opened, session: Session, now: float) -> None:
         """Another node was at this endpoint before: it is not there any more."""
         for other in self.sessions.values():
             if other is not session and other.endpoint == opened.endpoint and other.current is None:
                 other.keep, other.endpoint = False, None
+                self._fire(other, Event.GAVE_UP, now)
 
     def _introduce(self, session: Session, introduction: wire.Introduction) -> None:
         session.name = introduction.name
@@ -262,15 +301,11 @@ class Node:
                 continue
             session = standing.get(target.endpoint)
             if session is None or session.state is State.OPENING:
-                self._dial_target(target.endpoint, now)
+                self.dials.start(target.endpoint, now, keep=True)
             elif not session.keep:
                 session.keep = True
+                self._touched.add(session.node)
                 session.say(wire.Ping(session.live.next_id(), keep=True))
-
-    def _dial_target(self, endpoint: seam.Endpoint, now: float) -> None:
-        known = self.dials.get(endpoint)
-        if known is None or not known.keep:
-            self.dials.start(endpoint, now, keep=True)
 
     def _release_target(self, target: Target, now: float) -> None:
         if target.endpoint is None:
@@ -279,6 +314,7 @@ class Node:
         for session in self.sessions.values():
             if session.endpoint == target.endpoint:
                 session.keep = False
+                self._touched.add(session.node)
 
     def _publish_mtu(self, session: Session) -> None:
         inner = min(self.local.pod_mtu, wire.inner_mtu(session.mtu.size, session.ip_version))

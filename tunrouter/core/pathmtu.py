@@ -104,5 +104,8 @@ class PathMtu:
     def _settle(self, now: float) -> None:
         self._trying = self.size
         self._outstanding, self._lost = None, 0
-        self._raise_at = now + bounds.PATH_MTU_RAISE_SECONDS if self.size < self.need else NEVER
+        if self.size >= self.need:
+            self._raise_at = NEVER
+        elif self._raise_at == NEVER:
+            self._raise_at = now + bounds.PATH_MTU_RAISE_SECONDS
         self.deadline = now + CHECK_SECONDS

@@ -67,11 +67,13 @@ TABLE: Final[dict[tuple[State, Event], tuple[State, str]]] = {
     (State.REKEYING, Event.ADOPTED): (State.ESTABLISHED, "renew"),
     (State.REKEYING, Event.SILENT): (State.SUSPECT, "dial"),
     (State.REKEYING, Event.EXPIRED): (State.OPENING, "reopen"),
+    (State.REKEYING, Event.IDLE): (State.CLOSED, "leave"),
     (State.REKEYING, Event.FAREWELL): (State.CLOSED, "drop_keys"),
     (State.SUSPECT, Event.ADOPTED): (State.ESTABLISHED, "renew"),
     (State.SUSPECT, Event.HEARD): (State.ESTABLISHED, "rest"),
     (State.SUSPECT, Event.DEAD): (State.OPENING, "reopen"),
     (State.SUSPECT, Event.EXPIRED): (State.OPENING, "reopen"),
+    (State.SUSPECT, Event.IDLE): (State.CLOSED, "leave"),
     (State.SUSPECT, Event.FAREWELL): (State.CLOSED, "drop_keys"),
 }
 
@@ -237,8 +239,6 @@ class Session:
     def tick(self, now: float) -> None:
         if self.state is State.CLOSED and self.keep:
             self.fire(Event.WANTED, now)
-        if self.state is State.OPENING and (self.endpoint is None or self._dials.get(self.endpoint) is None):
-            self.fire(Event.GAVE_UP, now)
         self._retire_old(now)
         for event in self._due(now):
             self.fire(event, now)
@@ -246,14 +246,15 @@ class Session:
             self._talk(self.current, now)
 
     def _due(self, now: float) -> list[Event]:
+        # Each comparison is the very sum that `deadline` gives out: another one could round to just before it.
         if self.current is None:
             return []
-        silence = self.live.silence(now)
+        silent_since = self.live.silent_since()
         due = (
             (Event.EXPIRED, now >= self.current.made + bounds.REJECT_SECONDS),
             (Event.IDLE, now >= self._idle_at()),
-            (Event.DEAD, silence >= bounds.DEAD_SECONDS),
-            (Event.SILENT, bounds.SUSPECT_SECONDS <= silence < bounds.DEAD_SECONDS),
+            (Event.SILENT, now >= silent_since + bounds.SUSPECT_SECONDS),
+            (Event.DEAD, now >= silent_since + bounds.DEAD_SECONDS),
             (Event.REKEY, now >= self._rekey_at(self.current)),
         )
         return [event for event, is_due in due if is_due]

@@ -161,7 +161,7 @@ def decode_control(data: bytes) -> ControlBody:
         raise ProtocolError("control body length")
     try:
         body = _decoder.decode(data[2 : 2 + length])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ProtocolError(f"control body: {error}") from None
     if isinstance(body, Confirm | Update):
         check_introduction(body.introduction)
@@ -206,7 +206,7 @@ def decode_answer(payload: bytes) -> Answer:
 def decode_introduction(data: bytes) -> Introduction:
     try:
         introduction = _introduction.decode(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ProtocolError(f"introduction: {error}") from None
     check_introduction(introduction)
     return introduction

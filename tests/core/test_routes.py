@@ -1,0 +1,92 @@
+"""Ownership of prefixes: accepted ones never overlap, and the outcome does not depend on who came first."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunrouter.core import seam
+from tunrouter.core.routes import Routes, parse_blocks
+from tunrouter.errors import ProtocolError
+
+RANGE = IPv4Network("10.32.0.0/12")
+OWN = IPv4Network("10.32.1.0/24")
+OWN_ID = 50
+
+
+def table(*announcements: tuple[int, str]) -> dict[tuple[bytes, int], int]:
+    """What the data plane would hold after these announcements."""
+    routes = Routes(RANGE, (OWN,), OWN_ID)
+    held: dict[tuple[bytes, int], int] = {}
+    obey(held, routes.start())
+    for node, block in announcements:
+        obey(held, routes.announce(node, (IPv4Network(block),)))
+    return held
+
+
+def obey(held: dict[tuple[bytes, int], int], messages: list[seam.ToWorker]) -> None:
+    for message in messages:
+        if isinstance(message, seam.Route):
+            assert (message.prefix, message.length) not in held
+            held[message.prefix, message.length] = message.node
+        else:
+            assert isinstance(message, seam.Unroute)
+            del held[message.prefix, message.length]
+
+
+def key(block: str) -> tuple[bytes, int]:
+    network = IPv4Network(block)
+    return network.network_address.packed, network.prefixlen
+
+
+def test_our_own_block_is_ours_whatever_others_say() -> None:
+    assert table((1, "10.32.1.0/24"), (2, "10.32.0.0/16")) == {key("10.32.1.0/24"): seam.SELF}
+
+
+def test_the_lower_node_id_keeps_its_block_in_any_order() -> None:
+    expected = {key("10.32.1.0/24"): seam.SELF, key("10.32.7.0/24"): 3}
+    assert table((3, "10.32.7.0/24"), (9, "10.32.7.0/24")) == expected
+    assert table((9, "10.32.7.0/24"), (3, "10.32.7.0/24")) == expected
+
+
+BLOCKS = st.builds(
+    lambda at, length: str(IPv4Network((int(RANGE.network_address) + (at << 6), length), strict=False)),
+    st.integers(0, 300),
+    st.sampled_from((20, 22, 24, 26)),
+)
+
+
+@given(st.dictionaries(st.integers(1, 60).filter(lambda n: n != OWN_ID), BLOCKS, max_size=12), st.randoms())
+def test_views_agree_whoever_comes_first(claims: dict[int, str], rng: object) -> None:
+    order = list(claims.items())
+    first = table(*order)
+    rng.shuffle(order)  # type: ignore[attr-defined]
+    assert table(*order) == first
+    spans = sorted((IPv4Network(key).network_address, IPv4Network(key).broadcast_address) for key in first)
+    assert all(one[1] < other[0] for one, other in pairwise(spans))
+
+
+def test_a_loser_gets_its_block_when_the_winner_goes() -> None:
+    routes = Routes(RANGE, (OWN,), OWN_ID)
+    routes.announce(3, (IPv4Network("10.32.7.0/24"),))
+    routes.announce(9, (IPv4Network("10.32.7.0/24"),))
+    assert [(c.loser, c.winner) for c in routes.conflicts] == [(9, 3)]
+    held = {key("10.32.7.0/24"): 3}
+    obey(held, routes.withdraw(3))
+    assert held == {key("10.32.7.0/24"): 9}
+    assert routes.conflicts == ()
+
+
+@pytest.mark.parametrize("block", ["192.168.0.0/24", "10.32.1.1/24", "10.0.0.0/8", "x", "10.32.1.0/99", "::/64"])
+def test_what_is_no_block_of_the_range_is_refused(block: str) -> None:
+    with pytest.raises(ProtocolError):
+        parse_blocks((block,), RANGE)
+
+
+def test_too_many_blocks_are_refused() -> None:
+    with pytest.raises(ProtocolError):
+        parse_blocks(tuple(f"10.32.{n}.0/24" for n in range(17)), RANGE)

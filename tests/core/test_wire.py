@@ -1,0 +1,75 @@
+"""What crosses the wire: every body comes back as it went, and anything else is refused with the codec's own error."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunrouter.core import bounds, wire
+from tunrouter.errors import ProtocolError
+
+NAMES = st.text(st.characters(categories=("L", "N", "P")), min_size=1, max_size=16)
+INTRODUCTIONS = st.builds(
+    wire.Introduction,
+    NAMES,
+    st.lists(st.just("10.32.1.0/24"), max_size=bounds.MAX_BLOCKS_ANNOUNCED).map(tuple),
+    st.integers(576, 9000),
+    st.booleans(),
+)
+BODIES = st.one_of(
+    st.builds(wire.Confirm, st.binary(min_size=32, max_size=32), st.binary(min_size=64, max_size=64), INTRODUCTIONS),
+    st.builds(wire.Ping, st.integers(0, 1 << 60), st.booleans()),
+    st.builds(wire.Pong, st.integers(0, 1 << 60)),
+    st.builds(wire.Close, NAMES),
+    st.builds(wire.Update, INTRODUCTIONS),
+)
+
+
+@given(BODIES, st.integers(0, 50))
+def test_a_control_body_comes_back_with_any_padding(body: wire.ControlBody, padding: int) -> None:
+    encoded = wire.encode_control(body)
+    assert len(encoded) <= bounds.MAX_CONTROL_BYTES
+    assert wire.decode_control(encoded + bytes(padding)) == body
+
+
+@given(st.binary(max_size=200))
+def test_garbage_raises_only_the_codecs_own_error(data: bytes) -> None:
+    for decode in (wire.decode_control, wire.decode_first, wire.decode_answer, wire.decode_introduction):
+        try:
+            decode(data)
+        except ProtocolError:
+            continue
+
+
+@given(BODIES, st.data())
+def test_damaged_bodies_never_raise_anything_else(body: wire.ControlBody, data: st.DataObject) -> None:
+    encoded = bytearray(wire.encode_control(body))
+    encoded[data.draw(st.integers(0, len(encoded) - 1))] ^= data.draw(st.integers(1, 255))
+    with suppress(ProtocolError):
+        wire.decode_control(bytes(encoded))
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[31mred", "x" * 65, "ü" * 33])
+def test_names_that_could_spoil_a_log_are_refused(name: str) -> None:
+    body = wire.Update(wire.Introduction(name, (), 1376, keep=False))
+    with pytest.raises(ProtocolError):
+        wire.decode_control(wire.encode_control(body))
+
+
+def test_no_answer_is_longer_than_the_first_message_that_causes_it() -> None:
+    blocks = ("255.255.255.255/32",) * bounds.MAX_BLOCKS_ANNOUNCED
+    introduction = wire.Introduction("x" * bounds.MAX_NAME_BYTES, blocks, 9000, keep=True)
+    answer = wire.Answer(bytes(16), 1, 1 << 63, 1 << 63, 1 << 63, 1 << 31, 64, bytes(32), bytes(64), introduction)
+    assert wire.HEADER_BYTES + 32 + len(wire.encode_answer(answer)) + wire.TAG_BYTES <= wire.FIRST_BYTES[False]
+    assert len(wire.encode_first(wire.First(bytes(16), 1, 1, 1, 1, 1, 64))) == wire.FIRST_PAYLOAD
+
+
+def test_the_mtu_sums() -> None:
+    assert wire.pod_mtu(1500) == 1376
+    assert wire.pod_mtu(9000) == 8876
+    assert wire.inner_mtu(1500, 4) == 1439
+    assert wire.inner_mtu(1500, 6) == 1419
+    assert wire.inner_mtu(1500, 4) >= wire.pod_mtu(1500)

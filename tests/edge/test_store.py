@@ -1,0 +1,102 @@
+"""The state on disk: incarnations only grow, damage is kept aside, and a full disk says so."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tunrouter.edge.store import DATABASE, KEY, Store
+from tunrouter.errors import HostError
+
+
+def test_the_key_is_made_once_and_private(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state")
+    seed = store.identity(b"a" * 32)
+    assert store.identity(b"b" * 32) == seed == b"a" * 32
+    assert (tmp_path / "state" / KEY).stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "state" / DATABASE).stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+
+
+def test_incarnations_grow_even_when_the_clock_goes_back(tmp_path: Path) -> None:
+    lives = []
+    for clock in (1000, 1000, 50, 2000, 0):
+        store = Store(tmp_path)
+        lives.append(store.next_incarnation(clock))
+        store.close()
+    assert lives == [1000, 1001, 1002, 2000, 2001]
+
+
+def test_endpoints_are_replaced(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.remember([("192.0.2.1", 6783), ("2001:db8::1", 7000)])
+    store.remember([("192.0.2.2", 6783)])
+    store.close()
+    assert Store(tmp_path).endpoints() == (("192.0.2.2", 6783),)
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a database at all, but long enough to look like one" * 200])
+def test_a_damaged_database_is_kept_aside(tmp_path: Path, damage: bytes) -> None:
+    store = Store(tmp_path)
+    store.next_incarnation(5)
+    store.close()
+    (tmp_path / DATABASE).write_bytes(damage)
+    again = Store(tmp_path)
+    if damage:
+        assert again.aside is not None
+        assert again.aside.read_bytes() == damage
+    assert again.next_incarnation(7) == 7
+
+
+def test_a_truncated_database_is_kept_aside(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.remember([(f"192.0.2.{n}", n) for n in range(200)])
+    store.close()
+    path = tmp_path / DATABASE
+    path.write_bytes(path.read_bytes()[:-2000])
+    assert Store(tmp_path).aside is not None
+
+
+def test_a_key_others_can_read_or_of_a_wrong_size_is_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.identity(bytes(32))
+    (tmp_path / KEY).chmod(0o644)
+    with pytest.raises(HostError, match="chmod 600"):
+        store.identity(bytes(32))
+    (tmp_path / KEY).chmod(0o600)
+    (tmp_path / KEY).write_bytes(b"short")
+    with pytest.raises(HostError, match="instead of 32"):
+        store.identity(bytes(32))
+
+
+@pytest.mark.root
+def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(tmp_path)], check=True)
+    try:
+        store = Store(tmp_path)
+        first = store.next_incarnation(1)
+        fill(tmp_path / "filler")
+        with pytest.raises(HostError, match=r"no room on disk.*df -h"):
+            store.remember([(f"192.0.2.{n}", port) for n in range(200) for port in range(100)])
+        (tmp_path / "filler").unlink()
+        assert store.next_incarnation(1) == first + 1
+        store.close()
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+
+def fill(path: Path) -> None:
+    """Takes the last byte of the disk."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT)
+    try:
+        while os.write(file, bytes(512)):
+            continue
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+    finally:
+        os.close(file)
