@@ -158,15 +158,13 @@ class Coalescer:
         if not self._is_last(run, view, at, inner, end):
             return False
         run.parts.append(view[inner:end])
-        run.head[run.transport + 13] |= self._last_flags(run, view, at)
+        if run.flow[1] == packet.TCP:
+            run.head[run.transport + 13] |= view[at + run.transport + 13] & _ENDS
         self._flush_run(run)
         return True
 
     @staticmethod
-    def _last_flags(run: Run, view: memoryview, at: int) -> int:
-        return view[at + run.transport + 13] & _ENDS if run.flow[1] == packet.TCP else 0
-
-    def _is_last(self, run: Run, view: memoryview, at: int, inner: int, end: int) -> bool:
+    def _is_last(run: Run, view: memoryview, at: int, inner: int, end: int) -> bool:
         """Whether the header is the predicted one but for a shorter length and the flags that end a run."""
         actual = bytes(view[at:inner])
         for number in (run.next, run.fixed):
@@ -174,7 +172,7 @@ class Coalescer:
                 continue
             expected = bytearray(number.to_bytes(run.header, "big"))
             if run.flow[1] == packet.TCP:
-                expected[run.transport + 13] |= self._last_flags(run, view, at)
+                expected[run.transport + 13] |= view[at + run.transport + 13] & _ENDS
             _set_length(expected, run.transport, run.flow[1], end - at)
             if expected == actual:
                 return True
@@ -197,16 +195,16 @@ class Coalescer:
         count = len(run.parts)
         protocol = run.flow[1]
         head = run.head
-        kind = segment.GSO_NONE
+        kind, size, header = segment.GSO_NONE, 0, 0
         if count > 1:
+            size, header = run.mss, run.header
             payload = (count - 1) * run.mss + len(run.parts[-1])
             _set_length(head, run.transport, protocol, run.header + payload)
             kind = segment.GSO_TCP4 if head[0] >> 4 == 4 else segment.GSO_TCP6
             if protocol == packet.UDP:
                 kind = segment.GSO_UDP
-        size = run.mss if count > 1 else 0
         field = packet.CHECKSUM_OFFSET[protocol]
-        vnet = segment.VNET.pack(segment.CSUM, kind, run.header, size, run.transport, field)
+        vnet = segment.VNET.pack(segment.CSUM, kind, header, size, run.transport, field)
         self._write([vnet, head, *run.parts])
 
     def alone(self, view: memoryview, at: int, end: int, header: packet.Header | None) -> None:

@@ -102,17 +102,17 @@ class Inbound:
     def _batch(self, source: Source, datagrams: Iterable[Datagram], now: float) -> None:
         """The hot loop: what continues the run at hand is done right here."""
         buffer, view, base, runs = source.buffer, source.view, source.at, self._runs
-        half = _NO_HALF
+        half, from_bytes = _NO_HALF, int.from_bytes
         for at, size, sender in datagrams:
             first, counter = _read_header(buffer, at)
             if first != half or size < wire.OVERHEAD:
-                lane = self._lane(first, size, now)
+                found = self._lane(first, size, now)
                 runs.current = NONE  # a run belongs to one sending node
                 half = _NO_HALF
-                if lane is None:
+                if found is None:
                     self._other(buffer, at, size, sender, now)
                     continue
-                half = first
+                half, lane = first, found
                 session, unbox, key, nonce, nonce_at, is_new = lane.hot
             _put_counter(nonce, 16, counter)
             place = base + at
@@ -131,7 +131,7 @@ class Inbound:
             if size == run.datagram and buffer[at + _KIND] == wire.PACKET_PARTIAL:
                 inner = at + wire.BODY
                 payload = inner + run.header
-                if int.from_bytes(buffer[inner:payload], "big") == run.next:
+                if from_bytes(buffer[inner:payload], "big") == run.next:
                     run.take(view[payload : at + size])
                     session.received_packets += 1
                     session.received_bytes += size - wire.OVERHEAD

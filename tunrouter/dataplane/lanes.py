@@ -1,7 +1,7 @@
-"""Sessions as the data plane sees them: per lane one sealing and one opening direction, with keys, nonces and windows.
+"""Sessions as the data plane sees them: per lane one sealing and one opening direction with keys, nonces and windows.
 
-Law: (key, nonce) never repeats. Each direction of a lane has its own key and salt, its counter only grows, and a session
-is never installed twice. The nonce is header bytes 0-7, the lane's salt, then the counter.
+Law: (key, nonce) never repeats. Each direction of a lane has its own key and salt, its counter only grows, and a
+session is never installed twice. The nonce is header bytes 0-7, the lane's salt, then the counter.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ class Outbound:
             self._seal(path, session, size - segment.VNET_BYTES, now)
 
     def _seal(self, path: Path, session: Session, size: int, now: float) -> None:
-        flags, gso, _, gso_size, start, offset = segment.VNET.unpack_from(self._frame, _VNET_AT)
+        flags, gso, _, _, start, offset = segment.VNET.unpack_from(self._frame, _VNET_AT)
         if gso != segment.GSO_NONE:
             self._seal_cut(path, session, size, now)
             return

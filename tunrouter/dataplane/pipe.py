@@ -1,13 +1,16 @@
 """One end of the seam's pipe: messages over a SOCK_SEQPACKET pair, which keeps their limits and never splits them.
 
-Law: what carries state waits for room, in order; what is lossy (`seam.LOSSY`) is dropped when the pipe is full and counted
-by `dropped`. Nothing lossy overtakes or waits behind state. Raw handshakes are dropped first: they share the pipe only
-while less than half of their backlog stands in it unread.
+Law: what carries state waits for room, in order; what is lossy (`seam.LOSSY`) is dropped when the pipe is full, and
+counted. Nothing lossy waits behind state. Raw handshakes are dropped first, when half of the pipe stands unread: a
+flood of them leaves room for what live sessions need.
 """
 
 from __future__ import annotations
 
+import fcntl
 import socket
+import struct
+import termios
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
@@ -17,6 +20,7 @@ from tunrouter.errors import ProtocolError
 
 Received = TypeVar("Received")
 _PIPE_BYTES: Final = 1 << 20
+_INT: Final = struct.Struct("i")
 
 
 class PipeEnd(Generic[Received]):
@@ -24,12 +28,16 @@ class PipeEnd(Generic[Received]):
 
     def __init__(self, end: socket.socket, decode: Callable[[bytes], Received]) -> None:
         end.setblocking(False)
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _PIPE_BYTES)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _PIPE_BYTES // 2)  # the kernel doubles it
         self._end = end
         self._decode = decode
         self._backlog: deque[bytes] = deque()
         self.dropped = 0
         """Lossy messages that found no room."""
+        self.dropped_raw = 0
+        """Handshakes that found half of the pipe unread."""
+        self.malformed = 0
+        """What arrived and was no message: the two ends are not of one build."""
         self.closed = False
         """The other end is gone."""
 
@@ -41,11 +49,14 @@ class PipeEnd(Generic[Received]):
         return bool(self._backlog)
 
     def send(self, message: seam.ToWorker | seam.ToControl) -> None:
-        """Sends, keeps or drops; raises ProtocolError if the other end has not read for so long that state overflows."""
+        """Sends, keeps or drops; raises ProtocolError when nobody reads and more state would wait than may."""
         lossy = isinstance(message, seam.LOSSY)
         if self._backlog:
             self.flush()
         if self.closed:
+            return
+        if isinstance(message, seam.Raw) and self._unread() > _PIPE_BYTES // 2:
+            self.dropped_raw += 1
             return
         if self._backlog and lossy:
             self.dropped += 1
@@ -58,6 +69,10 @@ class PipeEnd(Generic[Received]):
                 raise ProtocolError("the other end of the seam does not read")
             else:
                 self._backlog.append(data)
+
+    def _unread(self) -> int:
+        """Bytes, with the kernel's own cost, that the other end has not read."""
+        return int(_INT.unpack(fcntl.ioctl(self._end, termios.TIOCOUTQ, bytes(_INT.size)))[0])
 
     def flush(self) -> None:
         """Sends what waits, as far as there is room."""
@@ -77,7 +92,7 @@ class PipeEnd(Generic[Received]):
         return True
 
     def receive(self) -> list[Received]:
-        """At most bounds.WAKEUP_BATCH messages; raises ProtocolError for one that is none."""
+        """At most bounds.WAKEUP_BATCH messages. What is none is counted: the messages before and behind it matter."""
         messages: list[Received] = []
         try:
             while len(messages) < bounds.WAKEUP_BATCH:
@@ -85,7 +100,10 @@ class PipeEnd(Generic[Received]):
                 if not data:
                     self.closed = True
                     break
-                messages.append(self._decode(data))
+                try:
+                    messages.append(self._decode(data))
+                except ProtocolError:
+                    self.malformed += 1
         except (BlockingIOError, InterruptedError):
             pass
         except ConnectionResetError:

@@ -1,11 +1,11 @@
 """Cutting a super-packet into the packets that its sender would have sent: what a network card does for TSO and USO.
 
-Each segment gets complete inner headers: TCP's sequence and IPv4's identification advance, FIN and PSH stand on the last
-only, CWR on the first only (RFC 3168), lengths and the IPv4 checksum are right, and the transport checksum field holds
-the segment's pseudo-header sum.
+Each segment gets complete inner headers: TCP's sequence and IPv4's identification advance, FIN and PSH stand on the
+last only, CWR on the first only (RFC 3168), lengths and the IPv4 checksum are right, and the transport checksum field
+holds the segment's pseudo-header sum.
 
-Nothing is copied. The prefix of segment i (room for header and tag, kind, inner headers) is written into the frame right
-before payload i, over the end of payload i - 1, which has been sealed by then. So segments must be taken in order.
+Nothing is copied. The prefix of segment i (room for header and tag, kind, inner headers) is written into the frame
+right before payload i, over the end of payload i - 1, which has been sealed by then: segments must be taken in order.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""One UDP socket per address family: trains out in one call (UDP_SEGMENT), up to 128 reads in one call (recvmmsg, UDP_GRO).
+"""One UDP socket per address family: a train out in one call (UDP_SEGMENT), a batch in in one (recvmmsg, UDP_GRO).
 
-DF is set on everything and forged ICMP ignored (IP_PMTUDISC_PROBE): path MTU is found by our own probes. No SO_REUSEADDR:
-a port that another program holds is an error, not a split of its traffic. recvmmsg comes through ctypes because a call
-per datagram costs more than opening a small box; Linux only, 64 bit, like the layouts below.
+DF is set on everything and forged ICMP ignored (IP_PMTUDISC_PROBE): path MTU is found by our own probes. No
+SO_REUSEADDR: a port that another program holds is an error, not a split of its traffic. recvmmsg comes through ctypes
+because a call per datagram costs more than opening a small box; Linux only, 64 bit, like the layouts below.
 
-    mmsghdr: name ptr 8 | namelen 4 + 4 | iov ptr 8 | iovlen 8 | control ptr 8 | controllen 8 | flags 4 + 4 | length 4 + 4
+    mmsghdr: name 8 | its length 4 + 4 | iovec 8 | their number 8 | control 8 | its length 8 | flags 4 + 4 | bytes 4 + 4
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def open_udp(version: int, port: int, address: str = "") -> UdpSocket:
         raise HostError(f"no IPv{version} UDP socket: {error.strerror}", f"enable IPv{version} on this host") from None
     try:
         _configure(bound, version)
-        bound.bind((address or ("::" if version == 6 else "0.0.0.0"), port))
+        bound.bind((address, port))  # the empty address is all of the family's
     except OSError as error:
         bound.close()
         if error.errno == errno.EADDRINUSE:

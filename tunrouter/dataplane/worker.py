@@ -1,8 +1,8 @@
 """The loop around a kernel: waits for the TUN, the UDP sockets and the pipe, and lets each move a bounded batch.
 
-It knows control only as the other end of the pipe, so it runs in the agent's loop or in a process of its own. A second
-passes without a timer when nothing moves: an idle worker costs nothing. One barrier stands around each batch: whatever a
-packet brings to light is logged once per kind and counted, and the loop goes on.
+It knows control only as the other end of the pipe, so it runs in the agent's loop or in a process of its own. Its only
+timer, the report, runs after something moved: an idle worker costs nothing. One barrier stands around each batch:
+whatever a packet brings to light is logged once per kind and counted, and the loop goes on.
 
 A process that runs only a worker should call `gc.freeze()` after its start: the hot loops make no cycles.
 """
@@ -92,6 +92,8 @@ class Worker:
         """Reports, and again in a second only if something moves."""
         counters = self._kernel.counters
         counters["seam_full"] = self._pipe.dropped
+        counters["handshake_pipe_full"] = self._pipe.dropped_raw
+        counters["seam_malformed"] = self._pipe.malformed
         self._report = None
         try:
             if self._kernel.report(time.monotonic()):
@@ -108,7 +110,8 @@ class Worker:
             self._report.cancel()
         if self._writing:
             self._loop.remove_writer(self._pipe.fileno())
-        for descriptor in (self._tun, self._pipe, *self._udps):
+        descriptors: list[Tun | Udp | PipeEnd[seam.ToWorker]] = [self._tun, self._pipe, *self._udps]
+        for descriptor in descriptors:
             self._loop.remove_reader(descriptor.fileno())
             descriptor.close()
 

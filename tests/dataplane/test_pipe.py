@@ -1,0 +1,98 @@
+"""The seam's pipe: order, what waits and what is dropped when the other end does not read."""
+
+from __future__ import annotations
+
+import pytest
+
+from tunrouter.core import bounds, seam
+from tunrouter.dataplane.pipe import open_pipe
+from tunrouter.errors import ProtocolError
+
+SOURCE = ("192.0.2.1", 6783)
+
+
+def test_messages_cross_both_ways_in_order() -> None:
+    control, worker = open_pipe()
+    for i in range(bounds.WAKEUP_BATCH + 5):
+        control.send(seam.Deliver(i))
+    worker.send(seam.Wanted(3))
+    assert [message.session for message in worker.receive() if isinstance(message, seam.Deliver)] == list(
+        range(bounds.WAKEUP_BATCH)
+    )
+    assert len(worker.receive()) == 5
+    assert worker.receive() == []
+    assert control.receive() == [seam.Wanted(3)]
+    control.close()
+    worker.close()
+
+
+def test_state_waits_and_lossy_messages_are_dropped_when_nobody_reads() -> None:
+    control, worker = open_pipe()
+    count = 0
+    while not control.wants_write:
+        control.send(seam.Deliver(count))
+        count += 1
+    control.send(seam.SendRaw(SOURCE, b"x"))
+    assert control.dropped == 1
+    control.send(seam.Deliver(count))
+    got: list[seam.ToWorker] = []
+    while len(got) <= count:
+        got += worker.receive()
+        control.flush()
+    while messages := worker.receive():
+        got += messages
+    assert got == [seam.Deliver(i) for i in range(count + 1)]
+    control.close()
+    worker.close()
+
+
+def test_the_backlog_is_bounded() -> None:
+    control, worker = open_pipe()
+    while not control.wants_write:
+        control.send(seam.Deliver(0))
+    for _ in range(bounds.SEAM_BACKLOG - 1):
+        control.send(seam.Deliver(0))
+    with pytest.raises(ProtocolError):
+        control.send(seam.Deliver(0))
+    control.close()
+    worker.close()
+
+
+def test_handshakes_leave_room_for_others() -> None:
+    control, worker = open_pipe()
+    for _ in range(2000):
+        worker.send(seam.Raw(SOURCE, bytes(1000)))
+    assert worker.dropped_raw > 0
+    assert worker.dropped == 0
+    worker.send(seam.Wanted(1))
+    assert (worker.dropped, worker.wants_write) == (0, False)
+    control.close()
+    worker.close()
+
+
+def test_the_largest_message_passes() -> None:
+    control, worker = open_pipe()
+    control.send(seam.SendRaw(SOURCE, bytes(bounds.MAX_TRAIN_BYTES)))
+    assert len(worker.receive()) == 1
+    control.close()
+    worker.close()
+
+
+def test_a_closed_other_end_is_seen() -> None:
+    control, worker = open_pipe()
+    control.close()
+    assert worker.receive() == []
+    assert worker.closed
+    worker.send(seam.Wanted(1))
+    worker.close()
+
+
+def test_rubbish_is_counted_and_its_neighbours_arrive() -> None:
+    control, worker = open_pipe()
+    control.send(seam.Deliver(1))
+    control._end.send(b"rubbish")
+    control.send(seam.Deliver(2))
+    assert worker.receive() == [seam.Deliver(1), seam.Deliver(2)]
+    assert worker.malformed == 1
+    control.close()
+    worker.close()

@@ -1,0 +1,424 @@
+"""The kernel's laws: what passes, what is dropped and under which name, and what control hears."""
+
+from __future__ import annotations
+
+import random
+import struct
+
+import pytest
+
+from tests.dataplane.frames import UDP, V4, V6, back, network, transport, udp, vnet
+from tests.dataplane.pair import EXPIRES, NOW, Side, endpoint, joined
+from tunrouter.core import bounds, seam, wire
+
+
+# --- what passes -----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_packet_arrives_as_it_was(sealed: bool) -> None:
+    one, two = joined(sealed=sealed)
+    for frame in (udp(), udp(ends=V6), vnet(network(V4, 1, bytes(64)), partial=False)):
+        assert two.receive(*one.send(frame)) == [frame]
+    assert one.receive(*two.send(back())) == [back()]
+
+
+def test_plaintext_mode_shows_the_packet_and_checks_the_cookie() -> None:
+    one, two = joined(sealed=False)
+    (datagram,) = one.send(udp(b"marker in clear"))
+    assert b"marker in clear" in datagram
+    for bit in range(128):
+        changed = bytearray(datagram)
+        changed[16 + bit // 8] ^= 1 << bit % 8
+        assert two.receive(bytes(changed)) == []
+    assert two.count("drop_tag") == 128
+    assert len(two.receive(datagram)) == 1
+
+
+def test_sealed_mode_shows_nothing() -> None:
+    one, _ = joined()
+    (datagram,) = one.send(udp(b"marker in clear"))
+    assert b"marker" not in datagram
+    assert len(datagram) == wire.OVERHEAD + 28 + 15
+
+
+def test_counters_of_a_lane_only_grow_and_no_datagram_repeats() -> None:
+    one, _ = joined()
+    seen = one.send(*[udp()] * 200, vnet(network(V4, 6, transport(V4, 6, bytes(9000))), gso=1, size=1000), udp())
+    assert [struct.unpack_from(">Q", datagram, 8)[0] for datagram in seen] == list(range(len(seen)))
+    assert len({datagram[16:] for datagram in seen}) == len(seen)
+
+
+def test_small_packets_share_a_train() -> None:
+    one, _ = joined()
+    assert len(one.send(*[udp()] * 60)) == 60
+    assert len(one.udp.trains) == 1
+    one.send(*[udp(bytes(64))] * 3, udp(bytes(80)), udp(bytes(64)))
+    assert one.udp.trains[1:] == [(3 * 125, 125), (141 + 125, 141)]
+
+
+# --- what does not ---------------------------------------------------------------------------------------------------
+def test_every_flipped_bit_is_dropped() -> None:
+    one, two = joined()
+    (datagram,) = one.send(udp())
+    for bit in range(len(datagram) * 8):
+        changed = bytearray(datagram)
+        changed[bit // 8] ^= 1 << bit % 8
+        assert two.receive(bytes(changed), source=("198.51.100.9", 1)) == []
+    assert two.events == []
+    assert len(two.receive(datagram)) == 1
+
+
+def test_truncated_extended_and_replayed_datagrams_are_dropped() -> None:
+    one, two = joined()
+    (datagram,) = one.send(udp())
+    for size in range(len(datagram)):
+        assert two.receive(datagram[:size]) == []
+    assert two.receive(datagram + b"\0") == []
+    assert len(two.receive(datagram, datagram)) == 1
+    assert two.receive(datagram) == []
+    assert two.count("drop_replay") == 2
+
+
+def test_a_reflected_datagram_is_dropped() -> None:
+    one, _ = joined()
+    (datagram,) = one.send(udp())
+    assert one.receive(datagram) == []
+    assert one.count("drop_unknown_index") == 1
+
+
+def test_random_datagrams_change_nothing_and_a_valid_one_among_them_passes() -> None:
+    one, two = joined()
+    (valid,) = one.send(udp())
+    dice = random.Random(7)
+    index = valid[:8]
+    accepted = []
+    for i in range(100_000):
+        rubbish = dice.randbytes(dice.randrange(0, 120))
+        if i % 3 == 0:
+            rubbish = index + rubbish
+        elif i % 3 == 1:
+            rubbish = bytes((4, 0, 0, 0)) + rubbish
+        two.udp.readable.append((rubbish, endpoint(1)))
+        if i == 50_000:
+            two.udp.readable.append((valid, endpoint(1)))
+        if i % 1000 == 999:
+            accepted += two.receive(now=NOW + i / 1000)
+    assert accepted == [udp()]
+    assert {type(event) for event in two.events} <= {seam.Raw}
+    assert two.count("drop_tag") > 20_000
+    assert two.count("drop_unknown_index") > 20_000
+
+
+def test_a_packet_whose_source_is_not_its_senders_is_dropped() -> None:
+    one, two = joined()
+    for source in ((10, 32, 2, 9), (10, 32, 3, 9), (8, 8, 8, 8)):
+        frame = udp(ends=(bytes(source), V4[1]))
+        assert two.receive(*one.send(frame)) == []
+    assert two.count("drop_inner_source") == 3
+
+
+def test_a_packet_that_is_not_for_us_is_dropped() -> None:
+    one, two = joined()
+    one.apply(seam.Route(bytes((10, 32, 3, 0)), 24, 2))
+    assert two.receive(*one.send(udp(ends=(V4[0], bytes((10, 32, 3, 4)))))) == []
+    assert two.count("drop_inner_destination") == 1
+
+
+def test_an_inner_length_beyond_the_body_is_dropped() -> None:
+    one, two = joined()
+    frame = bytearray(udp())
+    struct.pack_into(">H", frame, 12, len(frame))
+    assert two.receive(*one.send(bytes(frame))) == []
+    assert two.count("drop_malformed") == 1
+
+
+def test_a_partial_checksum_without_its_header_is_dropped() -> None:
+    one, two = joined()
+    for packet in (network(V4, 47, bytes(30)), network(V4, UDP, bytes(30), fragment=9), network(V4, 6, bytes(10))):
+        one.kernel._outbound._checksum = lambda *_: wire.PACKET_PARTIAL  # type: ignore[method-assign]
+        assert two.receive(*one.send(struct.pack("=BBHHHH", 1, 0, 0, 0, 20, 6) + packet)) == []
+    assert two.count("drop_malformed") == 3
+
+
+def test_unknown_kinds_are_counted_and_keepalives_are_not() -> None:
+    one, two = joined()
+    session = one.kernel._sessions[one.session]
+    for kind in (wire.KEEPALIVE, wire.RELAY, 200):
+        one.udp.sent.clear()
+        one.kernel._outbound.send_control(session, kind, b"", 0, NOW)
+        assert two.receive(*[datagram for datagram, _ in one.udp.sent]) == []
+    assert two.count("drop_kind") == 2
+
+
+def test_expired_keys_neither_seal_nor_open() -> None:
+    one, two = joined()
+    (datagram,) = one.send(udp())
+    assert two.receive(datagram, now=EXPIRES) == []
+    assert two.count("drop_expired") == 1
+    assert one.send(udp(), now=EXPIRES) == []
+    assert one.told(seam.Wanted) == [seam.Wanted(2)]
+    one.apply(seam.SendControl(one.session, b"x"), EXPIRES)
+    assert one.udp.sent == []
+
+
+def test_retired_keys_neither_seal_nor_open() -> None:
+    one, two = joined()
+    (datagram,) = one.send(udp())
+    two.apply(seam.Retire(two.session))
+    one.apply(seam.Retire(one.session))
+    assert two.receive(datagram) == []
+    assert one.send(udp()) == []
+    assert two.count("drop_unknown_index") == 1
+
+
+def test_a_session_is_never_installed_twice() -> None:
+    one, _ = joined()
+    first = one.send(udp())
+    one.install()
+    assert one.count("seam_refused") == 1
+    assert one.send(udp())[0][8:16] != first[0][8:16]
+
+
+def test_no_route_and_rubbish_from_the_tun() -> None:
+    one, _ = joined()
+    assert one.send(udp(ends=(V4[0], bytes((9, 9, 9, 9)))), udp(ends=(V4[1], V4[0])), b"", b"x" * 12) == []
+    assert one.count("drop_no_route") == 2
+
+
+# --- sessions come and go --------------------------------------------------------------------------------------------
+def test_packets_wait_for_a_session_and_leave_in_order() -> None:
+    one, two = joined()
+    lonely = Side(1, 2)
+    frames = [udp(bytes((i,)) * 9) for i in range(5)]
+    assert lonely.send(*frames) == []
+    assert lonely.told(seam.Wanted) == [seam.Wanted(2)]
+    lonely.send(frames[0], now=NOW + 5)
+    assert len(lonely.told(seam.Wanted)) == 2
+    lonely.open()
+    written = two.receive(*[datagram for datagram, _ in lonely.udp.sent])
+    assert b"".join(frame[38:] for frame in written) == b"".join(bytes((i,)) * 9 for i in (0, 1, 2, 3, 4, 0))
+    assert one.count("drop_queue_full") == 0
+
+
+def test_the_oldest_waiting_packet_gives_way() -> None:
+    one = Side(1, 2)
+    one.send(*[udp(bytes((i,)) * 9) for i in range(bounds.MAX_WAITING + 3)])
+    assert one.count("drop_queue_full") == 3
+    one.open()
+    _, two = joined()
+    assert two.receive(one.udp.sent[0][0])[0][38:] == bytes((3,)) * 9
+    assert len(one.udp.sent) == bounds.MAX_WAITING
+
+
+def test_waiting_is_bounded_in_nodes_and_bytes() -> None:
+    one = Side(1, 2)
+    for i in range(bounds.MAX_WAITING_NODES + 10):
+        one.apply(seam.Route(bytes((10, 40 + i // 256, i % 256, 0)), 24, 100 + i))
+        one.send(udp(ends=(V4[0], bytes((10, 40 + i // 256, i % 256, 1)))))
+    assert one.count("drop_queue_full") == 10
+    large = vnet(network(V4, 6, transport(V4, 6, bytes(60_000))), gso=1, size=1000)
+    for i in range(bounds.MAX_WAITING_NODES):
+        frame = bytearray(large)
+        frame[26:30] = bytes((10, 40 + i // 256, i % 256, 1))
+        one.send(*[bytes(frame)] * 5)
+    held = sum(sum(map(len, path.waiting)) for path in one.kernel._outbound._paths.values())
+    assert bounds.MAX_WAITING_BYTES - 70_000 < held <= bounds.MAX_WAITING_BYTES
+    assert held == one.kernel._outbound._waiting_bytes
+
+
+def test_a_forgotten_node_leaves_nothing_behind() -> None:
+    one = Side(1, 2)
+    one.send(udp())
+    one.apply(seam.Unroute(bytes((10, 32, 2, 0)), 24))
+    one.apply(seam.Unroute(bytes((0xFD, 0, 0, 2)) + bytes(12), 64))
+    one.kernel.report(NOW)
+    assert one.kernel._outbound._paths == {}
+    assert (one.kernel._outbound._waiting, one.kernel._outbound._waiting_bytes) == (0, 0)
+
+
+def test_packets_are_held_until_the_sender_is_known_and_control_passes() -> None:
+    one, _ = joined()
+    two = Side(2, 1)
+    two.install()
+    assert two.receive(*one.send(udp(), udp(bytes(99)))) == []
+    one.apply(seam.SendControl(one.session, b"body"))
+    assert two.receive(one.udp.sent[-1][0]) == []
+    assert two.told(seam.Control) == [seam.Control(two.session, endpoint(1), b"body", wire.BODY + 4)]
+    two.tun.written.clear()
+    two.apply(seam.Deliver(two.session))
+    assert two.tun.written == [udp(), udp(bytes(99))]
+    assert two.receive(*one.send(udp())) == [udp()]
+
+
+def test_held_packets_are_bounded_and_still_checked() -> None:
+    one, _ = joined()
+    two = Side(2, 1)
+    two.install()
+    spoofed = udp(ends=(bytes((10, 32, 9, 9)), V4[1]))
+    two.receive(*one.send(*[spoofed] * (bounds.MAX_HELD + 5)))
+    assert two.count("drop_held_full") == 5
+    two.apply(seam.Deliver(two.session))
+    assert two.tun.written == []
+    assert two.count("drop_inner_source") == bounds.MAX_HELD
+
+
+def test_rekeying_seals_on_the_new_session_and_opens_both() -> None:
+    one, two = joined()
+    (old,) = one.send(udp(bytes(99)))
+    for side in (one, two):
+        side.install(side.session + 1, side.peer * 16 + 1, generation=1)
+        side.apply(seam.Deliver(side.session + 1))
+    one.apply(seam.Use(2, one.session + 1))
+    (new,) = one.send(udp())
+    assert new[:8] != old[:8]
+    assert len(two.receive(new, old)) == 2
+
+
+def test_the_endpoint_follows_the_newest_authenticated_datagram() -> None:
+    one, two = joined()
+    older, newer = one.send(udp(), udp())
+    elsewhere = ("198.51.100.7", 999)
+    two.receive(newer, source=elsewhere)
+    assert two.told(seam.Moved) == [seam.Moved(two.session, elsewhere)]
+    two.receive(older)
+    two.receive(newer, source=("203.0.113.1", 1))
+    assert len(two.told(seam.Moved)) == 1
+    two.send(back())
+    assert two.udp.sent[-1][1] == elsewhere
+    two.apply(seam.Move(two.session, endpoint(1)))
+    two.send(back())
+    assert two.udp.sent[-1][1] == endpoint(1)
+
+
+# --- control ---------------------------------------------------------------------------------------------------------
+def test_control_bodies_are_padded_to_the_size_asked_for() -> None:
+    one, two = joined()
+    body = wire.encode_control(wire.Ping(7, keep=False))
+    one.apply(seam.SendControl(one.session, body, 1400))
+    ((datagram, _),) = one.udp.sent
+    assert len(datagram) == 1400
+    two.receive(datagram)
+    (event,) = two.told(seam.Control)
+    assert isinstance(event, seam.Control)
+    assert (event.size, wire.decode_control(event.body)) == (1400, wire.Ping(7, keep=False))
+
+
+def test_handshakes_reach_control_bounded() -> None:
+    _, two = joined()
+    first = bytes((wire.FIRST,)) + bytes(100)
+    two.receive(first, bytes((wire.ANSWER,)) + bytes(60), bytes((wire.REJECT,)) + bytes(20))
+    assert len(two.told(seam.Raw)) == 3
+    two.receive(first[:15], bytes((wire.FIRST,)) + bytes(bounds.MAX_HANDSHAKE_BYTES), bytes((9,)) * 40)
+    assert len(two.told(seam.Raw)) == 3
+    assert two.count("drop_malformed") == 3
+    two.receive(*[first] * 100)
+    assert two.count("handshake_source_rate") > 70
+    two.receive(*[bytes((wire.ANSWER,)) + bytes(60)] * 3000)
+    assert two.count("answer_over_budget") > 900
+
+
+def test_known_peers_are_not_limited_by_strangers() -> None:
+    _, two = joined()
+    two.apply(seam.Known(("203.0.113.5",)))
+    first = bytes((wire.FIRST,)) + bytes(100)
+    for i in range(3000):
+        two.udp.readable.append((first, (f"198.51.{i // 200}.{i % 200}", 1)))
+    two.receive(source=endpoint(1))
+    assert two.count("handshake_over_budget") > 0
+    two.events.clear()
+    two.receive(first, source=("203.0.113.5", 1))
+    assert len(two.told(seam.Raw)) == 1
+
+
+def test_raw_datagrams_are_sent_as_they_are() -> None:
+    one, _ = joined()
+    one.apply(seam.SendRaw(("192.0.2.99", 5), b"hello"))
+    one.apply(seam.SendRaw(("2001:db8::1", 5), b"hello"))
+    assert one.udp.sent == [(b"hello", ("192.0.2.99", 5))]
+    assert one.count("drop_no_socket") == 1
+
+
+def test_reports_only_after_a_change() -> None:
+    one, two = joined()
+    one.kernel.report(NOW)
+    one.events.clear()
+    assert not one.kernel.report(NOW)
+    assert one.events == []
+    two.receive(*one.send(udp(), udp(), now=NOW + 2), now=NOW + 3)
+    assert one.kernel.report(NOW)
+    two.kernel.report(NOW)
+    (sent,), (received,) = one.told(seam.Used), two.told(seam.Used)
+    assert sent == seam.Used(one.session, 2, 120, 0, 0, NOW + 2, 0.0)
+    assert received == seam.Used(two.session, 0, 0, 2, 120, 0.0, NOW + 3)
+    assert one.told(seam.Counters)
+
+
+# --- path MTU and what the kernel refuses ----------------------------------------------------------------------------
+def test_a_packet_that_exceeds_the_path_is_refused_by_icmp() -> None:
+    one, _ = joined()
+    one.apply(seam.PathMtu(2, 1000))
+    assert one.send(udp(bytes(972)), udp(bytes(973)), udp(bytes(1400), ends=V6)) != []
+    assert len(one.udp.sent) == 1
+    assert [frame[:10] for frame in one.tun.written] == [bytes(10)] * 2
+    assert one.tun.written[0][30:32] == bytes((3, 4))
+    assert one.count("drop_too_big") == 2
+    whole = vnet(network(V4, 6, transport(V4, 6, bytes(3000))), gso=1, size=961)
+    assert one.send(whole) == []
+    one.send(*[udp(bytes(1100))] * 200)
+    assert len(one.tun.written) <= 3 + bounds.TOO_BIG_PER_SECOND
+    assert one.count("icmp_limited") > 90
+
+
+def super_frame() -> bytes:
+    return vnet(network(V4, 6, transport(V4, 6, bytes(9500))), gso=1, size=1000)
+
+
+@pytest.mark.parametrize("number", [5, 90, 22])
+def test_a_refused_train_is_sent_one_by_one(number: int) -> None:
+    one, two = joined()
+    one.udp.train_errno = number
+    assert len(two.receive(*one.send(super_frame()))) == 1
+    assert one.count("gso_fallback") == 1
+    one.udp.train_errno = 0
+    one.send(super_frame())
+    assert bool(one.udp.trains) == (number != 5)
+
+
+def test_a_datagram_that_is_too_large_is_told_to_control() -> None:
+    one, _ = joined()
+    one.udp.large = 900
+    assert len(one.send(super_frame())) == 1
+    size = wire.BODY + 40 + 1000
+    assert one.told(seam.TooBig) == [seam.TooBig(one.session, size)]
+    assert one.count("drop_path_mtu") == 9
+    one.send(udp(bytes(1000)))
+    assert len(one.told(seam.TooBig)) == 2
+
+
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [(11, "drop_send_buffer"), (101, "drop_unreachable"), (1, "drop_unreachable"), (111, "drop_unreachable")],
+)
+def test_what_cannot_be_sent_is_counted(number: int, name: str) -> None:
+    one, _ = joined()
+    one.udp.train_errno = one.udp.send_errno = number
+    one.send(super_frame(), udp())
+    one.apply(seam.SendRaw(endpoint(2), b"x"))
+    assert one.count(name) == 12
+
+
+def test_a_tun_that_refuses_is_counted() -> None:
+    one, two = joined()
+    two.tun.error = OSError(5, "down")
+    two.receive(*one.send(udp()))
+    assert two.count("drop_tun_write") == 1
+
+
+def test_longest_prefix_wins_and_routes_go() -> None:
+    one, two = joined()
+    one.apply(seam.Route(bytes((10, 32, 2, 2)), 32, 9))
+    assert one.send(udp()) == []
+    assert one.told(seam.Wanted) == [seam.Wanted(9)]
+    one.apply(seam.Unroute(bytes((10, 32, 2, 2)), 32))
+    assert two.receive(*one.send(udp())) == [udp()]
+    one.apply(seam.Route(bytes(4), 0, 2))
+    assert len(one.send(udp(ends=(V4[0], bytes((9, 9, 9, 9)))))) == 1
