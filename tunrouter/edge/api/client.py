@@ -19,6 +19,7 @@ SECONDS: Final = 30.0
 """An attachment on a busy host takes seconds."""
 ANSWER_BYTES: Final = 64 << 20
 _PEERCRED: Final = struct.Struct("3i")
+_TIMEVAL: Final = struct.Struct("ll")
 _START: Final = "start it with: sudo tunrouter up"
 
 Result = TypeVar("Result")
@@ -37,7 +38,7 @@ class Client:
             try:
                 connection.sendall(msgspec.json.encode(Request(call)) + b"\n")
                 line = self._receive(connection)
-            except TimeoutError:
+            except BlockingIOError:
                 raise self._silent() from None
             except OSError as error:
                 raise AgentUnreachableError(f"the agent on {self._path} broke off: {error.strerror}", _START) from None
@@ -51,8 +52,8 @@ class Client:
 
     def _connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.settimeout(self._seconds)
         try:
+            _limit(connection, self._seconds)
             connection.connect(str(self._path))
         except OSError as error:
             connection.close()
@@ -62,7 +63,7 @@ class Client:
     def _unreachable(self, error: OSError) -> AgentUnreachableError:
         if isinstance(error, PermissionError):
             return AgentUnreachableError(f"permission denied on {self._path}", "run the command with sudo")
-        if isinstance(error, TimeoutError | BlockingIOError):
+        if isinstance(error, BlockingIOError):
             return self._silent()
         if isinstance(error, FileNotFoundError | ConnectionRefusedError):
             return AgentUnreachableError(f"no agent answers on {self._path}", _START)
@@ -93,3 +94,11 @@ class Client:
             return msgspec.json.decode(answer.result, type=result)
         except msgspec.MsgspecError as error:
             raise AgentError(f"the agent's answer is not understood: {error}", mismatch) from None
+
+
+def _limit(connection: socket.socket, seconds: float) -> None:
+    """The kernel's timeouts: with Python's own, connecting to a busy agent would fail at once instead of waiting."""
+    whole = int(seconds)
+    timeval = _TIMEVAL.pack(whole, int((seconds - whole) * 1e6))
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)

@@ -39,6 +39,8 @@ GROUP: Final = "tunrouter"
 Handler = Callable[[Call], Awaitable[Any]]
 """Answers a call with a msgspec struct, or None; raises TunrouterError."""
 
+_ACCEPT_TURNS: Final = 4
+"""Turns of the loop from a connection's acceptance to our hearing of it, and to the end of it when that is too late."""
 _PEERCRED: Final = struct.Struct("3i")
 _encoder: Final = msgspec.json.Encoder()
 _log: Final = logging.getLogger(__name__)
@@ -146,8 +148,7 @@ class Server:
         self._handler = handler
         self._seconds = seconds
         self._limit = clients
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._listening: asyncio.Server | None = None
 
     async def start(self, listener: socket.socket) -> None:
@@ -162,14 +163,13 @@ class Server:
         listening, self._listening = self._listening, None
         listening.close()
         self._path.unlink(missing_ok=True)
-        # Connections accepted in this turn of the loop are announced in the next, and aborted there.
-        await asyncio.sleep(0)
-        for task in self._tasks:
+        for _ in range(_ACCEPT_TURNS):
+            await asyncio.sleep(0)
+        clients = dict(self._clients)
+        for task in clients:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1.0):
-                await listening.wait_closed()
+        await asyncio.gather(*clients, return_exceptions=True)
+        await asyncio.gather(*(writer.wait_closed() for writer in clients.values()), return_exceptions=True)
         os.close(self._lock)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -177,25 +177,28 @@ class Server:
             writer.transport.abort()
             return
         task = asyncio.get_running_loop().create_task(self._converse(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._clients[task] = writer
+        task.add_done_callback(self._gone)
+
+    def _gone(self, task: asyncio.Task[None]) -> None:
+        """Also after a task that was cancelled before its first step."""
+        writer = self._clients.pop(task)
+        if writer.transport.get_write_buffer_size():
+            # A client that does not read must not hold what is left to send.
+            writer.transport.abort()
+        writer.close()
+        if not task.cancelled() and (error := task.exception()):
+            _log.debug("an API client left: %r", error)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
-        try:
-            if len(self._writers) > self._limit:
-                await self._send(writer, _failed("the agent has too many clients", "try again"))
-                return
-            uid = _uid(writer)
-            asked = False
-            while (line := await self._receive(reader, writer, asked)) is not None:
-                await self._send(writer, await self._answer(line, uid))
-                asked = True
-        except (ConnectionError, TimeoutError) as error:
-            _log.debug("an API client left: %r", error)
-        finally:
-            self._writers.discard(writer)
-            await _close(writer)
+        if len(self._clients) > self._limit:
+            await self._send(writer, _failed("the agent has too many clients", "try again"))
+            return
+        uid = _uid(writer)
+        asked = False
+        while (line := await self._receive(reader, writer, asked)) is not None:
+            await self._send(writer, await self._answer(line, uid))
+            asked = True
 
     async def _receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asked: bool) -> bytes | None:
         """One line; None when the client is done, slow or beyond the limit. Who has asked before may just stop."""
@@ -229,15 +232,6 @@ class Server:
         except Exception:
             _log.exception("an API call failed")
             return _failed("the agent could not do this: an internal error", "see the agent's log")
-
-
-async def _close(writer: asyncio.StreamWriter) -> None:
-    """A client that does not read must not hold what is left to send."""
-    if writer.transport.get_write_buffer_size():
-        writer.transport.abort()
-    writer.close()
-    with contextlib.suppress(ConnectionError):
-        await writer.wait_closed()
 
 
 def _decode(line: bytes) -> Call:
