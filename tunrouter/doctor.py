@@ -20,7 +20,7 @@ from tunrouter.edge import clock, ethtool, nft, sysctl
 from tunrouter.edge.firewall import Firewall
 from tunrouter.edge.netlink import Link, Netlink
 from tunrouter.errors import TunrouterError
-from tunrouter.host import free_range, overlapping, underlay_mtu
+from tunrouter.host import free_range, overlapping, peers_inside, underlay_mtu
 from tunrouter.host.ruleset import PORT_PREFIX, TABLES
 from tunrouter.host.setup import NF_CALL, TUN_DEVICE
 
@@ -174,6 +174,9 @@ def _range(patient: _Patient) -> Iterator[Finding]:
         free = free_range(known.range, own, routes)
         fix = f"use --range {free} on every node" if free else "use a smaller --range on every node"
         yield Finding("range", "fail", f"range {known.range} overlaps the route {clashes[0]}", fix)
+    elif swallowed := peers_inside(known.range, known.peers):
+        fix = "choose another --range on every node"
+        yield Finding("range", "fail", f"peer {swallowed[0]} lies in the range {known.range}", fix)
     elif known.tun in patient.devices and not any(r.prefix == known.range and r.device == known.tun for r in routes):
         yield Finding("range", "fail", f"no route {known.range} dev {known.tun}", "restart the agent")
     else:

@@ -28,6 +28,25 @@ from tunrouter.host import Host, HostPlan
 
 T = TypeVar("T")
 VNET_HEADER = 10
+SEND = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+    s.bind((sys.argv[3], 0))
+    s.sendto(b"data", (sys.argv[1], int(sys.argv[2])))
+"""
+LISTEN = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+    s.bind(("", int(sys.argv[1])))
+    s.settimeout(0.5)
+    print("ready", flush=True)
+    try:
+        s.recv(100)
+        print("got", flush=True)
+    except TimeoutError:
+        print("nothing", flush=True)
+"""
+
 _numbers = itertools.count()
 
 PLAN = HostPlan(range=IPv4Network("10.32.0.0/12"), block=IPv4Network("10.32.1.0/24"), mtu=1376)
@@ -177,4 +196,4 @@ def udp(source: str, destination: str, port: int = 9, source_port: int = 9) -> b
     return header[:10] + struct.pack(">H", ~words & 0xFFFF) + header[12:] + payload
 
 
-__all__ = ["PLAN", "Lab", "Namespace", "Tun", "run", "udp", "wait_until"]
+__all__ = ["LISTEN", "PLAN", "SEND", "Lab", "Namespace", "Tun", "run", "udp", "wait_until"]

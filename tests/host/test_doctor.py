@@ -99,6 +99,10 @@ def test_a_port_in_use_is_named(healthy: Lab) -> None:
     assert [f.check for f in failures(healthy, Known(range=PLAN.range, running=True))] == ["port"]
 
 
+def test_a_peer_inside_the_range_is_named(healthy: Lab) -> None:
+    assert "range" in {f.check for f in failures(healthy, Known(range=PLAN.range, peers=("10.40.0.9",)))}
+
+
 def test_it_works_where_nothing_is_set_up(lab: Lab) -> None:
     lab.host_ns.run("ip", "link", "del", PLAN.tun)
     found = lab.inside(lambda: diagnose(KNOWN))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from tests.host.lab import PLAN, Lab, Namespace, wait_until
-from tunrouter.host import Host
+from tunrouter.host import Host, reset
 
 pytestmark = pytest.mark.root
 
@@ -139,3 +142,65 @@ def test_a_firewall_that_refuses_is_told_of_and_stops_nothing(lab: Lab, monkeypa
         assert "iptables-nft refused our accepts" in refused
     assert lab.inside(host.repair) == ["accepts in iptables-nft FORWARD"], "it is tried again, unasked"
     assert host.facts().firewall == ()
+
+
+FIREWALLD = """
+table inet firewalld {
+  chain filter_FORWARD {
+    type filter hook forward priority filter + 10; policy accept;
+    ct state { established, related } accept
+    jump zones
+    ct state invalid drop
+    reject with icmpx admin-prohibited
+  }
+  chain filter_INPUT {
+    type filter hook input priority filter + 10; policy accept;
+    ct state { established, related } accept
+    jump ports
+    reject with icmpx admin-prohibited
+  }
+  chain zones {
+    oifname "weave" accept
+    oifname "tunrouter0" accept
+  }
+  chain ports { tcp dport 22 accept; }
+}
+"""
+FIREWALL_CMD = """#!/bin/sh
+# Understands what a firewalld of one zone would be asked, and keeps its answers in the chains above.
+answer() { if grep -q "$1"; then echo yes; else echo no; exit 1; fi; }
+case "$*" in
+  --state) echo running;;
+  --get-default-zone) echo public;;
+  --get-zones) echo "public trusted";;
+  --get-zone-of-interface=*) echo "no zone"; exit 2;;
+  *--query-interface=*) nft list chain inet firewalld zones | answer "iifname \\"${2#*=}\\"";;
+  *--change-interface=*) nft add rule inet firewalld zones iifname "${2#*=}" accept;;
+  *--remove-interface=*) nft flush chain inet firewalld zones;;
+  --zone=public*--query-rich-rule=*) nft list chain inet firewalld ports | answer 6783;;
+  *--query-rich-rule=*) echo no; exit 1;;
+  *--add-rich-rule=*priority=\\"-83\\"*port=\\"6783\\"*) nft add rule inet firewalld ports udp dport 6783 accept;;
+  *--remove-rich-rule=*) nft flush chain inet firewalld ports;;
+  *) echo "unexpected: $*" >&2; exit 9;;
+esac
+"""
+
+
+def test_firewalld_is_asked_to_trust_our_devices(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = tmp_path / "firewall-cmd"
+    command.write_text(FIREWALL_CMD)
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    lab.host_ns.run("nft", "-f", "-", text=FIREWALLD)
+    host = lab.host()
+    assert sorted(line for line in lab.inside(host.apply) if "firewalld" in line) == [
+        "firewalld: UDP 6783 in zone public",
+        "firewalld: tunrouter0 in zone trusted",
+        "firewalld: weave in zone trusted",
+    ]
+    assert host.facts().firewall == ()
+    pod = lab.pod(host, "10.32.1.2")
+    assert pod.pings("192.0.2.2")
+    lab.host_ns.run("nft", "flush", "chain", "inet", "firewalld", "zones")
+    assert "firewalld: weave in zone trusted" in lab.inside(host.repair), "a reload forgets what is not permanent"
+    assert "firewalld: UDP 6783 out of zone public" in lab.inside(reset)

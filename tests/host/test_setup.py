@@ -11,7 +11,7 @@ from ipaddress import IPv4Network
 import msgspec
 import pytest
 
-from tests.host.lab import PLAN, Lab, Tun, udp, wait_until
+from tests.host.lab import LISTEN, PLAN, SEND, Lab, Tun, udp, wait_until
 from tunrouter.errors import ConfigError, HostError
 from tunrouter.host import Host, HostPlan, reset, underlay_mtu
 
@@ -154,6 +154,13 @@ def test_preflight_names_the_overlapping_route_and_a_free_range(lab: Lab) -> Non
         lab.inside(host.preflight)
 
 
+def test_preflight_refuses_a_peer_that_the_range_would_swallow(lab: Lab) -> None:
+    host = lab.host()
+    lab.inside(lambda: host.preflight(["192.0.2.2", "a-name", "2001:db8::1"]))
+    with pytest.raises(ConfigError, match=r"peer 10\.40\.0\.9 lies in the range"):
+        lab.inside(lambda: host.preflight(["10.40.0.9"]))
+
+
 def test_preflight_ignores_its_own_devices_and_default_routes(lab: Lab) -> None:
     host = lab.host()
     lab.inside(host.apply)
@@ -287,26 +294,6 @@ def test_a_plan_that_cannot_be_is_refused() -> None:
     ):
         with pytest.raises(ConfigError):
             HostPlan(**(msgspec.structs.asdict(PLAN) | changes))
-
-
-SEND = """
-import socket, sys
-with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-    s.bind((sys.argv[3], 0))
-    s.sendto(b"data", (sys.argv[1], int(sys.argv[2])))
-"""
-LISTEN = """
-import socket, sys
-with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-    s.bind(("", int(sys.argv[1])))
-    s.settimeout(0.5)
-    print("ready", flush=True)
-    try:
-        s.recv(100)
-        print("got", flush=True)
-    except TimeoutError:
-        print("nothing", flush=True)
-"""
 
 
 def received(lab: Lab, start: Callable[..., subprocess.Popen[str]], tun: Tun, packet: bytes, port: int) -> bool:

@@ -26,6 +26,7 @@ PROTOCOL: Final = 83
 MAIN_TABLE: Final = 254
 LOCAL_TABLE: Final = 255
 ROUTE_TYPES: Final = {"unicast": 1, "blackhole": 6, "unreachable": 7, "prohibit": 8}
+NUD_STATIC: Final = 0x40  # NUD_NOARP; a permanent entry would be an address of the bridge itself
 NTF_MASTER: Final = 0x04  # the bridge's own table, not the port's address filter
 IFF_UP: Final = 1
 RT_SCOPE_NOWHERE: Final = 255
@@ -162,7 +163,7 @@ class Netlink:
             self._ip.link("set", index=found.index, master=master.index)
             self._ip.brport("set", index=found.index, learning=0, unicast_flood=0)
             self._set_mode(found.index, isolated=isolated)
-            self._ip.fdb("append", ifindex=found.index, lladdr=mac, flags=NTF_MASTER)
+            self._ip.fdb("append", ifindex=found.index, lladdr=mac, flags=NTF_MASTER, state=NUD_STATIC)
             self._ip.link("set", index=found.index, state="up")
 
     def ensure_port_mode(self, port: Link, *, isolated: bool) -> bool:

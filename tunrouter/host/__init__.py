@@ -6,6 +6,16 @@ from tunrouter.host.plan import HostPlan
 from tunrouter.host.pods import Attached
 from tunrouter.host.reset import reset
 from tunrouter.host.setup import Facts, Host
-from tunrouter.host.underlay import free_range, overlapping, underlay_mtu
+from tunrouter.host.underlay import free_range, overlapping, peers_inside, underlay_mtu
 
-__all__ = ["Attached", "Facts", "Host", "HostPlan", "free_range", "overlapping", "reset", "underlay_mtu"]
+__all__ = [
+    "Attached",
+    "Facts",
+    "Host",
+    "HostPlan",
+    "free_range",
+    "overlapping",
+    "peers_inside",
+    "reset",
+    "underlay_mtu",
+]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,7 @@ from tunrouter.host import pods
 from tunrouter.host.plan import LEAST_METRIC, HostPlan
 from tunrouter.host.pods import Attached
 from tunrouter.host.ruleset import TABLES, ruleset
-from tunrouter.host.underlay import free_range, overlapping
+from tunrouter.host.underlay import free_range, overlapping, peers_inside
 
 NF_CALL: Final = "net/bridge/bridge-nf-call-iptables"
 TUN_DEVICE: Final = Path("/dev/net/tun")
@@ -61,8 +62,8 @@ class Host:
             part.close()
 
     # --- before anything is touched ------------------------------------------------------------------------------
-    def preflight(self) -> None:
-        """Raises for what would stop `apply`: rights, tools, the TUN driver, a range that others use."""
+    def preflight(self, peers: Sequence[str] = ()) -> None:
+        """Raises for what would stop `apply`: rights, tools, the TUN driver, a range that others or `peers` use."""
         if not _may_administer():
             raise HostError("setting up the network needs root", "run it with sudo")
         if shutil.which("nft") is None:
@@ -75,6 +76,10 @@ class Host:
             free = free_range(self.plan.range, own, routes)
             fix = f"use --range {free} on every node" if free else "use a smaller --range on every node"
             raise ConfigError(f"range {self.plan.range} overlaps the route {clash[0]}", fix)
+        inside = peers_inside(self.plan.range, peers)
+        if inside:
+            fix = "choose another --range on every node: packets to that peer would enter the tunnel they are to carry"
+            raise ConfigError(f"peer {inside[0]} lies in the range {self.plan.range}", fix)
 
     # --- setting up ----------------------------------------------------------------------------------------------
     def apply(self) -> list[str]:

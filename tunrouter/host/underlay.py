@@ -54,6 +54,11 @@ def free_range(
     return None
 
 
+def peers_inside(wanted: ipaddress.IPv4Network, peers: Iterable[str]) -> list[str]:
+    """Peers whose underlay address the range would swallow; names are not looked at."""
+    return [peer for peer in peers if _is_address(peer) and ipaddress.ip_address(peer) in wanted]
+
+
 def _foreign(own: set[str], routes: Iterable[Route]) -> Iterator[Route]:
     """Without ours and default routes; a /1 is half of the default route as VPN clients write it."""
     return (r for r in routes if r.protocol != PROTOCOL and r.device not in own and r.prefix.prefixlen > 1)
