@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv4Network
 from itertools import count
 
 from tests.dataplane.fakes import FakeTun, FakeUdp
-from tunrouter.core import keys, report, seam, status
+from tunrouter.core import keys, report, seam, status, wire
 from tunrouter.core.local import Local
 from tunrouter.core.node import Node
 from tunrouter.core.outbox import Effect, KernelMtu, Log, Remember
@@ -71,6 +71,7 @@ class Host:
         self.log: list[str] = []
         self.kernel_mtus: dict[IPv4Network, int] = {}
         self.alive = False
+        self._stopped: list[tuple[seam.Endpoint, bytes]] | None = None
         internet.hosts[self.endpoint] = self
         self.boot()
 
@@ -100,6 +101,17 @@ class Host:
     def kill(self) -> None:
         self.alive = False
 
+    def pause(self) -> None:
+        """SIGSTOP: what arrives waits in the socket."""
+        self._stopped = []
+
+    def resume(self) -> None:
+        """SIGCONT: the timer is looked at first, as a loop does, and then what waits in the socket."""
+        waiting, self._stopped = self._stopped or [], None
+        self.tick()
+        for source, datagram in waiting:
+            self.arrive(source, datagram)
+
     def move(self, address: str) -> None:
         """The same life at another address."""
         del self.internet.hosts[self.endpoint]
@@ -118,6 +130,9 @@ class Host:
         self.settle()
 
     def arrive(self, source: seam.Endpoint, datagram: bytes) -> None:
+        if self._stopped is not None:
+            self._stopped.append((source, datagram))
+            return
         self.udp.readable.append((datagram, source))
         self.kernel.drain_udp(self.udp, self.internet.now)
         self.settle()
@@ -183,7 +198,7 @@ class Host:
         return self.kernel.counters | self.node.counters
 
     def deadline(self) -> float:
-        return self.node.deadline if self.alive else float("inf")
+        return self.node.deadline if self.alive and self._stopped is None else float("inf")
 
 
 class Internet:
@@ -200,6 +215,10 @@ class Internet:
 
     def host(self, name: str, number: int, **options: object) -> Host:
         return Host(self, name, f"192.0.2.{number}", f"10.32.{number}.0/24", **options)  # type: ignore[arg-type]
+
+    def firsts(self, since: int = 0) -> list[bytes]:
+        """The handshakes that were begun, repetitions included."""
+        return [data for _, _, data in self.wire[since:] if data[0] == wire.FIRST]
 
     def at(self, seconds: float, action: Callable[[], None]) -> None:
         """Does `action` so many seconds from now."""
@@ -231,7 +250,7 @@ class Internet:
                 heapq.heappop(self._events)[2]()
             else:
                 for host in list(self.hosts.values()):
-                    if host.alive and host.deadline() <= self.now:
+                    if host.deadline() <= self.now:
                         host.tick()
         self.now = end
 

@@ -67,6 +67,9 @@ def test_simultaneous_open_ends_with_one_session_on_both_sides(internet: Interne
         a.connect(b)
         b.connect(a)
         world.run(1)
+        for host, peer in ((a, b), (b, a)):
+            lower = host.identity.node_id < peer.identity.node_id
+            assert host.session(peer).current.ours == lower  # type: ignore[union-attr]
         for number in range(50):
             a.send("10.32.2.2", b"a%d" % number)
             b.send("10.32.1.2", b"b%d" % number)
@@ -80,6 +83,7 @@ def test_simultaneous_open_ends_with_one_session_on_both_sides(internet: Interne
         assert ours.current.ours != theirs.current.ours, "both ends seal with the keys of one handshake"
         assert not ours.older
         assert not theirs.older
+        assert len(world.firsts()) == 2
 
 
 def test_keys_are_renewed_under_traffic_without_a_loss(internet: Internet) -> None:
@@ -162,6 +166,84 @@ def test_a_goodbye_is_heard_at_once(internet: Internet) -> None:
     b.carry_out(b.node.stop(internet.now))
     b.kill()
     internet.until(lambda: not a.established(b), 0.1)
+
+
+def test_a_lost_confirmation_of_new_keys_holds_nothing_up(internet: Internet) -> None:
+    a, b = pair(internet)
+    internet.until(lambda: len(internet.firsts()) == 2, 200)
+    internet.run(0.0)
+    lost: list[bytes] = []
+
+    def fate(
+        rng: random.Random, source: seam.Endpoint, destination: seam.Endpoint, data: bytes
+    ) -> list[tuple[float, bytes]]:
+        confirmation = source == a.endpoint and data[0] == wire.DATA and 140 < len(data) < 220
+        if confirmation and len(lost) < 2:
+            lost.append(data)
+            return []
+        return [(0.0, data)]
+
+    internet.fate = fate
+    internet.until(lambda: bool(lost), 1)
+    a.send("10.32.2.2", b"not held up")
+    internet.run(0.01)
+    assert b.payloads == [b"not held up"]
+    internet.run(3)
+    assert len(internet.firsts()) == 2
+    a.send("10.32.2.2", b"on new keys")
+    internet.run(0.1)
+    assert b.payloads[1:] == [b"on new keys"]
+
+
+def test_the_same_first_message_is_repeated_while_it_is_young(internet: Internet) -> None:
+    a, b = internet.host("a", 1), internet.host("b", 2)
+    b.kill()
+    a.connect(b)
+    internet.run(4)
+    assert len(internet.firsts()) >= 3
+    assert len(set(internet.firsts())) == 1
+    internet.run(10)
+    assert len(set(internet.firsts())) > 1
+
+
+def test_a_slow_answer_to_any_copy_counts(internet: Internet) -> None:
+    internet.delay = 0.8
+    a, b = internet.host("a", 1), internet.host("b", 2)
+    a.connect(b)
+    internet.until(lambda: a.established(b) and b.established(a), 4)
+    assert len(set(internet.firsts())) == 1
+
+
+def test_a_machine_set_up_anew_is_found_under_its_old_address(internet: Internet) -> None:
+    a, b = pair(internet)
+    b.kill()
+    again = Host(internet, "b2", b.endpoint[0], "10.32.2.0/24")
+    internet.until(lambda: a.established(again), 20)
+    assert a.node.routes.conflicts == ()
+    began = len(internet.wire)
+    internet.run(60)
+    assert not internet.firsts(began), "the old identity is not dialled at the new one's address"
+
+
+def test_an_idle_session_is_not_judged_by_its_silence(internet: Internet) -> None:
+    a, b = pair(internet)
+    a.carry_out(a.node.forget("b", internet.now))
+    internet.run(100)
+    a.send("10.32.2.2", b"after a long silence")
+    internet.run(3)
+    assert not [line for line in a.log + b.log if "suspect" in line]
+
+
+def test_who_was_stopped_accuses_nobody(internet: Internet) -> None:
+    a, b = pair(internet)
+    a.pause()
+    internet.run(10)
+    assert not b.established(a), "b sees that a is gone"
+    a.log.clear()
+    a.resume()
+    internet.run(0.1)
+    assert not [line for line in a.log if "too long" in line or "a while" in line]
+    assert reaches(internet, a, b, b"back again", 2) < 2
 
 
 # --- three distinct mismatches, at both ends -------------------------------------------------------------------------
@@ -337,17 +419,20 @@ def test_no_bit_of_a_handshake_can_be_flipped() -> None:
                 seen: list[int] = seen,
             ) -> list[tuple[float, bytes]]:
                 seen[0] += 1
-                if seen[0] == which + 1:
-                    spoilt = bytearray(data)
-                    spoilt[bit // 8] ^= 1 << bit % 8
-                    return [(0.0, bytes(spoilt))]
-                return []
+                if seen[0] <= which:
+                    return [(0.0, data)]
+                if seen[0] > which + 1:
+                    return []
+                spoilt = bytearray(data)
+                spoilt[bit // 8] ^= 1 << bit % 8
+                return [(0.0, bytes(spoilt))]
 
             world.fate = fate
             a.connect(b)
             world.run(0.1)
             assert not a.node.sessions
             assert not b.node.sessions
+            assert len(b.node.half_open) == which
 
 
 def test_a_replayed_handshake_changes_nothing(internet: Internet) -> None:
@@ -366,6 +451,8 @@ def test_a_replayed_handshake_changes_nothing(internet: Internet) -> None:
     assert session.current is before
     assert session.endpoint == a.endpoint
     assert b.payloads == []
+    assert b.counters["handshake_refused"] == 3
+    assert "half_open_expired" not in b.counters
 
 
 def test_reflected_datagrams_change_nothing(internet: Internet) -> None:
@@ -398,6 +485,48 @@ def test_random_and_mutated_datagrams_are_only_counted(internet: Internet) -> No
     a.send("10.32.2.2", b"still here")
     internet.run(0.1)
     assert b.payloads == [b"still here"]
+
+
+@pytest.mark.parametrize("outbound", [True, False])
+def test_a_member_that_claims_to_be_another_is_refused(internet: Internet, outbound: bool) -> None:
+    """It has the password, but not the other's key: neither another's key nor a signature of its own helps."""
+    b, victim = internet.host("b", 2), internet.host("v", 3)
+    victim.kill()
+    for number, forge in enumerate(("key", "signature")):
+        liar = internet.host(f"l{number}", 4 + number)
+        identity = liar.node.local.identity
+        liar.node.local.id = victim.identity.node_id
+        if forge == "signature":
+            identity.public_key = victim.identity.public_key
+        one, other = (b, liar) if outbound else (liar, b)
+        one.connect(other)
+        internet.run(2)
+        assert not b.node.sessions
+        liar.kill()
+    assert b.counters["handshake_bad_answer" if outbound else "identity_failed"] >= 2
+
+
+def test_a_first_message_for_another_node_gets_no_answer(internet: Internet) -> None:
+    a, b = internet.host("a", 1), internet.host("b", 2)
+    a.node.dials.start(b.endpoint, internet.now, target=12345)
+    a.carry_out(a.node.on_timer(internet.now))
+    internet.run(1)
+    assert not b.node.sessions
+    assert not [1 for source, _, _ in internet.wire if source == b.endpoint]
+
+
+def test_a_reject_counts_only_from_where_we_dialled(internet: Internet) -> None:
+    a, b = internet.host("a", 1, secrets=("one",)), internet.host("b", 2, secrets=("two",))
+    internet.fate = one_way(b.endpoint)
+    a.connect(b)
+    internet.run(0.1)
+    reject = next(data for source, _, data in internet.wire if source == b.endpoint)
+    a.arrive(("203.0.113.1", 6783), reject)
+    assert [row.reason for row in a.connections()] == [""]
+    a.arrive(b.endpoint, reject + b"x")
+    assert [row.reason for row in a.connections()] == [""]
+    a.arrive(b.endpoint, reject)
+    assert [row.reason for row in a.connections()] == ["wrong password"]
 
 
 def test_half_open_table_is_bounded_and_empties(internet: Internet) -> None:
@@ -470,6 +599,14 @@ def test_a_path_that_is_small_from_the_start(internet: Internet) -> None:
     internet.run(2)
     assert a.kernel_mtus == {b.block: 1400 - 61}
     assert b.kernel_mtus == {a.block: 1400 - 61}
+
+
+def test_a_new_path_after_roaming_is_tested_at_once(internet: Internet) -> None:
+    a, b = pair(internet)
+    internet.run(6)
+    internet.fate = no_larger_than(1300)
+    a.move("192.0.2.77")
+    internet.until(lambda: b.kernel_mtus.get(a.block) == 1280 - 61, 3.5)
 
 
 # --- the seed repeats a run ------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from tunrouter.core import bounds, keys, seam, wire
-from tunrouter.core.handshake import Initiator
+from tunrouter.core.handshake import INITIATOR_SIGNS, RESPONDER_SIGNS, Initiator
 from tunrouter.core.local import Local
 from tunrouter.core.outbox import Outbox
 from tunrouter.errors import ProtocolError
@@ -107,7 +107,7 @@ class Dial:
             raise ProtocolError("answer to somebody else")
         if keys.node_id(answer.public_key) != answer.sender or self.target not in (0, answer.sender):
             raise ProtocolError("another node answers here")
-        if not keys.verify(answer.public_key, b"tunrouter R" + signed, answer.signature):
+        if not keys.verify(answer.public_key, RESPONDER_SIGNS + signed, answer.signature):
             raise ProtocolError("signature of the answer")
         return self._opened(local, source, answer, now)
 
@@ -115,7 +115,7 @@ class Dial:
         assert self._initiator is not None
         confirm = wire.Confirm(
             local.identity.public_key,
-            local.identity.sign(b"tunrouter I" + self._initiator.hash),
+            local.identity.sign(INITIATOR_SIGNS + self._initiator.hash),
             local.introduction(keep=self.keep),
         )
         ours, theirs = self._initiator.split()

@@ -2,7 +2,7 @@
 
 Law: a first message proves at most that its maker once knew the secret (it can be a replay), so it changes nothing but
 an entry here: endpoint, incarnation and routes are adopted with the confirmation, which only the live maker can send. A
-repeated ephemeral gets the same answer without new Diffie-Hellman. The order of checks is their cost: length, mode,
+repeated message gets the same answer without new Diffie-Hellman. The order of checks is their cost: length, mode,
 repetition, tag, then Diffie-Hellman.
 """
 
@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from tunrouter.core import bounds, keys, seam, wire
 from tunrouter.core.admission import RejectBudget
 from tunrouter.core.dial import ENDPOINT_REASONS, Opened, text
-from tunrouter.core.handshake import Received
+from tunrouter.core.handshake import INITIATOR_SIGNS, RESPONDER_SIGNS, Received
 from tunrouter.core.local import Local
 from tunrouter.core.outbox import Outbox
 from tunrouter.errors import ProtocolError
@@ -24,7 +24,8 @@ from tunrouter.errors import ProtocolError
 class _HalfOpen(NamedTuple):
     first: wire.First
     remote: int
-    ephemeral: bytes
+    datagram: bytes
+    """The first message; only its exact repetition gets the answer again."""
     final_hash: bytes
     lanes: tuple[seam.Lane, ...]
     answer: bytes
@@ -56,7 +57,7 @@ class HalfOpenTable:
         self._stale = stale
         self._reflected = reflected
         self._by_base: OrderedDict[int, _HalfOpen] = OrderedDict()
-        self._by_ephemeral: dict[bytes, int] = {}
+        self._by_datagram: dict[bytes, int] = {}
         self._rejects = RejectBudget()
         self.rejected: OrderedDict[seam.Endpoint, Rejected] = OrderedDict()
 
@@ -76,7 +77,7 @@ class HalfOpenTable:
         """Forgets what was not confirmed in time."""
         while self.deadline <= now:
             base, entry = self._by_base.popitem(last=False)
-            del self._by_ephemeral[entry.ephemeral]
+            del self._by_datagram[entry.datagram]
             self._out.count("half_open_expired")
             self._out.put(seam.Retire(base))
             self._local.indices.release(base, now)
@@ -84,7 +85,7 @@ class HalfOpenTable:
             self.rejected.popitem(last=False)
 
     def on_first(self, source: seam.Endpoint, datagram: bytes, now: float) -> None:
-        _, flags, reserved, remote, _ = wire.HEADER.unpack_from(datagram)
+        _, flags, reserved, _, _ = wire.HEADER.unpack_from(datagram)
         sealed = bool(flags & wire.SEALED_MODE)
         if flags & ~wire.SEALED_MODE or reserved or len(datagram) != wire.FIRST_BYTES[sealed]:
             self._out.count("handshake_malformed")
@@ -92,7 +93,7 @@ class HalfOpenTable:
         if sealed != self._local.sealed:
             self._reject(source, datagram, wire.HAVE_NONE if sealed else wire.NEED_PASSWORD, now)
             return
-        known = self._by_ephemeral.get(datagram[16:48])
+        known = self._by_datagram.get(datagram)
         if known is not None:
             self._out.put(seam.SendRaw(source, self._by_base[known].answer))
             return
@@ -102,7 +103,7 @@ class HalfOpenTable:
             return
         try:
             first = self._check(received.payload, datagram, source)
-            self._answer(received, first, remote, source, now)
+            self._answer(received, first, datagram, source, now)
         except ProtocolError as error:
             self._out.count("handshake_refused")
             self._out.log("info", f"first {source}", f"first message of {text(source)} refused: {error}")
@@ -135,14 +136,17 @@ class HalfOpenTable:
             raise ProtocolError("older than what was confirmed")
         return first
 
-    def _answer(self, received: Received, first: wire.First, remote: int, source: seam.Endpoint, now: float) -> None:
+    def _answer(
+        self, received: Received, first: wire.First, first_datagram: bytes, source: seam.Endpoint, now: float
+    ) -> None:
         if len(self._by_base) >= bounds.MAX_HALF_OPEN:
             self._out.count("half_open_full")
             return
         local = self._local
         answer = received.answer(local.random(32))
         base = local.indices.allocate(now)
-        header = wire.HEADER.pack(wire.ANSWER, first.header[1], 0, remote, int.from_bytes(first.header[8:16], "big"))
+        _, mode, _, remote, attempt = wire.HEADER.unpack(first.header)
+        header = wire.HEADER.pack(wire.ANSWER, mode, 0, remote, attempt)
         payload = wire.Answer(
             header=header,
             version=wire.VERSION,
@@ -152,14 +156,14 @@ class HalfOpenTable:
             base=base,
             workers=local.workers,
             public_key=local.identity.public_key,
-            signature=local.identity.sign(b"tunrouter R" + answer.hash),
+            signature=local.identity.sign(RESPONDER_SIGNS + answer.hash),
             introduction=local.introduction(keep=False),
         )
         datagram = header + answer.finish(wire.encode_answer(payload))
         theirs, ours = answer.split()
         lanes = keys.derive_lanes(theirs, ours, max(local.workers, first.workers), initiator=False, sealed=local.sealed)
-        self._by_base[base] = _HalfOpen(first, remote, received.ephemeral, answer.final_hash, lanes, datagram, now)
-        self._by_ephemeral[received.ephemeral] = base
+        self._by_base[base] = _HalfOpen(first, remote, first_datagram, answer.final_hash, lanes, datagram, now)
+        self._by_datagram[first_datagram] = base
         expires = now + bounds.REJECT_SECONDS
         self._out.put(seam.Install(base, first.sender, remote, lanes, source, expires, local.sealed))
         self._out.put(seam.SendRaw(source, datagram))
@@ -167,9 +171,9 @@ class HalfOpenTable:
     def confirm(self, base: int, source: seam.Endpoint, body: wire.Confirm, now: float) -> Opened | None:
         """The initiator's confirming packet arrived in the box of `base`: who it is, or None if it lies."""
         entry = self._by_base.pop(base)
-        del self._by_ephemeral[entry.ephemeral]
+        del self._by_datagram[entry.datagram]
         genuine = keys.node_id(body.public_key) == entry.first.sender and keys.verify(
-            body.public_key, b"tunrouter I" + entry.final_hash, body.signature
+            body.public_key, INITIATOR_SIGNS + entry.final_hash, body.signature
         )
         first = entry.first
         if not genuine or self._stale(first.sender, first.incarnation, first.sequence):

@@ -255,11 +255,19 @@ class Node:
             self._out.log("info", f"session {opened.node} up", f"{session}: established")
 
     def _evict(self, opened: Opened, session: Session, now: float) -> None:
-        """Another node was at this endpoint before: it is not there any more."""
+        """Another node was at this endpoint before and is not there any more: if it lives, it will say where."""
         for other in self.sessions.values():
-            if other is not session and other.endpoint == opened.endpoint and other.current is None:
-                other.keep, other.endpoint = False, None
-                self._fire(other, Event.GAVE_UP, now)
+            if (
+                other is session
+                or other.endpoint != opened.endpoint
+                or other.state in (State.ESTABLISHED, State.REKEYING)
+            ):
+                continue
+            other.keep, other.endpoint = False, None
+            self._fire(other, Event.DEAD, now)
+            self._fire(other, Event.GAVE_UP, now)
+            for message in self.routes.withdraw(other.node):
+                self._out.put(message)
 
     def _introduce(self, session: Session, introduction: wire.Introduction) -> None:
         session.name = introduction.name

@@ -1,7 +1,7 @@
 """When each of many things is due: one heap, and entries that were superseded are left in it until they come up.
 
-Law: `due` gives a key only at the newest time that was set for it. The heap holds at most about twice as many entries as
-there are keys, for it is rebuilt when the superseded ones outnumber the others.
+Law: `due` gives a key only at the newest time that was set for it. The heap holds about twice as many entries as
+there are keys at most, for it is rebuilt when the superseded ones outnumber the others.
 """
 
 from __future__ import annotations
