@@ -254,6 +254,16 @@ def test_mode_and_group_of_the_socket(path: Path, loop: str) -> None:
         assert (found.st_uid, found.st_gid) == (os.geteuid(), group.gr_gid)
 
 
+def test_the_group_reaches_the_socket_whatever_the_umask(path: Path, loop: str) -> None:
+    before = os.umask(0o077)
+    try:
+        with serving(path, Stub(), loop):
+            assert stat.S_IMODE(path.parent.stat().st_mode) == 0o755
+            assert stat.S_IMODE(path.stat().st_mode) == 0o660
+    finally:
+        os.umask(before)
+
+
 def test_without_the_group_only_root_may_ask(path: Path, loop: str) -> None:
     with serving(path, Stub(), loop, group="no-such-group"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o660

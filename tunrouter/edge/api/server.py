@@ -74,7 +74,7 @@ async def serve(
 
 def _lock(path: Path) -> int:
     try:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _make_directory(path.parent)
         lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise HostError(f"{error.filename}: {error.strerror}", "run as root, or choose another run_dir") from None
@@ -87,6 +87,13 @@ def _lock(path: Path) -> int:
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return lock
+
+
+def _make_directory(path: Path) -> None:
+    """Passable for the group whatever the umask; an existing one stays as it is."""
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(parents=True)
+        path.chmod(0o755)
 
 
 def _already(path: Path, who: str) -> HostError:
