@@ -19,6 +19,7 @@ class Path:
         self.limit = limit
         self.now = 0.0
         self.ids = 0
+        self.silence = 0.0
         self.sent: list[tuple[float, int]] = []
         self.search = PathMtu(need, self.now)
 
@@ -26,7 +27,7 @@ class Path:
         end = self.now + seconds
         while self.now < end:
             self.ids += 1
-            size = self.search.probe(self.now, self.ids, 0.01, busy=busy)
+            size = self.search.probe(self.now, self.ids, rtt=0.01, heard_at=self.now - self.silence, busy=busy)
             if size is not None:
                 self.sent.append((self.now, size))
                 if size <= self.limit:
@@ -86,11 +87,19 @@ def test_an_interface_that_refuses_is_believed_at_once() -> None:
     assert path.search.size == 1280
 
 
+def test_a_peer_that_is_silent_altogether_says_nothing_about_sizes() -> None:
+    path = Path(1500)
+    path.run(20)
+    path.limit, path.silence = 0, 100.0
+    path.run(10)
+    assert path.search.size == NEED
+
+
 def test_late_and_foreign_answers_are_of_no_use() -> None:
     search = PathMtu(NEED, 0.0)
     for number in range(3):
-        assert search.probe(number * 1.0, number, 0.01, busy=False) == NEED
-    assert search.probe(3.0, 3, 0.01, busy=False) == 1280
+        assert search.probe(number * 1.0, number, rtt=0.01, heard_at=9.0, busy=False) == NEED
+    assert search.probe(3.0, 3, rtt=0.01, heard_at=9.0, busy=False) == 1280
     assert not search.answered(0, 3.1)
     assert not search.answered(99, 3.1)
     assert search.size == bounds.PATH_MTU_BASE
@@ -101,9 +110,9 @@ def test_the_deadline_always_moves_on(steps: list[tuple[bool, float]], busy: boo
     search, now = PathMtu(NEED, 0.0), 0.0
     for number, (answers, pause) in enumerate(steps):
         now += pause
-        if search.probe(now, number, 0.01, busy=busy) is not None and answers:
+        if search.probe(now, number, rtt=0.01, heard_at=now, busy=busy) is not None and answers:
             search.answered(number, now)
         assert bounds.PATH_MTU_BASE <= search.size <= NEED
         if search.deadline <= now:
-            assert search.probe(now, number + 10_000, 0.01, busy=busy) is not None
+            assert search.probe(now, number + 10_000, rtt=0.01, heard_at=now, busy=busy) is not None
             assert search.deadline > now

@@ -48,10 +48,15 @@ class Liveness:
         self._id += 1
         return self._id
 
-    def pinged(self, ping_id: int, now: float, pause: float) -> None:
+    def probed(self, ping_id: int, now: float) -> None:
+        """Something left whose answer gives a round trip, but which may be too large to arrive."""
         self._pings[ping_id] = now
         if len(self._pings) > REMEMBERED:
             del self._pings[next(iter(self._pings))]
+
+    def pinged(self, ping_id: int, now: float, pause: float) -> None:
+        """A heartbeat left; the next is due after `pause` seconds."""
+        self.probed(ping_id, now)
         if self._first_unanswered is None:
             self._first_unanswered = now
         self.pinged_at, self.pause = now, pause

@@ -37,17 +37,21 @@ class PathMtu:
         """Equal to `size` while that is tested, larger while a better one is searched for."""
         self._lost = 0
         self._outstanding: int | None = None
-        self._sent_at = -NEVER
+        self._sent_at = self._missing_since = -NEVER
         self._raise_at = NEVER
 
-    def probe(self, now: float, probe_id: int, rtt: float, *, busy: bool) -> int | None:
-        """The size of the probe to send now under `probe_id`, or None. `rtt` in seconds, 0.0 when unknown."""
+    def probe(self, now: float, probe_id: int, *, rtt: float, heard_at: float, busy: bool) -> int | None:
+        """The size of the probe to send now under `probe_id`, or None.
+
+        `rtt` is in seconds, 0.0 when unknown. `heard_at` is when anything last came from the peer: while nothing does,
+        a lost probe says nothing about sizes.
+        """
         if busy and self._outstanding is None and self._trying == self.size:
             self.deadline = min(self.deadline, self._sent_at + CHECK_BUSY_SECONDS)
         if now < self.deadline:
             return None
         if self._outstanding is not None:
-            self._missed(now)
+            self._missed(now, heard_at)
         if now >= self._raise_at:
             self._search(now)
         if now < self.deadline:
@@ -77,10 +81,12 @@ class PathMtu:
             return False
         return self._fall(now)
 
-    def _missed(self, now: float) -> None:
+    def _missed(self, now: float, heard_at: float) -> None:
         self._outstanding = None
+        if self._lost == 0:
+            self._missing_since = self._sent_at
         self._lost += 1
-        if self._lost < bounds.PATH_MTU_PROBES:
+        if self._lost < bounds.PATH_MTU_PROBES or heard_at <= self._missing_since:
             return
         if self._trying > self.size:
             self._settle(now)

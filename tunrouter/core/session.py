@@ -29,6 +29,8 @@ FOREVER: Final = float("inf")
 RESPONDER_GRACE: Final = 10.0
 """How much later than the initiator the responder renews the keys, so that normally only one of them does."""
 GIVE_UP_SECONDS: Final = 90.0
+BUSY_SECONDS: Final = 2.0
+"""Payload as recent as this makes the path one whose black holes hurt; it is reported once a second."""
 
 
 class State(Enum):
@@ -274,9 +276,11 @@ class Session:
         if now >= self._heartbeat_at():
             self._ping(now)
         ping_id = self.live.next_id()
-        size = self.mtu.probe(now, ping_id, self.live.rtt or 0.0, busy=now - self.last_payload < 2.0)
+        rtt, heard_at = self.live.rtt or 0.0, self.live.heard_at
+        size = self.mtu.probe(now, ping_id, rtt=rtt, heard_at=heard_at, busy=now - self.last_payload < BUSY_SECONDS)
         if size is not None:
-            self._ping(now, ping_id, size)
+            self.live.probed(ping_id, now)
+            self.say(wire.Ping(ping_id, self.keep), size - wire.IP_UDP_BYTES[self.ip_version])
 
     def _heartbeat_at(self) -> float:
         if self.state is State.SUSPECT:
@@ -355,10 +359,10 @@ class Session:
         self._out.put(seam.SendControl(keys.base, keys.confirm))
         keys.confirm_at = now + bounds.PROBE_SECONDS
 
-    def _ping(self, now: float, ping_id: int | None = None, outer: int = 0) -> None:
-        ping_id = self.live.next_id() if ping_id is None else ping_id
+    def _ping(self, now: float) -> None:
+        ping_id = self.live.next_id()
         self.live.pinged(ping_id, now, self._local.jitter(bounds.HEARTBEAT_SECONDS, 0.1))
-        self.say(wire.Ping(ping_id, self.keep), max(0, outer - wire.IP_UDP_BYTES[self.ip_version]))
+        self.say(wire.Ping(ping_id, self.keep))
 
     def __str__(self) -> str:
         where = f" at {text(self.endpoint)}" if self.endpoint else ""
