@@ -34,6 +34,8 @@ class Agent:
         self.log = directory / "agent.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._arguments: tuple[str, ...] = ()
+        self.extra_environment: dict[str, str] = {}
+        """Variables for `up` alone."""
         for part in ("state", "run"):
             (directory / part).mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -74,7 +76,9 @@ class Agent:
 
     def _spawn(self, *, wait: bool) -> None:
         with self.log.open("ab") as log:
-            self._process = self.namespace.spawn(*CLI, *self._arguments, stdout=log, env=self.environment)
+            self._process = self.namespace.spawn(
+                *CLI, *self._arguments, stdout=log, env=self.environment | self.extra_environment
+            )
         if wait:
             self.wait_ready()
 

@@ -17,6 +17,8 @@ from typing import Final
 from tunrouter.bench.namespaces import Namespace, run
 
 BRIDGE: Final = "underlay"
+GATEWAY: Final = "192.0.2.254"
+"""Every host's default route, so that what leaks is seen on the wire; it forwards nothing."""
 OFFLOADS: Final = ("tso", "gso", "gro", "tx-udp-segmentation")
 
 
@@ -56,6 +58,7 @@ class Fabric:
         self.namespace.ip(
             f"link add {BRIDGE} type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
             f"link set {BRIDGE} mtu {self.mtu} addrgenmode none up",
+            f"address add {GATEWAY}/24 dev {BRIDGE}",
         )
         # An underlay switches; its frames have no business in the inet hooks of a machine that routes.
         self.namespace.run("sysctl", "-qw", "-e", "net.bridge.bridge-nf-call-iptables=0",
@@ -71,6 +74,7 @@ class Fabric:
         host.ip(
             "link set eth0 addrgenmode none up",
             *(f"address add {address} dev eth0 {'nodad' if ':' in address else ''}" for address in addresses),
+            f"route add default via {GATEWAY}",
         )
         if not self.offloads:
             off = [word for name in OFFLOADS for word in (name, "off")]

@@ -26,7 +26,7 @@ from types import FrameType, TracebackType
 from typing import Final
 
 from tunrouter.bench.agent import Agent
-from tunrouter.bench.fabric import Fabric
+from tunrouter.bench.fabric import GATEWAY, Fabric
 from tunrouter.bench.namespaces import PREFIX, Namespace, owner, owner_lives, run, sweep
 from tunrouter.errors import HostError
 
@@ -50,21 +50,9 @@ class Pod:
 
     def ping(self, address: str, *, count: int = 1, size: int = 56, seconds: float = 5.0) -> list[float]:
         """Round trips in ms of the answered echo requests; fragments are forbidden."""
-        argv = (
-            "ping",
-            "-n",
-            "-M",
-            "do",
-            "-c",
-            str(count),
-            "-i",
-            "0.01",
-            "-s",
-            str(size),
-            "-w",
-            f"{seconds:g}",
-            address,
-        )
+        # -W, the wait for the last answer, may be a fraction of a second; -w may not.
+        options = f"-n -M do -c {count} -i 0.01 -s {size} -W {seconds:g}"
+        argv = ("ping", *options.split(), address)
         said = self.namespace.run(*argv, check=False, seconds=seconds + 5).stdout
         return [float(time) for time in re.findall(r"time=([\d.]+)", said)]
 
@@ -91,7 +79,11 @@ class Host:
 
     def readdress(self, address: str) -> None:
         """Moves the host to another address of the underlay, as a DHCP lease or a laptop does."""
-        self.namespace.ip(f"address del {self.address}/24 dev eth0", f"address add {address}/24 dev eth0")
+        self.namespace.ip(
+            f"address del {self.address}/24 dev eth0",
+            f"address add {address}/24 dev eth0",
+            f"route replace default via {GATEWAY}",
+        )
         self.address = address
 
     def drop_forwarded(self) -> None:

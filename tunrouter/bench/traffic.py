@@ -26,12 +26,15 @@ ENVIRONMENT: Final = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/us
 
 
 class Stream:
-    """A hashed stream under way from one namespace to an address in another; a context that ends both processes."""
+    """A hashed stream under way from one namespace to an address in another; a context that ends both processes.
 
-    def __init__(self, sender: Namespace, receiver: Namespace, address: str, size: int, *, seed: int = 1) -> None:
+    `rate` in bytes a second, 0: as fast as it goes.
+    """
+
+    def __init__(self, sender: Namespace, receiver: Namespace, address: str, size: int, *, rate: int = 0) -> None:
         self._sender_namespace = sender
         self._receiver_namespace = receiver
-        self._arguments = (address, str(STREAM_PORT), str(size), str(seed))
+        self._arguments = (address, str(STREAM_PORT), str(size), str(rate))
         self.size = size
         self._processes: list[subprocess.Popen[bytes]] = []
 

@@ -1,7 +1,7 @@
 """A stream of deterministic pseudo-random bytes over TCP, hashed at both ends: `python -m tunrouter.bench.transfer`.
 
     receive PORT SIZE            prints progress lines, then one JSON line of a `Result`
-    send ADDRESS PORT SIZE SEED  the same
+    send ADDRESS PORT SIZE RATE  the same; RATE in bytes a second, 0 for as fast as it goes
 
 Law: no block of the stream repeats (each begins with its number), so a lost, doubled or swapped block changes the hash.
 """
@@ -18,7 +18,8 @@ from typing import Final
 
 import msgspec
 
-BLOCK: Final = 1 << 20
+BLOCK: Final = 1 << 18
+SEED: Final = 1
 PROGRESS_SECONDS: Final = 0.1
 STALL_SECONDS: Final = 30.0
 
@@ -53,19 +54,21 @@ class Progress:
         return Result(self.total, digest, time.monotonic() - self.started, self.longest_pause)
 
 
-def blocks(seed: int, size: int) -> Iterator[bytes]:
-    """`size` bytes in blocks: one pseudo-random megabyte, each time with the block's number in front."""
-    base = random.Random(seed).randbytes(BLOCK)  # noqa: S311  (a test pattern, not a secret)
+def blocks(size: int) -> Iterator[bytes]:
+    """`size` bytes in blocks: the same pseudo-random bytes, each time with the block's number in front."""
+    base = random.Random(SEED).randbytes(BLOCK)  # noqa: S311  (a test pattern, not a secret)
     for number in range((size + BLOCK - 1) // BLOCK):
         block = number.to_bytes(8, "big") + base[8:]
         yield block[: min(BLOCK, size - number * BLOCK)]
 
 
-def send(address: str, port: int, size: int, seed: int, show: Callable[[str], None]) -> Result:
+def send(address: str, port: int, size: int, rate: int, show: Callable[[str], None]) -> Result:
     digest = hashlib.sha256()
     with socket.create_connection((address, port), timeout=STALL_SECONDS) as connection:
         progress = Progress(show)
-        for block in blocks(seed, size):
+        for block in blocks(size):
+            if rate:
+                time.sleep(max(0.0, progress.started + progress.total / rate - time.monotonic()))
             connection.sendall(block)
             digest.update(block)
             progress.add(len(block))
@@ -98,12 +101,12 @@ def main(argv: list[str]) -> int:
 
     try:
         match argv:
-            case ["send", address, port, size, seed]:
-                result = send(address, int(port), int(size), int(seed), show)
+            case ["send", address, port, size, rate]:
+                result = send(address, int(port), int(size), int(rate), show)
             case ["receive", port, size]:
                 result = receive(int(port), int(size), show)
             case _:
-                show("usage: transfer send ADDRESS PORT SIZE SEED | receive PORT SIZE")
+                show("usage: transfer send ADDRESS PORT SIZE RATE | receive PORT SIZE")
                 return 2
     except OSError as error:
         show(f"failed: {error}")

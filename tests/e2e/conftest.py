@@ -1,0 +1,27 @@
+"""Labs with running agents, for the tests of the whole product."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from nacl.utils import random
+
+from tunrouter.bench.lab import Lab
+from tunrouter.core.keys import generate_secret
+
+
+@pytest.fixture(scope="session")
+def secret() -> str:
+    """One 256-bit secret for all labs."""
+    return generate_secret(random)
+
+
+@pytest.fixture
+def pair(secret: str) -> Iterator[Lab]:
+    """Two hosts that know each other, a pod `a` on each; the underlay carries single packets, without offloads."""
+    with Lab(hosts=2, offloads=False) as lab:
+        lab.start_agents(password=secret)
+        for host in lab.hosts:
+            host.add_pod("a")
+        yield lab
