@@ -21,6 +21,7 @@ import nacl._sodium
 from nacl._sodium import ffi, lib
 
 from tunrouter.core.wire import HEADER_BYTES, TAG_BYTES
+from tunrouter.dataplane.kernel import Memory
 
 Pointer = Any
 """A cffi `unsigned char *`."""
@@ -36,7 +37,7 @@ _equal = ctypes.CDLL(nacl._sodium.__file__).sodium_memcmp
 _equal.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 
 
-def pointer(buffer: bytearray) -> Pointer:
+def pointer(buffer: Memory) -> Pointer:
     """The address of `buffer`, which it keeps alive and from being resized."""
     return ffi.from_buffer("unsigned char[]", buffer)
 

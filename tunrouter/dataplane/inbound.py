@@ -70,7 +70,7 @@ class Inbound:
         """The sender's identity is checked: what was held goes out first."""
         session.delivers = True
         for datagram in session.held:
-            self._packet(session.node, datagram, memoryview(datagram), 0, len(datagram))
+            self._packet(session.node, memoryview(datagram), 0, len(datagram))
         self._runs.flush()
         self._held -= len(session.held)
         session.held.clear()
@@ -110,7 +110,7 @@ class Inbound:
                 runs.current = NONE  # a run belongs to one sending node
                 half = _NO_HALF
                 if found is None:
-                    self._other(buffer, at, size, sender, now)
+                    self._other(view, at, size, sender, now)
                     continue
                 half, lane = first, found
                 session, unbox, key, nonce, nonce_at, is_new = lane.hot
@@ -136,7 +136,7 @@ class Inbound:
                     session.received_packets += 1
                     session.received_bytes += size - wire.OVERHEAD
                     continue
-            self._opened(session, buffer, view, at, size, sender)
+            self._opened(session, view, at, size, sender)
 
     def _follow(self, session: Session, sender: seam.Endpoint) -> None:
         """The newest authenticated datagram says where the other side is now."""
@@ -144,18 +144,16 @@ class Inbound:
             self._emit(seam.Moved(session.id, sender))
         session.endpoint = sender
 
-    def _opened(
-        self, session: Session, buffer: bytearray, view: memoryview, at: int, size: int, sender: seam.Endpoint
-    ) -> None:
-        kind = buffer[at + _KIND]
+    def _opened(self, session: Session, view: memoryview, at: int, size: int, sender: seam.Endpoint) -> None:
+        kind = view[at + _KIND]
         if kind in (wire.PACKET, wire.PACKET_PARTIAL):
             session.received_packets += 1
             session.received_bytes += size - wire.OVERHEAD
             if session.delivers:
-                self._packet(session.node, buffer, view, at, size)
+                self._packet(session.node, view, at, size)
             elif self._held < bounds.MAX_HELD:
                 self._held += 1
-                session.held.append(buffer[at : at + size])
+                session.held.append(bytearray(view[at : at + size]))
             else:
                 self._counters["drop_held_full"] += 1
         elif kind == wire.CONTROL:
@@ -164,10 +162,10 @@ class Inbound:
         elif kind != wire.KEEPALIVE:
             self._counters["drop_kind"] += 1
 
-    def _packet(self, node: int, buffer: bytearray, view: memoryview, at: int, size: int) -> None:
+    def _packet(self, node: int, view: memoryview, at: int, size: int) -> None:
         """One opened packet that continues no run at hand."""
         inner = at + wire.BODY
-        header = packet.read(buffer, inner, at + size)
+        header = packet.read(view, inner, at + size)
         if header is None:
             self._counters["drop_malformed"] += 1
         elif self._routes.owner(header.source) != node:
@@ -175,12 +173,12 @@ class Inbound:
         elif self._routes.owner(header.destination) != seam.SELF:
             self._counters["drop_inner_destination"] += 1
         elif _has_transport(header):
-            if buffer[at + _KIND] == wire.PACKET_PARTIAL or _made_partial(buffer, inner, header):
+            if view[at + _KIND] == wire.PACKET_PARTIAL or _made_partial(view, inner, header):
                 self._runs.add(view, inner, header, node)
             else:
                 self._runs.flush()  # it may belong to a run's flow and must not overtake it
                 self._runs.alone(view, inner, inner + header.length, None)
-        elif buffer[at + _KIND] == wire.PACKET_PARTIAL:
+        elif view[at + _KIND] == wire.PACKET_PARTIAL:
             self._counters["drop_malformed"] += 1
         else:
             self._runs.alone(view, inner, inner + header.length, None)
@@ -192,20 +190,20 @@ class Inbound:
             return None
         return lane
 
-    def _other(self, buffer: bytearray, at: int, size: int, sender: seam.Endpoint, now: float) -> None:
+    def _other(self, view: memoryview, at: int, size: int, sender: seam.Endpoint, now: float) -> None:
         """What no lane opens: handshakes, which are admitted or not by their source alone, and rubbish."""
-        reason = self._refusal(buffer, at, size, sender, now)
+        reason = self._refusal(view, at, size, sender, now)
         if reason:
             self._counters[reason] += 1
             return
         self._raw += 1
-        self._emit(seam.Raw(sender, bytes(buffer[at : at + size])))
+        self._emit(seam.Raw(sender, bytes(view[at : at + size])))
 
-    def _refusal(self, buffer: bytearray, at: int, size: int, sender: seam.Endpoint, now: float) -> str:
+    def _refusal(self, view: memoryview, at: int, size: int, sender: seam.Endpoint, now: float) -> str:
         """The counter under which to drop it, or the empty string for a handshake datagram to hand on."""
-        kind = buffer[at]
-        if kind == wire.DATA and size >= wire.OVERHEAD and not any(buffer[at + 1 : at + 4]):
-            known = _read_header(buffer, at)[0] in self._lanes
+        kind = view[at]
+        if kind == wire.DATA and size >= wire.OVERHEAD and not any(view[at + 1 : at + 4]):
+            known = _read_header(view, at)[0] in self._lanes
             return "drop_expired" if known else "drop_unknown_index"
         if kind not in (wire.FIRST, wire.ANSWER, wire.REJECT) or not (
             bounds.MIN_DATAGRAM <= size <= bounds.MAX_HANDSHAKE_BYTES
@@ -236,12 +234,12 @@ def _has_transport(header: packet.Header) -> bool:
     return header.length >= header.transport + least
 
 
-def _made_partial(buffer: bytearray, at: int, header: packet.Header) -> bool:
+def _made_partial(view: memoryview, at: int, header: packet.Header) -> bool:
     """Replaces a complete and right checksum by its pseudo-header sum, as the runs want it."""
-    if not packet.is_complete(buffer, at, header):
+    if not packet.is_complete(view, at, header):
         return False
     size = header.length - header.transport
     pseudo = packet.pseudo_sum(header.source, header.destination, header.protocol, size)
     field = at + header.transport + packet.CHECKSUM_OFFSET[header.protocol]
-    buffer[field : field + 2] = pseudo.to_bytes(2, "big")
+    view[field : field + 2] = pseudo.to_bytes(2, "big")
     return True

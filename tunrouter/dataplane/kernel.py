@@ -6,6 +6,7 @@ and never raises for what a packet or a datagram holds. Every implementation doe
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -18,6 +19,8 @@ Datagram = tuple[int, int, seam.Endpoint]
 """Offset and size in the socket's receive buffer, and the sender."""
 
 Buffer = bytes | bytearray | memoryview
+Memory = bytearray | mmap.mmap
+"""What datagrams are received into and opened in."""
 
 
 class Tun(Protocol):
@@ -46,7 +49,7 @@ class Udp(Protocol):
         """4 or 6."""
 
     @property
-    def buffer(self) -> bytearray: ...
+    def buffer(self) -> Memory: ...
 
     def fileno(self) -> int: ...
 

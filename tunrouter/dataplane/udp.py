@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 import socket
 import struct
@@ -20,7 +21,7 @@ from itertools import repeat
 from typing import Final
 
 from tunrouter.core import bounds, seam
-from tunrouter.dataplane.kernel import Buffer, Datagram
+from tunrouter.dataplane.kernel import Buffer, Datagram, Memory
 from tunrouter.errors import HostError
 
 _UDP_SEGMENT: Final = 103
@@ -44,15 +45,19 @@ _recvmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int
 
 
 class _Slots:
-    """Memory for a batch of reads, and the kernel's description of it, restored before each call."""
+    """Memory for a batch of reads, and the kernel's description of it, restored before each call.
+
+    Eight megabytes, of which only the pages that were once filled exist: hence a map and no bytearray.
+    """
 
     def __init__(self, count: int) -> None:
-        self.buffer = bytearray(count * SLOT)
+        self.buffer = mmap.mmap(-1, count * SLOT)
         self.names = bytearray(count * _NAME)
         self.controls = bytearray(count * _CONTROL)
         self._vectors = bytearray(count * _IOVEC.size)
         self._headers = bytearray(count * _MMSGHDR.size)
-        base, name, control, vector = map(_address, (self.buffer, self.names, self.controls, self._vectors))
+        base, vector = _address(self.buffer), _address(self._vectors)
+        name, control = _address(self.names), _address(self.controls)
         for i in range(count):
             _IOVEC.pack_into(self._vectors, i * _IOVEC.size, base + i * SLOT, bounds.MAX_FRAME)
             fields = (name + i * _NAME, _NAME, vector + i * _IOVEC.size, 1, control + i * _CONTROL, _CONTROL, 0, 0)
@@ -70,7 +75,7 @@ class _Slots:
         self.controls[:] = self._no_controls
 
 
-def _address(buffer: bytearray) -> int:
+def _address(buffer: Memory) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
 
 
@@ -83,7 +88,7 @@ class UdpSocket:
         self.version = 6 if bound.family == socket.AF_INET6 else 4
         self.port: int = bound.getsockname()[1]
         self._slots = _Slots(bounds.RECEIVE_BATCH)
-        self.buffer = self._slots.buffer
+        self.buffer: Memory = self._slots.buffer
         self._senders: dict[bytes, seam.Endpoint] = {}
 
     def fileno(self) -> int:
