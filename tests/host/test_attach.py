@@ -92,6 +92,8 @@ def test_a_pod_whose_namespace_lost_its_name_is_found_by_its_own(lab: Lab, host:
 def test_a_dead_pod_takes_its_right_to_the_address_with_it(lab: Lab, host: Host) -> None:
     pod = lab.pod(host, str(A))
     assert str(A) in lab.host_ns.run("nft", "list", "table", "bridge", "tunrouter")
+    wait_until(lambda: not lab.inside(host.repair))
+    assert lab.inside(host.repair) == []
     pod.remove()
     wait_until(lambda: lab.inside(host.attached) == [])
     lab.inside(host.repair)
@@ -179,7 +181,8 @@ def test_a_pod_cannot_take_another_s_or_the_gateway_s_address(lab: Lab, nf_call:
         attacker.run("python3", "-c", SEND, "10.32.1.1", "9000", str(source))
         assert ("got" in listener.communicate()[0]) is arrives, source
     victim_mac = json.loads(victim.run("ip", "-j", "link", "show", "eth0"))[0]["address"]
-    frame = b"\x02\x00\x00\x00\x00\x01" + bytes.fromhex(victim_mac.replace(":", "")) + b"\x08\x00" + bytes(46)
+    question = struct.pack(">HHBBH", 1, 0x0800, 6, 4, 1) + mac + A.packed + bytes(6) + PLAN.gateway.packed
+    frame = b"\xff" * 6 + bytes.fromhex(victim_mac.replace(":", "")) + b"\x08\x06" + question
     attacker.run("python3", "-c", SEND_FRAME, frame.hex())
     assert lab.host_ns.pings(str(B)), "a borrowed MAC does not draw the victim's traffic"
 

@@ -140,6 +140,8 @@ def test_a_firewall_that_refuses_is_told_of_and_stops_nothing(lab: Lab, monkeypa
         dropped, refused = host.facts().firewall
         assert "FORWARD would drop" in dropped
         assert "iptables-nft refused our accepts" in refused
+        for _ in range(3):
+            assert lab.inside(host.repair) == []
     assert lab.inside(host.repair) == ["accepts in iptables-nft FORWARD"], "it is tried again, unasked"
     assert host.facts().firewall == ()
 
