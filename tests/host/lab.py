@@ -135,6 +135,7 @@ class Lab:
         parts = [run_in("ip", "-o", "link"), run_in("ip", "-o", "addr"), run_in("ip", "route", "show", "table", "all")]
         parts += [run_in("nft", "-s", "list", "ruleset"), run_in("iptables-legacy-save")]
         parts += [run_in("bridge", "-d", "link")]
+        parts += [run_in("sysctl", "net.ipv4.ip_forward", "net.ipv4.conf.all.send_redirects")]
         return "\n".join(line for part in parts for line in part.splitlines() if not line.startswith(("#", ":")))
 
     def close(self) -> None:

@@ -31,7 +31,9 @@ def test_applying_twice_changes_nothing(lab: Lab) -> None:
     assert lab.state() == before
 
 
-def test_reset_leaves_nothing(lab: Lab) -> None:
+@pytest.mark.parametrize("forwarding", [0, 1])
+def test_reset_leaves_nothing(lab: Lab, forwarding: int) -> None:
+    lab.host_ns.run("sysctl", "-qw", f"net.ipv4.ip_forward={forwarding}")
     lab.host_ns.run("iptables-nft", "-P", "FORWARD", "DROP")
     lab.host_ns.run("iptables-legacy", "-P", "FORWARD", "DROP")
     lab.host_ns.run("ip", "link", "del", PLAN.tun)

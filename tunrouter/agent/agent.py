@@ -91,7 +91,8 @@ class Agent:
         self._store = await self._loop.run_in_executor(self._disk, Store, Path(config.state_dir))
         stack.callback(self._store.close)
         identity, incarnation, hints = await self._loop.run_in_executor(self._disk, self._recall)
-        mtu = await self._pod_mtu()
+        peers = [resolve.split(peer, 0)[0] for peer in config.peers if resolve.is_literal(peer)]
+        mtu = await self._pod_mtu(peers)
         plan = HostPlan(
             range=IPv4Network(config.range),
             block=IPv4Network(config.block),
@@ -101,7 +102,7 @@ class Agent:
             tun=config.tun,
             manage_firewall=config.host_firewall,
         )
-        await self._host.prepare(plan)
+        await self._host.prepare(plan, peers)
         udps = _open_udps(config)
         tun = open_tun(config.tun)
         await self._host.apply()
@@ -129,9 +130,8 @@ class Agent:
         identity = keys.Identity(self._store.identity(random(32)))
         return identity, self._store.next_incarnation(int(time.time())), self._store.endpoints()
 
-    async def _pod_mtu(self) -> int:
-        literal = [resolve.split(peer, 0)[0] for peer in self.config.peers if resolve.is_literal(peer)]
-        underlay = await self._host.underlay_mtu(literal)
+    async def _pod_mtu(self, peers: list[str]) -> int:
+        underlay = await self._host.underlay_mtu(peers)
         self._facts["underlay_mtu"] = underlay
         if self.config.mtu > underlay - wire.OVERHEAD - wire.IP_UDP_BYTES[4]:
             what = f"--mtu {self.config.mtu} does not fit the underlay's MTU of {underlay}"

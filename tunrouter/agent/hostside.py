@@ -41,10 +41,10 @@ class HostSide:
     async def underlay_mtu(self, addresses: list[str]) -> int:
         return await self.call(underlay_mtu, addresses)
 
-    async def prepare(self, plan: HostPlan) -> None:
-        """Looks whether this host can be set up; changes nothing."""
+    async def prepare(self, plan: HostPlan, peers: list[str]) -> None:
+        """Looks whether this host can be set up, `peers` being addresses outside of it; changes nothing."""
         self.host = await self.call(Host, plan)
-        await self.call(self.host.preflight)
+        await self.call(self.host.preflight, peers)
 
     async def apply(self) -> None:
         """Sets the host up, and keeps it so from then on."""
@@ -60,11 +60,15 @@ class HostSide:
         self._schedule(SETTLE_SECONDS)
 
     def _schedule(self, seconds: float) -> None:
+        """Sooner than planned, never later: others may change rule sets all the time."""
         if self._repair_at is not None:
+            if self._repair_at.when() <= self._loop.time() + seconds:
+                return
             self._repair_at.cancel()
         self._repair_at = self._loop.call_later(seconds, self._start_repair)
 
     def _start_repair(self) -> None:
+        self._repair_at = None
         if self._repairing:
             self._schedule(SETTLE_SECONDS)
             return

@@ -137,6 +137,10 @@ class Netlink:
                 self._ip.link("set", index=found.index, **wanted)
         return [f"{name} {key} {value}" for key, value in wanted.items()]
 
+    def set_alias(self, name: str, alias: str) -> None:
+        with _explained(f"cannot set the alias of {name}"):
+            self._ip.link("set", index=self.require(name).index, ifalias=alias)
+
     def delete_link(self, name: str) -> bool:
         found = self.link(name)
         if found is None:

@@ -1,7 +1,7 @@
 """Taking everything away again: tables, accepts, pods' devices, bridge, TUN and routes.
 
-Law: it works from what the kernel has, not from what anybody remembers, and as often as it is asked. Switches such as
-ip_forward stay: others may have come to rely on them.
+Law: it works from what the kernel has, not from what anybody remembers, and as often as it is asked. ip_forward and its
+like go back to what they were before the bridge was made.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from tunrouter.edge import nft
 from tunrouter.edge.firewall import Firewall
 from tunrouter.edge.netlink import PROTOCOL, Netlink
 from tunrouter.errors import HostError
-from tunrouter.host import pods
+from tunrouter.host import pods, switches
 from tunrouter.host.ruleset import TABLES
 
 
@@ -23,6 +23,7 @@ def reset(bridge: str = "weave", tun: str = "tunrouter0", port: int = 6783) -> l
     done += Firewall(bridge=bridge, tun=tun, network=everything, port=port).remove()
     with Netlink() as netlink:
         done += [f"device {name}" for name in pods.attached(netlink) if netlink.delete_link(name)]
+        done += switches.put_back(netlink, bridge)
         for name, kind in ((bridge, "bridge"), (tun, "tun")):
             done += _remove_device(netlink, name, kind)
         for route in netlink.routes():

@@ -19,7 +19,7 @@ from tunrouter.edge import netns, nft, sysctl
 from tunrouter.edge.firewall import Firewall
 from tunrouter.edge.netlink import PROTOCOL, Netlink, Route, Watch
 from tunrouter.errors import ConfigError, HostError
-from tunrouter.host import pods
+from tunrouter.host import pods, switches
 from tunrouter.host.plan import LEAST_METRIC, HostPlan
 from tunrouter.host.pods import Attached
 from tunrouter.host.ruleset import TABLES, ruleset
@@ -55,6 +55,7 @@ class Host:
         self._isolated = True
         self._generation = -1
         self._ruleset = ""
+        self._before = ""
         self._fingerprint = b""
 
     def close(self) -> None:
@@ -110,6 +111,7 @@ class Host:
         plan, netlink = self.plan, self._netlink
         done = netlink.ensure_bridge(plan.bridge, plan.gateway_mac, plan.mtu)
         inside = ipaddress.IPv4Interface(f"{plan.gateway}/{plan.block.prefixlen}")
+        self._before = switches.remember(netlink, plan.bridge, self._before)
         done += netlink.ensure_address(plan.bridge, inside, alone=True)
         if netlink.link(plan.tun) is not None:
             sysctl.write_if_present(f"net/ipv6/conf/{plan.tun}/addr_gen_mode", 1)
@@ -162,8 +164,7 @@ class Host:
         return [f"{name}={value}" for name, value in self._wanted_switches() if sysctl.write_if_present(name, value)]
 
     def _wanted_switches(self) -> list[tuple[str, int]]:
-        # The kernel sends redirects if `all` or the device says so; with `all` off other devices still obey their own.
-        wanted = [("net/ipv4/ip_forward", 1), ("net/ipv4/conf/all/send_redirects", 0)]
+        wanted = list(switches.WANTED)
         for device in (self.plan.bridge, self.plan.tun):
             conf = f"net/ipv4/conf/{device}"
             # The larger of `all` and the device counts, so 2 (loose) is also the way out of a strict `all`.
