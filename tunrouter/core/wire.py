@@ -104,7 +104,7 @@ class Introduction(msgspec.Struct, frozen=True, array_like=True):
     blocks: tuple[str, ...]
     pod_mtu: int
     keep: bool
-    """The sender wants this session to stay open without traffic."""
+    """The sender wants the session to stay open without traffic."""
 
 
 class Confirm(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -127,7 +127,7 @@ class Pong(msgspec.Struct, frozen=True, array_like=True, tag=3):
 
 
 class Close(msgspec.Struct, frozen=True, array_like=True, tag=4):
-    """The sender forgets this session now."""
+    """The sender forgets the session now."""
 
     reason: str
 
