@@ -8,7 +8,7 @@ from tunrouter.bench.agent import PORT
 from tunrouter.bench.capture import Capture
 from tunrouter.bench.fabric import GATEWAY
 from tunrouter.bench.lab import Host, Lab, Pod
-from tunrouter.bench.namespaces import wait_until
+from tunrouter.bench.namespaces import stop, wait_until
 from tunrouter.bench.traffic import Stream
 
 pytestmark = pytest.mark.root
@@ -105,6 +105,19 @@ def test_an_attached_pod_keeps_its_address_and_a_detached_one_is_gone(pair: Lab)
     assert "eth0" not in chosen.namespace.run("ip", "-br", "link").stdout
     assert not near.ping("10.32.2.77", seconds=1)
     assert near.ping(far.address)
+
+
+def test_a_namespace_is_attached_by_the_id_of_a_process_in_it(pair: Lab) -> None:
+    two = pair.hosts[1]
+    pod = two.make_namespace("b")
+    sleeper = pod.namespace.spawn("sleep", "60")
+    try:
+        wait_until("the process is in the namespace", lambda: sleeper.pid in pod.namespace.pids(), 5)
+        said = two.agent.command("attach", str(sleeper.pid)).stdout
+        address = said.split()[0].partition("/")[0]
+        assert pair.hosts[0].pods[0].ping(address)
+    finally:
+        stop(sleeper)
 
 
 def test_a_pod_reaches_the_world_outside_with_its_hosts_address(pair: Lab) -> None:

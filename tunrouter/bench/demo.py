@@ -103,7 +103,8 @@ class Demo:
         for host in self.lab.hosts:
             for name in PODS:
                 host.add_pod(name)
-        self.screen.done("pods: " + "  ".join(f"{pod} {pod.address}" for pod in self.pods))
+        placed = (f"{host.name} {' '.join(pod.address for pod in host.pods)}" for host in self.lab.hosts)
+        self.screen.done("pods: " + ", ".join(placed))
 
     def ping_all(self) -> list[float]:
         """Every ordered pair; the round trips between hosts, in ms."""
