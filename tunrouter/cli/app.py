@@ -5,7 +5,6 @@ Law: importing this file costs no more than typer does, since `tunrouter --help`
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -48,7 +47,7 @@ Silent = Annotated[bool | None, typer.Option("--silent", help="Tell strangers no
 LogLevel = Annotated[Text, typer.Option(metavar="LEVEL", help="debug, info, warning or error. [default: info]")]
 LogFormat = Annotated[Text, typer.Option(metavar="FORMAT", help="text or json. [default: text]")]
 Socket = Annotated[
-    Path | None, typer.Option("--socket", metavar="PATH", help="The agent's socket. [default: in TUNROUTER_RUN_DIR]")
+    Text, typer.Option("--socket", metavar="PATH", help="The agent's socket. [default: in TUNROUTER_RUN_DIR]")
 ]
 Output = Annotated[str, typer.Option("--output", "-o", metavar="FORMAT", help="text, wide or json.")]
 Target = Annotated[str, typer.Argument(metavar="PID|NETNS", help="A process, a named namespace or a path to one.")]

@@ -20,12 +20,12 @@ from tunrouter.errors import ConfigError
 NAMED: Final = Path("/run/netns")
 
 
-def attach(target: str, ip: str | None, interface: str, output: str, socket: Path | None) -> None:
+def attach(target: str, ip: str | None, interface: str, output: str, socket: str | None) -> None:
     one_of("output", output, ("text", "json"))
     path = namespace(target)
+    call = AttachCall(str(path), target, _address(ip), _interface(interface))
     if not _exists(path):
         raise ConfigError(f"there is no network namespace {str(path)!r}", "give a running PID or a name of: ip netns")
-    call = AttachCall(str(path), target, _address(ip), _interface(interface))
     attachment = agent(socket).ask(call, Attachment)
     if output == "json":
         typer.echo(msgspec.json.encode(attachment))
@@ -33,7 +33,7 @@ def attach(target: str, ip: str | None, interface: str, output: str, socket: Pat
         typer.echo(attachment.address.partition("/")[0])
 
 
-def detach(target: str, interface: str, socket: Path | None) -> None:
+def detach(target: str, interface: str, socket: str | None) -> None:
     """What is gone may be detached too: its address becomes free."""
     agent(socket).ask(DetachCall(str(namespace(target)), target, _interface(interface)), object)
 
@@ -52,6 +52,9 @@ def namespace(target: str) -> Path:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
+    except PermissionError:
+        # Not ours to look at; the agent may.
+        return True
     except (OSError, ValueError):
         return False
 

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import typer
 
-from tunrouter.cli.app import app
+from tunrouter.cli.parser import parser
 from tunrouter.cli.settings import one_of
 from tunrouter.cli.status import REPORTS
 
@@ -51,12 +51,7 @@ def script(shell: str) -> str:
 
 
 def _commands() -> list[Command]:
-    return [_command(name, each) for name, each in _root().commands.items()]
-
-
-def _root() -> Any:
-    """The parser's view of the commands; its types are private to typer."""
-    return typer.main.get_command(app)
+    return [_command(name, each) for name, each in parser().commands.items()]
 
 
 def _command(name: str, parsed: Any) -> Command:

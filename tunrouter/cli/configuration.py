@@ -9,7 +9,7 @@ import typer
 
 from tunrouter.cli.settings import one_of, settings
 from tunrouter.cli.text import printable
-from tunrouter.config import Resolved
+from tunrouter.config import Config, Resolved
 from tunrouter.config.resolve import require_block
 
 SCHEMA = 1
@@ -18,9 +18,19 @@ SCHEMA = 1
 def check(flags: Mapping[str, object]) -> None:
     resolved = settings(flags)
     require_block(resolved)
+    _refuse_mistyped(resolved.config)
     file = printable(str(resolved.file)) if resolved.file else "no file"
     encryption = "encrypted" if resolved.config.secrets else "NOT encrypted: no password is set"
     typer.echo(f"config: ok ({file}; {encryption})")
+
+
+def _refuse_mistyped(config: Config) -> None:
+    """A generated secret has a checksum; a password cannot be mistyped as far as we can see, and is slow to derive."""
+    from tunrouter.core import keys
+
+    for secret in config.secrets:
+        if secret.lower().startswith(keys.PREFIX):
+            keys.derive_psk(secret, config.network)
 
 
 def show(flags: Mapping[str, object], output: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Network
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -23,13 +22,13 @@ SCHEMA: Final = 1
 LEVEL_COLOURS: Final = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
-def run(flags: Mapping[str, object], output: str, socket: Path | None) -> None:
+def run(flags: Mapping[str, object], output: str, socket: str | None) -> None:
     one_of("output", output, ("text", "wide", "json"))
     if os.geteuid() != 0:
         raise HostError("doctor needs root", "run as root: sudo tunrouter doctor")
     config = settings(flags).config
     try:
-        known = of_agent(agent(socket or config.socket).ask(StatusCall(), Snapshot))
+        known = of_agent(agent(socket or str(config.socket)).ask(StatusCall(), Snapshot))
     except AgentUnreachableError:
         known = of_configuration(config)
     findings = diagnose(known)

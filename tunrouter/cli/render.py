@@ -104,7 +104,11 @@ def _host(snapshot: Snapshot) -> list[str]:
 
 def _counters(snapshot: Snapshot) -> list[str]:
     counted = sorted((name, count) for name, count in snapshot.counters.items() if count)
-    return [*_lines(("Service", "counters")), *(f"{name:>32}: {count}" for name, count in counted)] if counted else []
+    return (
+        [*_lines(("Service", "counters")), *(f"{printable(name):>32}: {count}" for name, count in counted)]
+        if counted
+        else []
+    )
 
 
 def _connection_counts(all_connections: Iterable[Connection]) -> str:

@@ -9,7 +9,6 @@ import os
 import select
 import signal
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 import typer
@@ -20,11 +19,11 @@ from tunrouter.errors import AgentUnreachableError, HostError
 STOP_SECONDS: Final = 15.0
 
 
-def run(flags: Mapping[str, object], force: bool, socket: Path | None) -> None:
+def run(flags: Mapping[str, object], force: bool, socket: str | None) -> None:
     if os.geteuid() != 0:
         raise HostError("reset needs root", "run as root: sudo tunrouter reset")
     config = settings(flags).config
-    _stop_agent(socket or config.socket, force)
+    _stop_agent(socket or str(config.socket), force)
     from tunrouter import host
 
     removed = host.reset(config.bridge, config.tun, config.port)
@@ -32,7 +31,7 @@ def run(flags: Mapping[str, object], force: bool, socket: Path | None) -> None:
         typer.echo(line)
 
 
-def _stop_agent(socket: Path, force: bool) -> None:
+def _stop_agent(socket: str, force: bool) -> None:
     try:
         pid = agent(socket).pid()
     except AgentUnreachableError:

@@ -9,7 +9,7 @@ from typing import Final
 
 import typer
 
-from tunrouter.cli.app import app
+from tunrouter.cli.parser import parser
 from tunrouter.cli.text import printable
 from tunrouter.errors import TunrouterError
 
@@ -30,7 +30,7 @@ def run(arguments: Sequence[str], *, password_shown: bool = False) -> int:
     if password_shown:
         _say(SHOWN_WARNING)
     try:
-        code = app(list(arguments), prog_name="tunrouter", standalone_mode=False)
+        code = parser()(list(arguments), prog_name="tunrouter", standalone_mode=False)
         sys.stdout.flush()
     except TunrouterError as error:
         _say(str(error))

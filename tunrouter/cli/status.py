@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -17,7 +16,7 @@ from tunrouter.edge.api import StatusCall
 REPORTS: Final = ("connections", "peers", "targets")
 
 
-def run(report: str | None, output: str, socket: Path | None) -> None:
+def run(report: str | None, output: str, socket: str | None) -> None:
     one_of("output", output, ("text", "wide", "json"))
     if report is not None:
         one_of("report", report, REPORTS)

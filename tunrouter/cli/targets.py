@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from tunrouter.cli.settings import agent
 from tunrouter.config import values
@@ -11,11 +10,11 @@ from tunrouter.edge.api import ConnectCall, ForgetCall
 from tunrouter.errors import ConfigError
 
 
-def connect(peers: Sequence[str], replace: bool, socket: Path | None) -> None:
+def connect(peers: Sequence[str], replace: bool, socket: str | None) -> None:
     agent(socket).ask(ConnectCall(_checked(peers), replace), object)
 
 
-def forget(peers: Sequence[str], socket: Path | None) -> None:
+def forget(peers: Sequence[str], socket: str | None) -> None:
     agent(socket).ask(ForgetCall(_checked(peers)), object)
 
 

@@ -1,0 +1,267 @@
+"""Each command against a stub agent: what it asks, what it prints, and its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import pytest
+
+from tests.cli.test_render import CONNECTIONS, SNAPSHOT, SUMMARY
+from tests.edge.serving import Stub, serving
+from tunrouter import __version__
+from tunrouter.cli import completion, reset
+from tunrouter.cli.run import run
+from tunrouter.edge.api import AttachCall, Attachment, ConnectCall, DetachCall, ForgetCall
+from tunrouter.errors import ConfigError
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in list(os.environ):
+        if name.startswith(("TUNROUTER_", "WEAVE_", "IPALLOC_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("TUNROUTER_RUN_DIR", str(tmp_path))
+
+
+@pytest.fixture
+def tunrouter(capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*arguments: str) -> Done:
+        code = run(arguments)
+        return Done(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[Stub]:
+    stub = Stub(SNAPSHOT)
+    with serving(tmp_path / "tunrouter.sock", stub):
+        yield stub
+
+
+def test_status(tunrouter: Run, agent: Stub) -> None:
+    assert tunrouter("status") == Done(0, SUMMARY + "\n", "")
+    assert tunrouter("status", "connections").out == CONNECTIONS + "\n"
+    assert tunrouter("status", "targets").out == "192.0.2.2\nhost-5\n"
+    assert tunrouter("status", "peers", "-o", "wide").out.count("id=") == 2
+
+
+def test_an_empty_report_prints_nothing(tunrouter: Run, agent: Stub) -> None:
+    agent.answer = msgspec.structs.replace(SNAPSHOT, targets=(), connections=())
+    assert tunrouter("status", "targets") == tunrouter("status", "connections") == Done(0, "", "")
+
+
+def test_status_as_json_names_its_schema(tunrouter: Run, agent: Stub) -> None:
+    whole = json.loads(tunrouter("status", "-o", "json").out)
+    assert whole == json.loads(msgspec.json.encode(SNAPSHOT))
+    assert whole["schema"] == 1
+    part = json.loads(tunrouter("status", "peers", "-o", "json").out)
+    assert part == {"schema": 1, "peers": whole["peers"]}
+
+
+def test_the_socket_may_be_given(tunrouter: Run, agent: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNROUTER_RUN_DIR", "/nowhere")
+    assert tunrouter("status").code == 3
+    assert tunrouter("status", "--socket", str(tmp_path / "tunrouter.sock")).code == 0
+
+
+def test_without_an_agent(tunrouter: Run, tmp_path: Path) -> None:
+    line = f"tunrouter: no agent answers on {tmp_path}/tunrouter.sock; start it with: sudo tunrouter up\n"
+    for command in (["status"], ["connect", "a"], ["forget", "a"], ["attach", str(os.getpid())], ["detach", "1"]):
+        assert tunrouter(*command) == Done(3, "", line)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["frob"], "no such command 'frob'; see: tunrouter --help"),
+        (["status", "peeers"], "report 'peeers' is not known; did you mean peers?"),
+        (["status", "-o", "yaml"], "output 'yaml' is not known; give one of text, wide, json"),
+        (["status", "--frob"], "no such option: --frob; see: tunrouter status --help"),
+        (["connect"], "missing argument 'PEER'; see: tunrouter connect --help"),
+        (["connect", "a b"], "expected peers as HOST, HOST:PORT or [IPV6]:PORT, got 'a b'; for example: 192.0.2.7"),
+        (["forget", "\x1b[31m"], r"HOST:PORT or [IPV6]:PORT, got '\x1b[31m'; for example: 192.0.2.7"),
+        (["attach", "no-such-netns"], "no network namespace '/run/netns/no-such-netns'; give a running PID or a name"),
+        (["attach", "4194305"], "no network namespace '/proc/4194305/ns/net'"),
+        (["attach", "a\0b"], "names no network namespace"),
+        (["attach", "1", "--ip", "10.32"], "--ip: expected an IPv4 address, got '10.32'; for example: --ip 10.32.1.7"),
+        (["attach", "1", "--interface", "a/b"], "--interface: expected a device name"),
+        (["completion", "bsh"], "shell 'bsh' is not known; did you mean bash?"),
+        (["config", "check"], "no block of addresses is given"),
+        (["config", "show", "-o", "yaml"], "output 'yaml'"),
+    ],
+)
+def test_usage_is_one_line_and_code_2(tunrouter: Run, arguments: list[str], line: str) -> None:
+    done = tunrouter(*arguments)
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert done.err.startswith("tunrouter: ")
+    assert line in done.err
+    assert done.err.removesuffix("\n").isprintable()
+
+
+def test_connect_and_forget(tunrouter: Run, agent: Stub) -> None:
+    agent.answer = None
+    assert tunrouter("connect", "a", "192.0.2.7:1", "a") == Done(0, "", "")
+    tunrouter("connect", "--replace", "b")
+    tunrouter("forget", "a")
+    assert agent.calls == [ConnectCall(("a", "192.0.2.7:1")), ConnectCall(("b",), replace=True), ForgetCall(("a",))]
+
+
+def test_attach_prints_the_address(tunrouter: Run, agent: Stub) -> None:
+    agent.answer = Attachment("pod", "10.32.1.2/32", "eth0", 1376)
+    pid = str(os.getpid())
+    assert tunrouter("attach", pid, "--ip", "10.32.1.2/32", "--interface", "eth1") == Done(0, "10.32.1.2\n", "")
+    assert agent.calls == [AttachCall(f"/proc/{pid}/ns/net", pid, "10.32.1.2", "eth1")]
+    assert json.loads(tunrouter("attach", "/proc/self/ns/net", "-o", "json").out)["mtu"] == 1376
+
+
+def test_what_is_gone_may_be_detached(tunrouter: Run, agent: Stub) -> None:
+    agent.answer = None
+    assert tunrouter("detach", "gone-netns").code == 0
+    assert agent.calls == [DetachCall("/run/netns/gone-netns", "gone-netns")]
+
+
+def test_the_agents_refusal_is_one_line_with_its_code(tunrouter: Run, agent: Stub) -> None:
+    agent.answer = ConfigError("10.32.9.9 is\x1b[2J\nnot in our block", "leave --ip out")
+    done = tunrouter("attach", str(os.getpid()))
+    assert done == Done(2, "", "tunrouter: 10.32.9.9 is\\x1b[2J\\nnot in our block; leave --ip out\n")
+
+
+def test_config_check_and_show(tunrouter: Run, tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text("block = '10.32.1.0/24'\npassword = ['s3cret', 'older']\n")
+    file.chmod(0o600)
+    assert tunrouter("config", "check", "--config", str(file)) == Done(0, f"config: ok ({file}; encrypted)\n", "")
+    shown = tunrouter("config", "show", "--config", str(file)).out
+    assert 'password = ["***","***"]' in shown
+    assert f"# {file}: block" in shown
+    assert "s3cret" not in shown + tunrouter("config", "show", "--config", str(file), "-o", "json").out
+
+
+def test_config_check_finds_a_mistyped_key(tunrouter: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = tunrouter("genkey").out.strip()
+    assert key.startswith("trk1-")
+    monkeypatch.setenv("TUNROUTER_BLOCK", "10.32.1.0/24")
+    monkeypatch.setenv("TUNROUTER_PASSWORD", key)
+    assert tunrouter("config", "check").code == 0
+    monkeypatch.setenv("TUNROUTER_PASSWORD", key[:-1] + ("a" if key[-1] != "a" else "b"))
+    done = tunrouter("config", "check")
+    assert done.code == 2
+    assert "checksum" in done.err
+    assert key[5:20] not in done.err
+
+
+def test_a_password_in_the_environment_is_read_once(tunrouter: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNROUTER_BLOCK", "10.32.1.0/24")
+    monkeypatch.setenv("WEAVE_PASSWORD", "s3cret")
+    assert "encrypted" in tunrouter("config", "check").out
+    assert "WEAVE_PASSWORD" not in os.environ
+
+
+def test_version(tunrouter: Run) -> None:
+    assert tunrouter("version") == tunrouter("--version") == Done(0, f"tunrouter {__version__}\n", "")
+
+
+def test_an_unexpected_error_is_one_line(tunrouter: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(completion, "script", lambda _: 1 / 0)
+    done = tunrouter("completion", "bash")
+    assert done.code == 1
+    assert done.err.count("\n") == 1
+    assert "internal error: ZeroDivisionError" in done.err
+    monkeypatch.setenv("TUNROUTER_TRACEBACK", "1")
+    with pytest.raises(ZeroDivisionError):
+        run(["completion", "bash"])
+
+
+def test_ctrl_c(tunrouter: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: str) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(completion, "script", interrupt)
+    assert tunrouter("completion", "bash") == Done(130, "", "")
+
+
+def test_a_closed_pipe_is_silent() -> None:
+    command = f"{sys.executable} -m tunrouter.cli completion zsh | true"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
+@pytest.mark.root
+def test_reset_refuses_while_an_agent_runs(tunrouter: Run, agent: Stub) -> None:
+    done = tunrouter("reset")
+    assert done.code == 1
+    assert f"the agent is running (pid {os.getpid()}); stop it first, or run: tunrouter reset --force" in done.err
+
+
+@pytest.mark.root
+def test_reset_stops_the_agent_when_told_to(tunrouter: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tunrouter.host.reset", lambda bridge, tun, port: [f"removed {bridge} {tun} {port}"])
+    command = [sys.executable, "-m", "tests.cli.up_with_stub", "up", "--block", "10.32.1.0/24"]
+    environ = dict(os.environ, TUNROUTER_RUN_DIR=str(tmp_path))
+    with subprocess.Popen(command, env=environ, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        done = tunrouter("reset", "--force", "--bridge", "br9")
+        assert process.wait(10) == 0
+    assert done == Done(0, f"stopping the agent (pid {process.pid})\nremoved br9 tunrouter0 6783\n", "")
+    assert tunrouter("reset").out == "removed weave tunrouter0 6783\n"
+
+
+@pytest.mark.root
+def test_reset_of_an_agent_that_does_not_stop(tunrouter: Run, agent: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen(["sleep", "60"]) as stubborn:
+        monkeypatch.setattr(signal, "pidfd_send_signal", lambda *_: None)
+        monkeypatch.setattr(reset, "STOP_SECONDS", 0.05)
+        monkeypatch.setattr("tunrouter.edge.api.client.Client.pid", lambda _: stubborn.pid)
+        done = tunrouter("reset", "--force")
+        stubborn.kill()
+    assert done.code == 1
+    assert f"the agent (pid {stubborn.pid}) does not stop; look at its log, or run: kill -9 {stubborn.pid}" in done.err
+
+
+def takes_less_than(seconds: float, *arguments: str) -> bool:
+    """Wall time, in one of thirty tries: other work on the machine only adds."""
+    for _ in range(30):
+        began = time.monotonic()
+        subprocess.run([sys.executable, "-m", "tunrouter.cli", *arguments], cwd=ROOT, capture_output=True, check=True)
+        if time.monotonic() - began < seconds:
+            return True
+    return False
+
+
+def test_help_takes_less_than_200_ms() -> None:
+    assert takes_less_than(0.2, "--help")
+
+
+def test_status_takes_less_than_150_ms(agent: Stub) -> None:
+    assert takes_less_than(0.15, "status")
+
+
+def test_help_imports_only_the_parser() -> None:
+    program = (
+        "import sys; from tunrouter.cli.run import run; run(['--help']); "
+        "heavy = {'msgspec', 'asyncio', 'nacl', 'pyroute2', 'uvloop', 'rich', 'tunrouter.config', 'socket'}; "
+        "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)

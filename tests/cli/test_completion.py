@@ -1,0 +1,52 @@
+"""The completion scripts: shipped as made, and bash's tried in bash."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tunrouter.cli.completion import SHELLS, script
+
+ROOT = Path(__file__).parent.parent.parent
+SHIPPED = {"bash": "tunrouter.bash", "zsh": "_tunrouter", "fish": "tunrouter.fish"}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_shipped_script_is_current(shell: str) -> None:
+    """If not: tunrouter completion SHELL > completions/…"""
+    assert (ROOT / "completions" / SHIPPED[shell]).read_text() == script(shell)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_every_script_knows_every_command(shell: str) -> None:
+    text = script(shell)
+    commands = "up status connect forget attach detach reset doctor genkey version completion config"
+    assert all(command in text for command in commands.split())
+    assert "--host-firewall" in text.replace("-l host-firewall", "--host-firewall")
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["tunrouter", "st"], {"status"}),
+        (["tunrouter", "status", ""], {"connections", "peers", "targets", "--output", "-o", "--socket", "--help"}),
+        (["tunrouter", "status", "-o", "j"], {"json"}),
+        (["tunrouter", "config", ""], {"check", "show", "--help"}),
+        (["tunrouter", "up", "--no"], {"--no-host-firewall"}),
+        (["tunrouter", "up", "--log-level", "d"], {"debug"}),
+        (["tunrouter", "attach", "--interface", "l"], {"lo"}),
+        (["tunrouter", "completion", "f"], {"fish"}),
+        (["tunrouter", "--v"], {"--version"}),
+    ],
+)
+def test_bash_completes(words: list[str], offered: set[str]) -> None:
+    program = (
+        'source completions/tunrouter.bash; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _tunrouter; '
+        "printf '%s\\n' \"${COMPREPLY[@]}\""
+    )
+    done = subprocess.run(
+        ["bash", "--norc", "-uc", program, "bash", *words], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert set(done.stdout.split()) == offered

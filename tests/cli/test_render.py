@@ -1,0 +1,232 @@
+"""The text of `status` against what Weave's users know, character by character."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from tunrouter.cli.render import Style, report
+from tunrouter.cli.text import duration, printable, size
+from tunrouter.core.status import Connection, Host, Peer, Snapshot
+
+A, B, C = "7a:16:dd:5b:83:de", "42:8e:e8:c4:52:1b", "00:11:22:33:44:55"
+ESTABLISHED = Connection(
+    outbound=True,
+    address="192.0.2.2:6783",
+    state="established",
+    peer=B,
+    nickname="host-2",
+    encrypted=True,
+    mtu=1439,
+    rtt=0.00042,
+    last_handshake=61.0,
+    last_received=0.25,
+    sent_packets=12,
+    sent_bytes=1_500_000,
+    received_packets=7,
+    received_bytes=900,
+)
+INBOUND = msgspec.structs.replace(ESTABLISHED, outbound=False, address="192.0.2.3:6783", peer=C, nickname="host-3")
+PENDING = Connection(outbound=True, address="192.0.2.4:6783", state="pending")
+RETRYING = Connection(
+    outbound=True, address="host-5:6783", state="retrying", reason="name does not resolve", retry_in=1.5
+)
+FAILED = Connection(outbound=False, address="192.0.2.6:6783", state="failed", reason="peer requires a password")
+CONNECTING = Connection(outbound=True, address="[2001:db8::1234:5678]:6783", state="connecting")
+SNAPSHOT = Snapshot(
+    version="0.1.0",
+    name=A,
+    nickname="host-1",
+    id="7a16dd5b83de0102",
+    incarnation=1_790_000_000,
+    network="weave",
+    port=6783,
+    encryption=True,
+    secrets=1,
+    kernel="reference",
+    range="10.32.0.0/12",
+    block="10.32.1.0/24",
+    mtu=1376,
+    uptime=3725.0,
+    targets=("192.0.2.2", "host-5"),
+    connections=(ESTABLISHED, INBOUND, PENDING, RETRYING, FAILED, CONNECTING),
+    peers=(
+        Peer(name=A, nickname="host-1", id="7a16dd5b83de0102", blocks=("10.32.1.0/24",), connections=(ESTABLISHED,)),
+        Peer(name=B, nickname="host-2", id="428ee8c4521b0102", blocks=("10.32.2.0/24",), connections=(PENDING,)),
+    ),
+    host=Host(
+        bridge="weave",
+        bridge_address="10.32.1.1/24",
+        bridge_mode="isolated",
+        tun="tunrouter0",
+        tun_offloads=("csum", "tso4"),
+        underlay_mtu=1500,
+        attachments=2,
+        firewall=("iptables FORWARD would drop: accepts added",),
+    ),
+    counters={"replayed": 3, "zero": 0},
+)
+
+SUMMARY = """
+        Version: 0.1.0
+
+        Service: router
+       Protocol: tunrouter 1
+           Name: 7a:16:dd:5b:83:de(host-1)
+     Encryption: enabled
+  PeerDiscovery: disabled
+        Targets: 2
+    Connections: 6 (2 established, 1 pending, 1 retrying, 1 failed, 1 connecting)
+          Peers: 2 (with 1 established, 1 pending connections)
+ TrustedSubnets: none
+
+        Service: ipam
+         Status: ready
+          Range: 10.32.0.0/12
+  DefaultSubnet: 10.32.0.0/12
+          Block: 10.32.1.0/24
+"""
+
+CONNECTIONS = """\
+-> 192.0.2.2:6783             established encrypted   tun    42:8e:e8:c4:52:1b(host-2) mtu=1439 rtt=0.4ms
+<- 192.0.2.3:6783             established encrypted   tun    00:11:22:33:44:55(host-3) mtu=1439 rtt=0.4ms
+-> 192.0.2.4:6783             pending     unencrypted tun
+-> host-5:6783                retrying    name does not resolve, retry: in 1.5s
+<- 192.0.2.6:6783             failed      peer requires a password, retry: never
+-> [2001:db8::1234:5678]:6783 connecting"""
+
+PEERS = """\
+7a:16:dd:5b:83:de(host-1)
+   -> 192.0.2.2:6783        42:8e:e8:c4:52:1b(host-2)             established
+42:8e:e8:c4:52:1b(host-2)
+   -> 192.0.2.4:6783                                              pending"""
+
+
+def test_the_summary() -> None:
+    assert report(SNAPSHOT, None, Style()) == SUMMARY
+
+
+def test_the_summary_of_a_lonely_node_without_a_password() -> None:
+    alone = msgspec.structs.replace(SNAPSHOT, encryption=False, targets=(), connections=(), peers=SNAPSHOT.peers[:1])
+    alone = msgspec.structs.replace(alone, peers=(msgspec.structs.replace(alone.peers[0], connections=()),))
+    lines = report(alone, None, Style()).splitlines()
+    assert "     Encryption: disabled" in lines
+    assert "    Connections: 0" in lines
+    assert "          Peers: 1" in lines
+
+
+def test_warnings_stay() -> None:
+    warned = msgspec.structs.replace(SNAPSHOT, warnings=("the password has about 40 bits", "no \x1b[2J compiler"))
+    ending = "\n        Warning: the password has about 40 bits\n        Warning: no \\x1b[2J compiler\n"
+    assert report(warned, None, Style()) == SUMMARY + ending
+
+
+def test_the_wide_summary_adds_and_changes_nothing() -> None:
+    wide = report(SNAPSHOT, None, Style(wide=True))
+    assert [line for line in SUMMARY.splitlines() if line not in wide.splitlines()] == []
+    for line in (
+        "         Uptime: 1h2m",
+        "           Port: 6783",
+        "            MTU: 1376",
+        "         Bridge: weave 10.32.1.1/24 (isolated)",
+        "            Tun: tunrouter0 (csum, tso4)",
+        "       Firewall: iptables FORWARD would drop: accepts added",
+        f"{'replayed':>32}: 3",
+    ):
+        assert line in wide.splitlines()
+    assert "zero" not in wide
+
+
+def test_connections() -> None:
+    assert report(SNAPSHOT, "connections", Style()) == CONNECTIONS
+
+
+def test_weaves_column_widths_hold_for_ipv4() -> None:
+    one = msgspec.structs.replace(SNAPSHOT, connections=(ESTABLISHED,))
+    expected = f"{'->':<2} {'192.0.2.2:6783':<21} {'established':<11} {'encrypted':<11} {'tun':<6} {B}(host-2) mtu=1439"
+    assert report(one, "connections", Style()).startswith(expected)
+
+
+def test_without_a_password_there_is_no_encryption_column() -> None:
+    plain = msgspec.structs.replace(SNAPSHOT, encryption=False, connections=(ESTABLISHED,))
+    assert report(plain, "connections", Style()).split()[2:5] == ["established", "tun", f"{B}(host-2)"]
+
+
+def test_wide_connections_add_bytes_ages_and_path() -> None:
+    one = msgspec.structs.replace(SNAPSHOT, connections=(ESTABLISHED,))
+    added = " path=direct sent=1.4MiB/12 received=900B/7 handshake=1m1s heard=250.0ms"
+    assert report(one, "connections", Style(wide=True)) == report(one, "connections", Style()) + added
+
+
+def test_a_relayed_path_is_always_shown() -> None:
+    relayed = msgspec.structs.replace(ESTABLISHED, path="via host-3")
+    text = report(msgspec.structs.replace(SNAPSHOT, connections=(relayed,)), "connections", Style())
+    assert text.endswith("mtu=1439 rtt=0.4ms path=via host-3")
+
+
+def test_peers() -> None:
+    assert report(SNAPSHOT, "peers", Style()) == PEERS
+    assert "id=7a16dd5b83de0102 blocks=10.32.1.0/24" in report(SNAPSHOT, "peers", Style(wide=True))
+
+
+def test_targets() -> None:
+    assert report(SNAPSHOT, "targets", Style()) == "192.0.2.2\nhost-5"
+
+
+def test_only_colour_differs_in_colour() -> None:
+    for name in (None, "connections", "peers"):
+        coloured = report(SNAPSHOT, name, Style(colour=True))
+        for code in ("32", "33", "31", "0"):
+            coloured = coloured.replace(f"\x1b[{code}m", "")
+        assert coloured == report(SNAPSHOT, name, Style())
+    assert "\x1b[32mestablished\x1b[0m" in report(SNAPSHOT, "connections", Style(colour=True))
+
+
+HOSTILE = "\x1b]0;owned\x07\n-> 192.0.2.9\u202e\udc80"
+
+
+@pytest.mark.parametrize("name", [None, "connections", "peers", "targets"])
+@pytest.mark.parametrize("wide", [False, True])
+def test_no_text_of_a_peer_reaches_the_terminal_raw(name: str | None, wide: bool) -> None:
+    hostile = Connection(
+        outbound=True,
+        address=HOSTILE,
+        state="established",
+        peer=HOSTILE,
+        nickname=HOSTILE,
+        path=HOSTILE,
+        reason=HOSTILE,
+    )
+    snapshot = msgspec.structs.replace(
+        SNAPSHOT,
+        nickname=HOSTILE,
+        network=HOSTILE,
+        targets=(HOSTILE,),
+        warnings=(HOSTILE,),
+        connections=(hostile, msgspec.structs.replace(hostile, state=HOSTILE)),
+        peers=(Peer(name=HOSTILE, nickname=HOSTILE, id=HOSTILE, blocks=(HOSTILE,), connections=(hostile,)),),
+        counters={HOSTILE: 1},
+    )
+    text = report(snapshot, name, Style(wide=wide))
+    assert text.replace("\n", "").isprintable()
+    assert not any(line.startswith("-> 192.0.2.9") for line in text.splitlines())
+
+
+def test_printable() -> None:
+    assert printable("Grüße, 世界") == "Grüße, 世界"
+    assert printable("a\tb\x00") == r"a\tb\x00"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0, "0.0ms"), (0.00042, "0.4ms"), (1.5, "1.5s"), (59.9, "59s"), (61, "1m1s"), (3725, "1h2m"), (90061, "1d1h")],
+)
+def test_duration(seconds: float, shown: str) -> None:
+    assert duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [(0, "0B"), (999, "999B"), (1000, "1.0KiB"), (1 << 20, "1.0MiB"), (1 << 60, "1024.0PiB")]
+)
+def test_size(count: int, shown: str) -> None:
+    assert size(count) == shown
