@@ -1,8 +1,8 @@
 """What a node keeps on disk: its key, its incarnation, and where its peers were.
 
 Law: a life's incarnation is durable before its first packet (SQLite, WAL, synchronous FULL); it never repeats, even
-when the wall clock goes back. A database that does not open is kept aside, never overwritten. The key is a file of its own,
-0600, so that it can be placed there by hand.
+when the wall clock goes back. A database that does not open is kept aside, never overwritten. The key is a file of its
+own, 0600, so that it can be placed there by hand.
 """
 
 from __future__ import annotations
