@@ -33,18 +33,17 @@ def test_the_demo_passes_where_forwarding_is_dropped_by_default(nf_call: str) ->
 
 
 def test_ctrl_c_stops_the_demo_and_leaves_nothing() -> None:
-    running = subprocess.Popen(DEMO, stdout=subprocess.PIPE, text=True)
-    assert running.stdout
     lines = []
-    for line in running.stdout:
-        lines.append(line)
-        if "all connected" in line:
-            running.send_signal(signal.SIGINT)
-    assert running.wait(20) == 130
+    with subprocess.Popen(DEMO, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout
+        for line in running.stdout:
+            lines.append(line)
+            if "all connected" in line:
+                running.send_signal(signal.SIGINT)
+    assert running.returncode == 130
     assert lines[-1] == "demo: stopped\n"
     assert list(NETNS_DIR.glob(f"tunlab-{running.pid}.*")) == []
     assert list(Path("/tmp").glob(f"tunlab-{running.pid}.*")) == []
-    running.stdout.close()
 
 
 def test_a_broken_demo_says_what_failed_and_where_the_logs_are(tmp_path: Path) -> None:

@@ -188,8 +188,9 @@ class Lab:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _catch_signals(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            self._signals[number] = signal.signal(number, _leave)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                self._signals[number] = signal.signal(number, _leave)
 
     def _release_signals(self) -> None:
         for number, handler in self._signals.items():
@@ -197,7 +198,14 @@ class Lab:
         self._signals.clear()
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C. Not a plain KeyboardInterrupt: CPython remembers one that passed through `exec` (as in an import of a
+    dataclass) even when it is caught, and ends by SIGINT instead of with our exit code."""
+
+
 def _leave(number: int, _frame: FrameType | None) -> None:
+    if number == signal.SIGINT:
+        raise Interrupted
     raise SystemExit(128 + number)
 
 
