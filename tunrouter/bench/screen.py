@@ -20,11 +20,13 @@ PLAIN_SHARE: Final = 0.25
 
 class Screen:
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.console = console or Console(highlight=False)
         self.started = time.monotonic()
 
     def say(self, line: str) -> None:
-        self.console.print(line, markup=False)
+        # Not through rich, which repeats what it printed when Ctrl-C strikes before it has emptied its buffer.
+        self.console.file.write(f"{line}\n")
+        self.console.file.flush()
 
     def done(self, what: str) -> None:
         """A finished step, with the time since the start in front."""
