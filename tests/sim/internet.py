@@ -147,8 +147,7 @@ class Host:
         """Carries messages over the seam in both directions until there are none, and datagrams to the internet."""
         while self._reports:
             waiting, self._reports[:] = list(self._reports), []
-            for message in waiting:
-                self.carry_out(self.node.on_message(message, self.internet.now))
+            self.carry_out(self.node.on_messages(waiting, self.internet.now))
         self._depart()
 
     def carry_out(self, effects: list[Effect]) -> None:

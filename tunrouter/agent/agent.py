@@ -185,8 +185,7 @@ class Agent:
     # --- carrying ----------------------------------------------------------------------------------------------------
     def _on_pipe(self, pipe: PipeEnd[seam.ToControl]) -> None:
         assert self._node is not None
-        for message in pipe.receive():
-            self._carry_out(self._node.on_message(message, time.monotonic()))
+        self._carry_out(self._node.on_messages(pipe.receive(), time.monotonic()))
 
     def _on_timer(self) -> None:
         assert self._node is not None

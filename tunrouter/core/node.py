@@ -7,6 +7,7 @@ send raises here: it is counted under a name.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ipaddress import IPv4Network
 from typing import Final
 
@@ -97,7 +98,13 @@ class Node:
         return self._step(now)
 
     # --- what the data plane reports ---------------------------------------------------------------------------------
-    def on_message(self, message: seam.ToControl, now: float) -> list[Effect]:
+    def on_messages(self, messages: Iterable[seam.ToControl], now: float) -> list[Effect]:
+        """What the data plane said since the last step, in its order."""
+        for message in messages:
+            self._on_message(message, now)
+        return self._step(now)
+
+    def _on_message(self, message: seam.ToControl, now: float) -> None:
         match message:
             case seam.Raw():
                 self._on_raw(message, now)
@@ -117,7 +124,6 @@ class Node:
                     session.mtu.refused(size + wire.IP_UDP_BYTES[session.ip_version], now)
             case seam.Counters(values):
                 self.worker_counters = values
-        return self._step(now)
 
     def on_timer(self, now: float) -> list[Effect]:
         """What is due at `now`; call it no later than `deadline`."""

@@ -107,11 +107,10 @@ class Inbound:
             first, counter = _read_header(buffer, at)
             if first != half or size < wire.OVERHEAD:
                 found = self._lane(first, size, now)
-                runs.current = NONE  # a run belongs to one sending node
-                half = _NO_HALF
-                if found is None:
+                if found is None:  # a stranger between two datagrams of a run does not end it
                     self._other(view, at, size, sender, now)
                     continue
+                runs.current = NONE  # a run belongs to one sending node
                 half, lane = first, found
                 session, unbox, key, nonce, nonce_at, is_new = lane.hot
             _put_counter(nonce, 16, counter)

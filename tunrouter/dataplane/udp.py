@@ -15,7 +15,7 @@ import mmap
 import os
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import repeat
 from typing import Final
@@ -34,7 +34,9 @@ _SO_RCVBUFFORCE: Final = 33
 
 SLOT: Final = bounds.MAX_FRAME + 1 + 576
 """Bytes of buffer per read; not a power of two, so that the slots do not fight for the same lines of the cache."""
-_NAME: Final = 28
+_NAME: Final = 32
+"""A sockaddr_in6 has 28 bytes; 32 keep the names in step with 8-byte words."""
+_SOCKADDR: Final = 28
 _CONTROL: Final = 24
 _MMSGHDR: Final = struct.Struct("=QI4xQQQQI4xI4x")
 _IOVEC: Final = struct.Struct("=QQ")
@@ -60,13 +62,15 @@ class _Slots:
         name, control = _address(self.names), _address(self.controls)
         for i in range(count):
             _IOVEC.pack_into(self._vectors, i * _IOVEC.size, base + i * SLOT, bounds.MAX_FRAME)
-            fields = (name + i * _NAME, _NAME, vector + i * _IOVEC.size, 1, control + i * _CONTROL, _CONTROL, 0, 0)
+            fields = (name + i * _NAME, _SOCKADDR, vector + i * _IOVEC.size, 1, control + i * _CONTROL, _CONTROL, 0, 0)
             _MMSGHDR.pack_into(self._headers, i * _MMSGHDR.size, *fields)
         self.headers_at = _address(self._headers)
         self._pristine = bytes(self._headers)
         self._no_controls = bytes(self.controls)
         words = memoryview(self._headers).cast("I")
         self.lengths = words[14::16]
+        self.heads = memoryview(self.names).cast("Q")[:: _NAME // 8]
+        """The first eight bytes of each sender's name: all that an IPv4 one says."""
         self.sizes = memoryview(self.controls).cast("I")[4 :: _CONTROL // 4]
         self.offsets = range(0, count * SLOT, SLOT)
 
@@ -89,7 +93,7 @@ class UdpSocket:
         self.port: int = bound.getsockname()[1]
         self._slots = _Slots(bounds.RECEIVE_BATCH)
         self.buffer: Memory = self._slots.buffer
-        self._senders: dict[bytes, seam.Endpoint] = {}
+        self._senders: dict[int | bytes, seam.Endpoint] = {}
 
     def fileno(self) -> int:
         return self._fd
@@ -117,18 +121,19 @@ class UdpSocket:
         return zip(slots.offsets, lengths, sources, strict=False)
 
     def _sources(self, count: int) -> Iterable[seam.Endpoint]:
-        names = self._slots.names
-        first = bytes(names[:_NAME])
-        if names[: count * _NAME] == first * count:
-            return repeat(self._sender(first), count)
-        return [self._sender(bytes(names[i * _NAME : (i + 1) * _NAME])) for i in range(count)]
+        names, heads = self._slots.names, self._slots.heads[:count].tolist()
+        keys: Sequence[int | bytes] = heads
+        if self.version == 6:
+            keys = [bytes(names[at : at + _SOCKADDR]) for at in range(0, count * _NAME, _NAME)]
+        if keys.count(keys[0]) == count:
+            return repeat(self._senders.get(keys[0]) or self._sender(keys[0], 0), count)
+        known = self._senders.get
+        return [known(key) or self._sender(key, i) for i, key in enumerate(keys)]
 
-    def _sender(self, name: bytes) -> seam.Endpoint:
-        endpoint = self._senders.get(name)
-        if endpoint is None:
-            if len(self._senders) >= bounds.MAX_SOURCES:
-                self._senders.clear()
-            endpoint = self._senders[name] = _endpoint(name)
+    def _sender(self, key: int | bytes, i: int) -> seam.Endpoint:
+        if len(self._senders) >= bounds.MAX_SOURCES:
+            self._senders.clear()
+        endpoint = self._senders[key] = _endpoint(bytes(self._slots.names[i * _NAME : i * _NAME + _SOCKADDR]))
         return endpoint
 
     @staticmethod
