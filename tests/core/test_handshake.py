@@ -68,6 +68,7 @@ def test_the_published_vector_of_each_pattern(vector: dict[str, object]) -> None
     answer = received.answer(data("resp_ephemeral"))
     assert answer.finish(payloads[1]) == wire[1]
     assert ours.read_answer(wire[1]) == (payloads[1], answer.hash)
+    ours.accept()
     assert ours.hash == answer.final_hash == data("handshake_hash")
     assert ours.split() == answer.split()
 
@@ -162,6 +163,7 @@ def test_both_ends_agree(sealed: bool, first: bytes, second: bytes, keys: bytes)
     assert received.ephemeral == bindings.crypto_scalarmult_base(keys[:32])
     answer = received.answer(keys[32:])
     assert initiator.read_answer(answer.finish(second)) == (second, answer.hash)
+    initiator.accept()
     assert initiator.hash == answer.final_hash != answer.hash
     assert initiator.split() == answer.split()
     assert len({*initiator.split()}) == 2
@@ -179,6 +181,7 @@ def test_one_received_message_can_be_answered_twice_without_mixing_the_two() -> 
     received.answer(b"\x33" * 32).finish(b"one")
     answer = received.answer(EPHEMERALS[1])
     assert initiator.read_answer(answer.finish(b"two"))[0] == b"two"
+    initiator.accept()
 
 
 @pytest.mark.parametrize(
@@ -230,6 +233,7 @@ def test_every_flipped_bit_of_the_answer_is_rejected_and_the_true_one_still_read
             initiator.read_answer(changed)
     assert initiator.hash == before
     assert initiator.read_answer(message) == (b"introduction", answer.hash)
+    initiator.accept()
     assert initiator.split() == answer.split()
 
 

@@ -81,12 +81,15 @@ def test_a_loser_gets_its_block_when_the_winner_goes() -> None:
     assert routes.conflicts == ()
 
 
-@pytest.mark.parametrize("block", ["192.168.0.0/24", "10.32.1.1/24", "10.0.0.0/8", "x", "10.32.1.0/99", "::/64"])
+@pytest.mark.parametrize(
+    "block",
+    ["192.168.0.0/24", "10.32.1.1/24", "10.0.0.0/8", "x", "10.32.1.0/99", "::/64", "10.32.1.0/25", "10.32.0.0/23"],
+)
 def test_what_is_no_block_of_the_range_is_refused(block: str) -> None:
     with pytest.raises(ProtocolError):
-        parse_blocks((block,), RANGE)
+        parse_blocks((block,), RANGE, 24)
 
 
 def test_too_many_blocks_are_refused() -> None:
     with pytest.raises(ProtocolError):
-        parse_blocks(tuple(f"10.32.{n}.0/24" for n in range(17)), RANGE)
+        parse_blocks(tuple(f"10.32.{n}.0/24" for n in range(17)), RANGE, 24)

@@ -43,11 +43,15 @@ SIMULTANEOUS_SECONDS: Final = 10.0
 # --- sessions ------------------------------------------------------------------------------------------------------
 MAX_PEERS: Final = 10_000
 MAX_TARGETS: Final = 1024
+MAX_KNOWN: Final = 1500
+"""Addresses whose handshakes do not wait behind strangers'; it fits one message of the seam."""
 REKEY_SECONDS: Final = 120.0
 REJECT_SECONDS: Final = 180.0
 REKEY_MESSAGES: Final = 1 << 48
 REJECT_MESSAGES: Final = 1 << 60
 IDLE_CLOSE_SECONDS: Final = 600.0
+FORGET_SECONDS: Final = 86_400.0
+"""A closed session that nobody wants is forgotten, with its blocks, after so long; or when room is needed."""
 HEARTBEAT_SECONDS: Final = 1.0
 SUSPECT_SECONDS: Final = 1.5
 PROBE_SECONDS: Final = 0.25
@@ -105,13 +109,13 @@ MIN_DATAGRAM: Final = 16
 MAX_CONTROL_BYTES: Final = 1100
 """A control body; it fits the smallest path after sealing."""
 MAX_NAME_BYTES: Final = 64
-MAX_BLOCKS_PER_NODE: Final = 256
 MAX_BLOCKS_ANNOUNCED: Final = 16
 
 # --- path MTU (bytes of the outer IP packet) -----------------------------------------------------------------------
 PATH_MTU_BASE: Final = 1200
 PATH_MTU_MAX: Final = 9216
 PATH_MTU_PROBES: Final = 3
+"""Losses in a row that end the trial of a larger size; twice as many condemn the size in use."""
 PATH_MTU_RAISE_SECONDS: Final = 600.0
 
 # --- the agent's API -----------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ those of the current message and its box opens; a reject counts as much as an un
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Final, NamedTuple
 
 from tunrouter.core import bounds, keys, seam, wire
@@ -92,11 +93,14 @@ class Dial:
         self._datagram = self._header + self._initiator.write_first(wire.encode_first(first))
         self._made_at = now
 
+    def ask_for_anybody(self, now: float) -> None:
+        self.target, self.next_at, self._made_at = 0, now, -FOREVER
+
     def answers(self, header: bytes) -> bool:
         """Whether the header of a type 2 or 3 datagram echoes our current message."""
         return header[4:16] == self._header[4:16]
 
-    def read_answer(self, local: Local, source: seam.Endpoint, datagram: bytes, now: float) -> Opened:
+    def read_answer(self, local: Local, datagram: bytes, now: float) -> Opened:
         """Raises ProtocolError for an answer that is not from the node we dialled, or is no answer at all."""
         if self._initiator is None:
             raise ProtocolError("no message is out")
@@ -109,10 +113,12 @@ class Dial:
             raise ProtocolError("another node answers here")
         if not keys.verify(answer.public_key, RESPONDER_SIGNS + signed, answer.signature):
             raise ProtocolError("signature of the answer")
-        return self._opened(local, source, answer, now)
+        return self._opened(local, answer, now)
 
-    def _opened(self, local: Local, source: seam.Endpoint, answer: wire.Answer, now: float) -> Opened:
+    def _opened(self, local: Local, answer: wire.Answer, now: float) -> Opened:
+        """The endpoint is the one dialled: where an answer came from is anybody's word until the peer is heard."""
         assert self._initiator is not None
+        self._initiator.accept()
         confirm = wire.Confirm(
             local.identity.public_key,
             local.identity.sign(INITIATOR_SIGNS + self._initiator.hash),
@@ -129,7 +135,7 @@ class Dial:
             base=self.base,
             remote=answer.base,
             lanes=lanes,
-            endpoint=source,
+            endpoint=self.endpoint,
             confirm=wire.encode_control(confirm),
             rtt=now - self._sent_at,
         )
@@ -151,7 +157,7 @@ class Dials:
     def start(
         self, endpoint: seam.Endpoint, now: float, *, target: int = 0, keep: bool = False, seconds: float = FOREVER
     ) -> None:
-        """Idempotent: a dial under way is only prolonged."""
+        """Idempotent: a dial under way is only prolonged, and asks for anybody once two want different nodes there."""
         dial = self._dials.get(endpoint)
         if dial is None:
             if len(self._dials) >= bounds.MAX_PEERS:
@@ -160,16 +166,18 @@ class Dials:
             dial = self._dials[endpoint] = Dial(endpoint, target, keep, now, now + seconds)
         dial.until = max(dial.until, now + seconds)
         dial.keep |= keep
+        if dial.target not in (0, target):
+            dial.ask_for_anybody(now)
 
     def stop(self, endpoint: seam.Endpoint, now: float) -> None:
         dial = self._dials.pop(endpoint, None)
         if dial is not None:
             self._release(dial, now)
 
-    def stop_for(self, node: int, endpoint: seam.Endpoint | None, now: float) -> None:
+    def stop_for(self, node: int, endpoints: Set[seam.Endpoint | None], now: float) -> None:
         """Ends every dial that was meant for `node` or for where it is."""
         for dial in list(self._dials.values()):
-            if dial.target == node or dial.endpoint == endpoint:
+            if dial.target == node or dial.endpoint in endpoints:
                 self.stop(dial.endpoint, now)
 
     def get(self, endpoint: seam.Endpoint) -> Dial | None:
@@ -201,12 +209,12 @@ class Dials:
     def deadline(self) -> float:
         return min((min(dial.next_at, dial.until) for dial in self._dials.values()), default=FOREVER)
 
-    def on_answer(self, source: seam.Endpoint, datagram: bytes, now: float) -> Opened | None:
+    def on_answer(self, datagram: bytes, now: float) -> Opened | None:
         dial = self._matching(datagram)
         if dial is None:
             return None
         try:
-            opened = dial.read_answer(self._local, source, datagram, now)
+            opened = dial.read_answer(self._local, datagram, now)
         except ProtocolError as error:
             self._out.count("handshake_bad_answer")
             self._out.log("warning", f"answer {dial.endpoint}", f"answer of {text(dial.endpoint)}: {error}")

@@ -199,13 +199,14 @@ class HalfOpenTable:
     def _reject(self, source: seam.Endpoint, datagram: bytes, code: int, now: float) -> None:
         self._out.count("handshake_mismatch")
         reason = SEEN_BY_US[code]
-        if source not in self.rejected:
-            self._out.log("warning", f"mismatch {source[0]}", f"{text(source)}: {reason}")
         self.rejected[source] = Rejected(reason, now)
         self.rejected.move_to_end(source)
         if len(self.rejected) > bounds.MAX_REJECTED:
             self.rejected.popitem(last=False)
-        if self._local.silent or not self._rejects.allow(source[0], now):
+        if not self._rejects.allow(source[0], now):
+            return
+        self._out.log("warning", f"mismatch {source[0]}", f"{text(source)}: {reason}")
+        if self._local.silent:
             return
         index, attempt = wire.HEADER.unpack_from(datagram)[3:]
         self._out.put(seam.SendRaw(source, wire.HEADER.pack(wire.REJECT, code, 0, index, attempt)))

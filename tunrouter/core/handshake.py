@@ -138,12 +138,13 @@ class Suite:
 class Initiator:
     """The side that sends the first message."""
 
-    __slots__ = ("_private", "_sent", "_state", "_suite")
+    __slots__ = ("_answered", "_private", "_sent", "_state", "_suite")
 
     def __init__(self, suite: Suite, ephemeral_private: bytes) -> None:
         self._suite = suite
         self._private = ephemeral_private
         self._state = suite.start()
+        self._answered: _SymmetricState | None = None
         self._sent = False
 
     def write_first(self, payload: bytes) -> bytes:
@@ -154,23 +155,28 @@ class Initiator:
         return point + self._state.encrypt_and_hash(payload)
 
     def read_answer(self, message: bytes) -> tuple[bytes, bytes]:
-        """The payload and the hash its sender signed. Raises ProtocolError, and then a true answer can still come."""
+        """The payload and the hash its sender signed; nothing is final until `accept`. Raises ProtocolError."""
         point, sealed_payload = _cut(message)
         state = self._state.copy()
         self._suite.mix_ephemeral(state, point)
         state.mix_key(_shared(self._private, point))
         signed = state.hash
         payload = state.decrypt_and_hash(sealed_payload)
-        self._state = state
+        self._answered = state
         return payload, signed
+
+    def accept(self) -> None:
+        """The answer last read is the true one: its sender proved who it is. Until then another one can still come."""
+        assert self._answered is not None, "no answer was read"
+        self._state = self._answered
 
     @property
     def hash(self) -> bytes:
-        """The handshake hash; final once the answer is read."""
+        """The handshake hash; final once an answer is accepted."""
         return self._state.hash
 
     def split(self) -> tuple[bytes, bytes]:
-        """The keys initiator to responder and responder to initiator, once the answer is read."""
+        """The keys initiator to responder and responder to initiator, once an answer is accepted."""
         return self._state.split()
 
 

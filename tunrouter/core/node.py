@@ -16,9 +16,11 @@ from tunrouter.core.dial import Dials, Opened
 from tunrouter.core.halfopen import HalfOpenTable
 from tunrouter.core.keys import KeyRing
 from tunrouter.core.local import Local
-from tunrouter.core.outbox import Effect, KernelMtu, Outbox, Remember
+from tunrouter.core.mtus import Mtus
+from tunrouter.core.outbox import Effect, Outbox, Remember
 from tunrouter.core.routes import Routes, parse_blocks
-from tunrouter.core.session import Event, Session, State
+from tunrouter.core.session import Session
+from tunrouter.core.states import Event, State
 from tunrouter.core.timetable import Timetable
 from tunrouter.errors import ProtocolError
 
@@ -34,6 +36,8 @@ class Target:
     def __init__(self, name: str) -> None:
         self.name = name
         self.endpoint: seam.Endpoint | None = None
+        self.node = 0
+        """Who answered there, wherever it is by now."""
         self.reason = ""
 
 
@@ -48,7 +52,8 @@ class Node:
         self.dials = Dials(local, self._out)
         self.half_open = HalfOpenTable(local, self._out, self._stale, self.dials.on_reflected)
         self._by_base: dict[int, Session] = {}
-        self._mtus: dict[int, tuple[int, tuple[IPv4Network, ...]]] = {}
+        self._mtus = Mtus(self.routes, local.pod_mtu, self._out)
+        self._stopping = False
         self._known: frozenset[str] = frozenset()
         self._remembered: tuple[seam.Endpoint, ...] = ()
         self._timetable = Timetable()
@@ -76,6 +81,8 @@ class Node:
         target = self.targets.setdefault(name, Target(name))
         if target.endpoint not in (None, endpoint):
             self._release_target(target, now)
+        if target.endpoint != endpoint:
+            target.node = 0
         target.endpoint, target.reason = endpoint, reason
         self._rearranged = True
         return self._step(now)
@@ -92,7 +99,8 @@ class Node:
         return self._step(now)
 
     def stop(self, now: float) -> list[Effect]:
-        """The last step: tells the peers."""
+        """The last step: tells the peers, and lets none of them in again."""
+        self._stopping = True
         for session in self.sessions.values():
             session.say(wire.Close("shutdown"))
         return self._step(now)
@@ -100,6 +108,7 @@ class Node:
     # --- what the data plane reports ---------------------------------------------------------------------------------
     def on_messages(self, messages: Iterable[seam.ToControl], now: float) -> list[Effect]:
         """What the data plane said since the last step, in its order."""
+        self._look(now)
         for message in messages:
             self._on_message(message, now)
         return self._step(now)
@@ -114,7 +123,7 @@ class Node:
                 self._on_wanted(node, now)
             case seam.Moved(base, endpoint):
                 if session := self._session_of(base):
-                    session.on_moved(endpoint, now)
+                    session.on_moved(base, endpoint, now)
                     self._rearranged = True
             case seam.Used(base):
                 if session := self._session_of(base):
@@ -127,12 +136,16 @@ class Node:
 
     def on_timer(self, now: float) -> list[Effect]:
         """What is due at `now`; call it no later than `deadline`."""
+        self._look(now)
+        return self._step(now)
+
+    def _look(self, now: float) -> None:
+        """At the clock: who comes much too late was held up itself, and starts counting anew."""
         if now - self.deadline > STARVED_SECONDS:
             self._out.count("starved")
             for session in self.sessions.values():
                 session.live.forgive(now)
             self._touched.update(self.sessions)
-        return self._step(now)
 
     @property
     def deadline(self) -> float:
@@ -142,7 +155,7 @@ class Node:
     def _step(self, now: float) -> list[Effect]:
         self.half_open.tick(now)
         self._touched.update(self._timetable.due(now))
-        for node in self._touched:
+        for node in list(self._touched):
             self._tick(self.sessions[node], now)
         if self._rearranged:
             self._hold_targets(now)
@@ -150,8 +163,8 @@ class Node:
             self._on_no_answer(endpoint, now)
         if self._rearranged:
             self._publish_neighbours()
+        self._mtus.publish([self.sessions[node] for node in self._touched])
         for node in self._touched:
-            self._publish_mtu(self.sessions[node])
             self._timetable.set(node, self.sessions[node].deadline)
         self._touched.clear()
         self._rearranged = False
@@ -161,6 +174,8 @@ class Node:
         before = session.state
         session.tick(now)
         self._rearranged |= session.state is not before
+        if session.forgettable(now):
+            self._forget_node(session)
 
     def _session_of(self, base: int) -> Session | None:
         """The session whose keys are known under `base`, which this step is going to change."""
@@ -171,22 +186,22 @@ class Node:
 
     def _on_no_answer(self, endpoint: seam.Endpoint, now: float) -> None:
         for session in self.sessions.values():
-            if session.endpoint == endpoint:
-                session.fire(Event.GAVE_UP, now)
+            if endpoint in (session.endpoint, session.home):
+                self._fire(session, Event.GAVE_UP, now)
 
     def _on_raw(self, message: seam.Raw, now: float) -> None:
         datagram = message.datagram
         kind = datagram[0] if len(datagram) >= wire.HEADER_BYTES else 0
-        if kind == wire.FIRST:
+        if kind == wire.FIRST and not self._stopping:
             self.half_open.on_first(message.source, datagram, now)
         elif kind == wire.ANSWER:
-            opened = self.dials.on_answer(message.source, datagram, now)
+            opened = self.dials.on_answer(datagram, now)
             if opened is not None:
                 self._out.put(opened.install(now, sealed=self.local.sealed))
                 self._adopt(opened, now)
         elif kind == wire.REJECT:
             self.dials.on_reject(message.source, datagram)
-        else:
+        elif kind != wire.FIRST:
             self._out.count("handshake_malformed")
 
     def _on_control(self, message: seam.Control, now: float) -> None:
@@ -218,9 +233,7 @@ class Node:
                 session.on_pong(ping_id, now)
             case wire.Confirm():
                 session.say(wire.Pong(0), base=base)
-            case wire.Update(introduction):
-                self._introduce(session, introduction)
-            case wire.Close(reason):
+            case wire.Close(reason) if session.current is not None and session.current.base == base:
                 session.reason = "".join(c for c in reason[: bounds.MAX_NAME_BYTES] if c.isprintable())
                 self._fire(session, Event.FAREWELL, now)
 
@@ -240,19 +253,14 @@ class Node:
 
     # --- peers -------------------------------------------------------------------------------------------------------
     def _adopt(self, opened: Opened, now: float) -> None:
-        session = self.sessions.get(opened.node)
+        session = self.sessions.get(opened.node) or self._new_session(opened, now)
         if session is None:
-            if len(self.sessions) >= bounds.MAX_PEERS:
-                self._out.count("peers_full")
-                self._out.put(seam.Retire(opened.base))
-                self.local.indices.release(opened.base, now)
-                return
-            session = Session(opened.node, self.local, self.dials, self._out, now)
-            self.sessions[opened.node] = session
-        self._by_base = {base: s for base, s in self._by_base.items() if s.keys_of(base) is not None}
-        self._by_base[opened.base] = session
+            return
         fresh = session.state is not State.ESTABLISHED
         session.adopt(opened, now)
+        for target in self.targets.values():
+            if opened.initiator and target.endpoint == opened.endpoint:
+                target.node = opened.node
         self._touched.add(opened.node)
         self._rearranged = True
         self._evict(opened, session, now)
@@ -260,32 +268,55 @@ class Node:
         if fresh:
             self._out.log("info", f"session {opened.node} up", f"{session}: established")
 
+    def _new_session(self, opened: Opened, now: float) -> Session | None:
+        if len(self.sessions) >= bounds.MAX_PEERS:
+            closed = [s for s in self.sessions.values() if s.state is State.CLOSED and not s.keep]
+            if not closed:
+                self._out.count("peers_full")
+                self._out.put(seam.Retire(opened.base))
+                self.local.indices.release(opened.base, now)
+                return None
+            self._forget_node(min(closed, key=lambda session: session.closed_at))
+        session = Session(opened.node, self.local, self.dials, self._out, self._by_base, now)
+        self.sessions[opened.node] = session
+        return session
+
+    def _forget_node(self, session: Session) -> None:
+        """As if it had never been: its blocks are free for others."""
+        self._route(self.routes.withdraw(session.node))
+        self._mtus.forget(session.node)
+        del self.sessions[session.node]
+        self._timetable.set(session.node, dial.FOREVER)
+        self._touched.discard(session.node)
+
     def _evict(self, opened: Opened, session: Session, now: float) -> None:
         """Another node was at this endpoint before and is not there any more: if it lives, it will say where."""
         for other in self.sessions.values():
-            if (
-                other is session
-                or other.endpoint != opened.endpoint
-                or other.state in (State.ESTABLISHED, State.REKEYING)
-            ):
+            gone = other.state not in (State.ESTABLISHED, State.REKEYING)
+            if other is session or not gone or opened.endpoint not in (other.endpoint, other.home):
                 continue
-            other.keep, other.endpoint = False, None
+            other.keep, other.endpoint, other.home = False, None, None
+            for target in self.targets.values():
+                target.node = 0 if target.node == other.node else target.node
             self._fire(other, Event.DEAD, now)
             self._fire(other, Event.GAVE_UP, now)
-            for message in self.routes.withdraw(other.node):
-                self._out.put(message)
+            self._route(self.routes.withdraw(other.node))
+
+    def _route(self, messages: list[seam.ToWorker]) -> None:
+        for message in messages:
+            self._out.put(message)
+        self._touched.update(self.routes.changed & self.sessions.keys())
 
     def _introduce(self, session: Session, introduction: wire.Introduction) -> None:
         session.name = introduction.name
         session.peer_keeps = introduction.keep
         try:
-            blocks = parse_blocks(introduction.blocks, self.routes.range)
+            blocks = parse_blocks(introduction.blocks, self.routes.range, self.local.blocks[0].prefixlen)
         except ProtocolError as error:
             blocks = ()
-            session.reason = f"announces {error}; give all nodes the same --ipalloc-range"
+            session.reason = f"announces {error}"
             self._out.log("error", f"blocks {session.node}", f"{session}: {session.reason}")
-        for message in self.routes.announce(session.node, blocks):
-            self._out.put(message)
+        self._route(self.routes.announce(session.node, blocks))
         for conflict in self.routes.conflicts:
             names = " and ".join(self.name_of(node) for node in (conflict.winner, conflict.loser))
             fix = "give one of them another --block"
@@ -313,10 +344,14 @@ class Node:
         for target in self.targets.values():
             if target.endpoint is None:
                 continue
-            session = standing.get(target.endpoint)
+            session = self.sessions.get(target.node) or standing.get(target.endpoint)
             if session is None or session.state is State.OPENING:
                 self.dials.start(target.endpoint, now, keep=True)
-            elif not session.keep:
+                continue
+            target.node = session.node
+            if session.state is State.ESTABLISHED:
+                self.dials.stop(target.endpoint, now)
+            if not session.keep:
                 session.keep = True
                 self._touched.add(session.node)
                 session.say(wire.Ping(session.live.next_id(), keep=True))
@@ -325,26 +360,12 @@ class Node:
         if target.endpoint is None:
             return
         self.dials.stop(target.endpoint, now)
+        others = {other.node for other in self.targets.values() if other is not target}
         for session in self.sessions.values():
-            if session.endpoint == target.endpoint:
+            mine = session.node == target.node or session.endpoint == target.endpoint
+            if mine and session.node not in others:
                 session.keep = False
                 self._touched.add(session.node)
-
-    def _publish_mtu(self, session: Session) -> None:
-        inner = min(self.local.pod_mtu, wire.inner_mtu(session.mtu.size, session.ip_version))
-        blocks = self.routes.blocks(session.node)
-        before, known = self._mtus.get(session.node, (0, ()))
-        if session.current is None or (inner, blocks) == (before, known):
-            return
-        self._mtus[session.node] = (inner, blocks)
-        self._out.put(seam.PathMtu(session.node, inner))
-        for block in set(known) - set(blocks):
-            self._out.put(KernelMtu(block, None))
-        for block in blocks:
-            if inner < self.local.pod_mtu or before:
-                self._out.put(KernelMtu(block, inner if inner < self.local.pod_mtu else None))
-        if before and before != inner:
-            self._out.log("warning", f"path mtu {session.node} {inner}", f"{session}: inner path MTU is now {inner}")
 
     def _publish_neighbours(self) -> None:
         """Whose handshakes never wait, and whom to try first in the next life."""
@@ -353,7 +374,7 @@ class Node:
         known = frozenset(address for address, _ in here + targets)
         if known != self._known:
             self._known = known
-            self._out.put(seam.Known(tuple(sorted(known))))
+            self._out.put(seam.Known(tuple(sorted(known)[: bounds.MAX_KNOWN])))
         lasting = tuple(sorted({s.endpoint for s in self.sessions.values() if s.current and s.endpoint is not None}))
         if lasting and lasting != self._remembered:
             self._remembered = lasting

@@ -3,7 +3,7 @@
 Law: the size in use is one that was seen to arrive, except at the start, when the size that pods need is assumed and
 tested at once. ICMP is never believed: only probes (padded heartbeats with DF set) that come back, or do not, count.
 
-    need ── 3 probes lost ──> base ── candidates upward, each 3 tries ──> the largest that came back
+    need ── 6 probes lost ──> base ── candidates upward, each 3 tries ──> the largest that came back
       ^                                                                              │ every 600 s
       └──────────────────────────── came back ───────────────────────────────────────┘
 
@@ -22,6 +22,8 @@ CHECK_SECONDS: Final = 5.0
 """Pause between tests of the size in use on an idle path."""
 CHECK_BUSY_SECONDS: Final = 1.0
 """The same while payload is sent, so that a black hole is found before TCP stalls for long."""
+SILENT_SECONDS: Final = 1.25
+"""A path that carries heartbeats is never silent for so long; on one that is, a lost probe says nothing of sizes."""
 NEVER: Final = float("inf")
 
 
@@ -37,14 +39,13 @@ class PathMtu:
         """Equal to `size` while that is tested, larger while a better one is searched for."""
         self._lost = 0
         self._outstanding: int | None = None
-        self._sent_at = self._missing_since = -NEVER
+        self._sent_at = -NEVER
         self._raise_at = NEVER
 
     def probe(self, now: float, probe_id: int, *, rtt: float, heard_at: float, busy: bool) -> int | None:
         """The size of the probe to send now under `probe_id`, or None.
 
-        `rtt` is in seconds, 0.0 when unknown. `heard_at` is when anything last came from the peer: while nothing does,
-        a lost probe says nothing about sizes.
+        `rtt` is in seconds, 0.0 when unknown. `heard_at` is when anything last came from the peer.
         """
         if busy and self._outstanding is None and self._trying == self.size:
             self.deadline = min(self.deadline, self._sent_at + CHECK_BUSY_SECONDS)
@@ -60,10 +61,10 @@ class PathMtu:
         self.deadline = now + max(bounds.PROBE_SECONDS, 4 * rtt)
         return self._trying
 
-    def answered(self, probe_id: int, now: float) -> bool:
-        """A probe came back; a late answer to an older one is of no use. True when the size in use changed."""
+    def answered(self, probe_id: int, now: float) -> None:
+        """A probe came back; a late answer to an older one is of no use."""
         if self._outstanding != probe_id:
-            return False
+            return
         self._outstanding, self._lost = None, 0
         searching = self._trying > self.size
         self.size = self._trying
@@ -71,33 +72,29 @@ class PathMtu:
             self._search(now)
         else:
             self._settle(now)
-        return searching
 
-    def refused(self, size: int, now: float) -> bool:
-        """The kernel refused an outer packet of `size` bytes (EMSGSIZE). True when the size in use changed."""
-        if size > self.size:
-            if self._trying > self.size:
-                self._settle(now)
-            return False
-        return self._fall(now)
+    def refused(self, size: int, now: float) -> None:
+        """The kernel refused an outer packet of `size` bytes (EMSGSIZE)."""
+        if size <= self.size:
+            self._fall(now)
+        elif self._trying > self.size:
+            self._settle(now)
 
     def _missed(self, now: float, heard_at: float) -> None:
         self._outstanding = None
-        if self._lost == 0:
-            self._missing_since = self._sent_at
-        self._lost += 1
-        if self._lost < bounds.PATH_MTU_PROBES or heard_at <= self._missing_since:
+        self._lost = self._lost + 1 if now - heard_at < SILENT_SECONDS else 0
+        searching = self._trying > self.size
+        if self._lost < bounds.PATH_MTU_PROBES * (1 if searching else 2):
             return
-        if self._trying > self.size:
+        if searching:
             self._settle(now)
         else:
             self._fall(now)
 
-    def _fall(self, now: float) -> bool:
+    def _fall(self, now: float) -> None:
         """What is in use does not arrive: use the base at once and search upward from there."""
-        before, self.size = self.size, min(self.size, bounds.PATH_MTU_BASE)
+        self.size = min(self.size, bounds.PATH_MTU_BASE)
         self._search(now)
-        return self.size != before
 
     def _search(self, now: float) -> None:
         if self.size >= self.need:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from tunrouter.core import status, wire
+from tunrouter.core import status
 from tunrouter.core.dial import Dial, text
 from tunrouter.core.halfopen import Rejected
 from tunrouter.core.node import Node, Target
 from tunrouter.core.seam import Endpoint
-from tunrouter.core.session import Session, State
+from tunrouter.core.session import Session
+from tunrouter.core.states import State
 
 STANDING = (State.ESTABLISHED, State.REKEYING, State.SUSPECT)
 
@@ -59,7 +60,7 @@ def _of_session(node: Node, session: Session, now: float) -> status.Connection:
         peer=status.peer_name(session.node),
         nickname=session.name,
         encrypted=node.local.sealed,
-        mtu=min(node.local.pod_mtu, wire.inner_mtu(session.mtu.size, session.ip_version)),
+        mtu=session.inner_mtu,
         rtt=session.live.rtt,
         last_handshake=now - keys.made if keys is not None else None,
         last_received=max(0.0, now - session.live.heard_at),

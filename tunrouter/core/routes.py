@@ -40,6 +40,8 @@ class Routes:
         self._announced: dict[int, tuple[IPv4Network, ...]] = {}
         self._accepted: list[_Claim] = []
         self.conflicts: tuple[Conflict, ...] = ()
+        self.changed: set[int] = set()
+        """Nodes whose routed blocks the last change touched."""
 
     def start(self) -> list[seam.ToWorker]:
         return self._rebuild()
@@ -47,14 +49,20 @@ class Routes:
     def blocks(self, node: int) -> tuple[IPv4Network, ...]:
         return self._announced.get(node, ())
 
+    def routed(self, node: int) -> tuple[IPv4Network, ...]:
+        """The blocks of `node` that packets follow: those it announces, without the ones it lost."""
+        return tuple(claim.block for claim in self._accepted if claim.node == node)
+
     def announce(self, node: int, blocks: tuple[IPv4Network, ...]) -> list[seam.ToWorker]:
         """`node` owns exactly `blocks` from now on; returns what changes for the data plane."""
+        self.changed = set()
         if self._announced.get(node, ()) == blocks:
             return []
         self._announced[node] = blocks
         return self._rebuild()
 
     def withdraw(self, node: int) -> list[seam.ToWorker]:
+        self.changed = set()
         return self._rebuild() if self._announced.pop(node, None) else []
 
     def _rebuild(self) -> list[seam.ToWorker]:
@@ -68,6 +76,7 @@ class Routes:
                 conflicts.append(Conflict(claim.block, claim.node, winner.node))
         self.conflicts = tuple(conflicts)
         after = set(self._accepted)
+        self.changed = {claim.node for claim in before ^ after}
         gone: list[seam.ToWorker] = [seam.Unroute(*_key(c)) for c in sorted(before - after)]
         return gone + [seam.Route(*_key(c), self._seam_id(c.node)) for c in sorted(after - before)]
 
@@ -96,8 +105,11 @@ def _key(claim: _Claim) -> tuple[bytes, int]:
     return claim.block.network_address.packed, claim.block.prefixlen
 
 
-def parse_blocks(blocks: tuple[str, ...], network: IPv4Network) -> tuple[IPv4Network, ...]:
-    """What a peer announced, as networks. Raises ProtocolError for anything that is no block of `network`."""
+def parse_blocks(blocks: tuple[str, ...], network: IPv4Network, length: int) -> tuple[IPv4Network, ...]:
+    """What a peer announced, as networks. Raises ProtocolError for anything that is no block of `network`.
+
+    Blocks are equal: all have `length`. Otherwise a sliver of a block would cost its owner the whole of it.
+    """
     if len(blocks) > bounds.MAX_BLOCKS_ANNOUNCED:
         raise ProtocolError("too many blocks")
     try:
@@ -105,5 +117,7 @@ def parse_blocks(blocks: tuple[str, ...], network: IPv4Network) -> tuple[IPv4Net
     except ValueError as error:
         raise ProtocolError(f"block: {error}") from None
     if not all(block.subnet_of(network) for block in parsed):
-        raise ProtocolError(f"a block outside the range {network}")
+        raise ProtocolError(f"a block outside the range {network}; give all nodes the same --ipalloc-range")
+    if any(block.prefixlen != length for block in parsed):
+        raise ProtocolError(f"a block that is no /{length}; give all nodes blocks of one size")
     return parsed

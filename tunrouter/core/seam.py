@@ -65,11 +65,6 @@ class Retire(msgspec.Struct, frozen=True, array_like=True, tag=4):
     session: int
 
 
-class Move(msgspec.Struct, frozen=True, array_like=True, tag=5):
-    session: int
-    endpoint: Endpoint
-
-
 class Route(msgspec.Struct, frozen=True, array_like=True, tag=6):
     """`prefix` (4 or 16 bytes, host bits zero) of `length` bits belongs to `node`; also the source check's table."""
 
@@ -109,7 +104,7 @@ class Known(msgspec.Struct, frozen=True, array_like=True, tag=11):
     addresses: tuple[str, ...]
 
 
-ToWorker = Install | Deliver | Use | Retire | Move | Route | Unroute | PathMtu | SendControl | SendRaw | Known
+ToWorker = Install | Deliver | Use | Retire | Route | Unroute | PathMtu | SendControl | SendRaw | Known
 
 
 # --- worker to control -----------------------------------------------------------------------------------------------

@@ -1,12 +1,6 @@
 """One peer: whether it is there, the keys in use with it, and when the next thing is due.
 
-Law: `TABLE` is the whole life of a session; a pair of state and event that is not in it changes nothing.
-
-    closed ──wanted──> opening ──adopted──> established <──adopted── rekeying
-      ^                  ^                    │    │  ^                  ^
-      │                  │            silent  │    │  └──heard──┐        │
-      └─idle, farewell───┼────────────────────┘    └─rekey──────┼────────┘
-                         └──dead, expired── suspect <───────────┘
+Law: the table in states.py is the whole life of a session.
 
 Keys come in three slots: the ones sealed with, the ones before (still opened with for ten seconds), and the next, which
 only exist here once their owner's identity is proved. Of two handshakes that crossed on the way, both ends seal with
@@ -15,7 +9,6 @@ the one whose initiator has the lower node id.
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Final
 
 from tunrouter.core import bounds, seam, wire
@@ -24,60 +17,18 @@ from tunrouter.core.liveness import Liveness
 from tunrouter.core.local import Local
 from tunrouter.core.outbox import Outbox
 from tunrouter.core.pathmtu import PathMtu
+from tunrouter.core.states import TABLE, Event, State
 
 FOREVER: Final = float("inf")
 RESPONDER_GRACE: Final = 10.0
 """How much later than the initiator the responder renews the keys, so that normally only one of them does."""
+OLD_KEYS_SECONDS: Final = 10.0
+"""How long keys that are not sealed with any more are still opened with."""
+REOPEN_SECONDS: Final = 1.0
+"""Pause before a peer that said goodbye is dialled again."""
 GIVE_UP_SECONDS: Final = 90.0
 BUSY_SECONDS: Final = 2.0
 """Payload as recent as this makes the path one whose black holes hurt; it is reported once a second."""
-
-
-class State(Enum):
-    CLOSED = "closed"
-    OPENING = "opening"
-    ESTABLISHED = "established"
-    REKEYING = "rekeying"
-    SUSPECT = "suspect"
-
-
-class Event(Enum):
-    WANTED = "packets wait, or the operator wants this peer"
-    ADOPTED = "a handshake came to its end"
-    REKEY = "the keys are old"
-    SILENT = "nothing came for a while"
-    HEARD = "something came after all"
-    DEAD = "nothing came for too long"
-    EXPIRED = "the keys are too old to be used"
-    IDLE = "nobody uses the session"
-    FAREWELL = "the peer said that it goes"
-    GAVE_UP = "nobody answers"
-
-
-TABLE: Final[dict[tuple[State, Event], tuple[State, str]]] = {
-    (State.CLOSED, Event.WANTED): (State.OPENING, "dial"),
-    (State.CLOSED, Event.ADOPTED): (State.ESTABLISHED, "renew"),
-    (State.OPENING, Event.WANTED): (State.OPENING, "dial"),
-    (State.OPENING, Event.ADOPTED): (State.ESTABLISHED, "renew"),
-    (State.OPENING, Event.GAVE_UP): (State.CLOSED, "rest"),
-    (State.ESTABLISHED, Event.ADOPTED): (State.ESTABLISHED, "renew"),
-    (State.ESTABLISHED, Event.REKEY): (State.REKEYING, "dial"),
-    (State.ESTABLISHED, Event.SILENT): (State.SUSPECT, "dial"),
-    (State.ESTABLISHED, Event.EXPIRED): (State.OPENING, "reopen"),
-    (State.ESTABLISHED, Event.IDLE): (State.CLOSED, "leave"),
-    (State.ESTABLISHED, Event.FAREWELL): (State.CLOSED, "drop_keys"),
-    (State.REKEYING, Event.ADOPTED): (State.ESTABLISHED, "renew"),
-    (State.REKEYING, Event.SILENT): (State.SUSPECT, "dial"),
-    (State.REKEYING, Event.EXPIRED): (State.OPENING, "reopen"),
-    (State.REKEYING, Event.IDLE): (State.CLOSED, "leave"),
-    (State.REKEYING, Event.FAREWELL): (State.CLOSED, "drop_keys"),
-    (State.SUSPECT, Event.ADOPTED): (State.ESTABLISHED, "renew"),
-    (State.SUSPECT, Event.HEARD): (State.ESTABLISHED, "rest"),
-    (State.SUSPECT, Event.DEAD): (State.OPENING, "reopen"),
-    (State.SUSPECT, Event.EXPIRED): (State.OPENING, "reopen"),
-    (State.SUSPECT, Event.IDLE): (State.CLOSED, "leave"),
-    (State.SUSPECT, Event.FAREWELL): (State.CLOSED, "drop_keys"),
-}
 
 
 class Keys:
@@ -86,10 +37,11 @@ class Keys:
     def __init__(self, opened: Opened, now: float) -> None:
         self.base = opened.base
         self.ours = opened.initiator
-        self.incarnation = opened.incarnation
         self.made = now
         self.superseded = FOREVER
         self.heard = not opened.initiator
+        """The peer is known to have them."""
+        self.heard_at = now
         self.confirm = opened.confirm
         self.confirm_at = now
         self.sent_bytes = self.received_bytes = self.sent_packets = self.received_packets = 0
@@ -101,7 +53,10 @@ class Keys:
 class Session:
     """Give it what arrived and the time; it puts what is to be done into the outbox."""
 
-    def __init__(self, node: int, local: Local, dials: Dials, outbox: Outbox, now: float) -> None:
+    def __init__(
+        self, node: int, local: Local, dials: Dials, outbox: Outbox, registry: dict[int, Session], now: float
+    ) -> None:
+        """`registry` tells for every receiver index base whose keys are known under it."""
         self.node = node
         self.state = State.CLOSED
         self.name = ""
@@ -111,6 +66,9 @@ class Session:
         self.incarnation = 0
         self.sequence = -1
         self.endpoint: seam.Endpoint | None = None
+        """Where the newest authenticated datagram came from."""
+        self.home: seam.Endpoint | None = None
+        """Where the last handshake succeeded. Dialled as well: who holds a datagram back can move `endpoint`."""
         self.outbound = False
         self.current: Keys | None = None
         self.older: list[Keys] = []
@@ -120,9 +78,12 @@ class Session:
         self.live = Liveness(now)
         self.mtu = PathMtu(bounds.PATH_MTU_BASE, now)
         self.reason = ""
+        self.reopen_at = now
+        self.closed_at = now
         self._local = local
         self._dials = dials
         self._out = outbox
+        self._registry = registry
 
     # --- what happens to a session -----------------------------------------------------------------------------------
     def fire(self, event: Event, now: float) -> None:
@@ -138,6 +99,7 @@ class Session:
     def adopt(self, opened: Opened, now: float) -> None:
         """A handshake with this peer came to its end and its identity is proved."""
         keys = Keys(opened, now)
+        self._registry[keys.base] = self
         self._out.put(seam.Deliver(keys.base))
         reborn = opened.incarnation > self.incarnation
         if reborn:
@@ -173,6 +135,7 @@ class Session:
             self.last_payload = now  # somebody wants it: its idle time starts here
         before = self.endpoint
         self.current, self.endpoint, self.outbound = keys, opened.endpoint, opened.initiator
+        self.home = opened.endpoint
         self.live.opened(now, opened.rtt)
         self.mtu_need(now, fresh=before != self.endpoint)
 
@@ -191,20 +154,47 @@ class Session:
             self.mtu = PathMtu(need, now)
 
     @property
+    def inner_mtu(self) -> int:
+        """The largest inner packet for this peer, in bytes; never more than pods send."""
+        return min(self._local.pod_mtu, wire.inner_mtu(self.mtu.size, self.ip_version))
+
+    @property
     def ip_version(self) -> int:
         return 6 if self.endpoint is not None and ":" in self.endpoint[0] else 4
 
     def on_heard(self, base: int, now: float) -> None:
         """Something authentic arrived on the keys under `base`."""
         self.live.heard(now)
-        for keys in self.older if self.current is None or self.current.base != base else (self.current,):
-            if keys.base == base and not keys.heard:
+        keys = self.keys_of(base)
+        if keys is not None:
+            keys.heard_at = now
+            if not keys.heard:
                 keys.heard, keys.confirm = True, b""
                 if keys is self.current:
                     self._out.put(seam.Use(self.node, base))
+            if self._outlived_by(keys, now):
+                self._swap(keys, now)
         self.fire(Event.HEARD, now)
 
-    def on_moved(self, endpoint: seam.Endpoint, now: float) -> None:
+    def _outlived_by(self, keys: Keys, now: float) -> bool:
+        """The peer goes on with newer keys that we had set aside: it gave up ours while we did not hear it."""
+        current = self.current
+        if current is None or keys is current or keys.made <= current.made:
+            return False
+        return now - current.heard_at >= bounds.SUSPECT_SECONDS
+
+    def _swap(self, keys: Keys, now: float) -> None:
+        assert self.current is not None
+        self.older.remove(keys)
+        self.current.superseded, keys.superseded = now, FOREVER
+        self.older.append(self.current)
+        self.current = keys
+        self._out.put(seam.Use(self.node, keys.base))
+
+    def on_moved(self, base: int, endpoint: seam.Endpoint, now: float) -> None:
+        """The data plane follows the newest datagram of each key; of keys that are set aside it says nothing new."""
+        if self.current is None or self.current.base != base or endpoint == self.endpoint:
+            return
         self._out.log("info", f"moved {self.node}", f"{self}: now at {text(endpoint)}")
         self.endpoint = endpoint
         self.mtu_need(now, fresh=True)
@@ -217,6 +207,8 @@ class Session:
             self.last_payload = now
         keys.sent_packets, keys.sent_bytes = report.sent_packets, report.sent_bytes
         keys.received_packets, keys.received_bytes = report.received_packets, report.received_bytes
+        if keys is self.current and keys.sent_packets >= bounds.REKEY_MESSAGES:
+            self.fire(Event.REKEY, now)
         self.live.sent(report.last_sent)
         if report.last_received > self.live.heard_at:
             self.on_heard(report.session, report.last_received)
@@ -239,7 +231,7 @@ class Session:
 
     # --- what is due -------------------------------------------------------------------------------------------------
     def tick(self, now: float) -> None:
-        if self.state is State.CLOSED and self.keep:
+        if self.state is State.CLOSED and self.keep and now >= self.reopen_at:
             self.fire(Event.WANTED, now)
         self._retire_old(now)
         for event in self._due(now):
@@ -291,9 +283,9 @@ class Session:
 
     @property
     def deadline(self) -> float:
-        times = [keys.superseded + RESPONDER_GRACE for keys in self.older]
-        if self.state is State.CLOSED and self.keep:
-            times.append(self.live.pinged_at)
+        times = [keys.superseded + OLD_KEYS_SECONDS for keys in self.older]
+        if self.state is State.CLOSED:
+            times.append(self.reopen_at if self.keep else self.closed_at + bounds.FORGET_SECONDS)
         if self.current is not None:
             patience = bounds.DEAD_SECONDS if self.state is State.SUSPECT else bounds.SUSPECT_SECONDS
             times += [
@@ -307,20 +299,26 @@ class Session:
             ]
         return min(times, default=FOREVER)
 
+    def forgettable(self, now: float) -> bool:
+        """Nobody wants it, and nothing was heard of the peer for a day."""
+        return self.state is State.CLOSED and not self.keep and now >= self.closed_at + bounds.FORGET_SECONDS
+
     # --- actions of the table ----------------------------------------------------------------------------------------
     def _rest(self, now: float) -> None:
-        self._dials.stop_for(self.node, self.endpoint, now)
+        self.closed_at = now
+        self._dials.stop_for(self.node, {self.endpoint, self.home}, now)
 
     def _renew(self, now: float) -> None:
         self.reason = ""
         self._rest(now)
 
     def _dial(self, now: float) -> None:
-        if self.endpoint is not None:
-            seconds = FOREVER if self.keep else GIVE_UP_SECONDS
-            # A target is whoever answers there, so that a machine set up anew is found under its old address.
-            target = 0 if self.keep else self.node
-            self._dials.start(self.endpoint, now, target=target, keep=self.keep, seconds=seconds)
+        seconds = FOREVER if self.keep else GIVE_UP_SECONDS
+        # A target is whoever answers there, so that a machine set up anew is found under its old address.
+        target = 0 if self.keep else self.node
+        for endpoint in {self.endpoint, self.home} - {None}:
+            assert endpoint is not None
+            self._dials.start(endpoint, now, target=target, keep=self.keep, seconds=seconds)
 
     def _reopen(self, now: float) -> None:
         self.reason = "no answer"
@@ -332,17 +330,19 @@ class Session:
         self._drop_keys(now)
 
     def _drop_keys(self, now: float) -> None:
+        self.closed_at, self.reopen_at = now, now + self._local.jitter(REOPEN_SECONDS, bounds.RETRY_JITTER)
         for keys in (*self.older, *((self.current,) if self.current else ())):
             self._forget(keys, now)
         self.older, self.current = [], None
 
     def _retire_old(self, now: float) -> None:
-        for keys in [k for k in self.older if now >= k.superseded + RESPONDER_GRACE]:
+        for keys in [k for k in self.older if now >= k.superseded + OLD_KEYS_SECONDS]:
             self.older.remove(keys)
             self._forget(keys, now)
 
     def _forget(self, keys: Keys, now: float) -> None:
         self.totals = [total + value for total, value in zip(self.totals, keys.traffic(), strict=True)]
+        self._registry.pop(keys.base, None)
         self._out.put(seam.Retire(keys.base))
         self._local.indices.release(keys.base, now)
 

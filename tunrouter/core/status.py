@@ -17,7 +17,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     address: str
     """`192.0.2.7:6783`, `[2001:db8::7]:6783`, or the name a target was given as while it does not resolve."""
     state: str
-    """`established`, `pending` (handshake under way), `retrying`, `failed` (a mismatch) or `connecting`."""
+    """`established`, `retrying` (no answer), `failed` (a mismatch) or `connecting`."""
     peer: str = ""
     """The peer's name, MAC-like; empty until it is known."""
     nickname: str = ""

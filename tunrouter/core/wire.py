@@ -41,6 +41,7 @@ PACKET_PARTIAL: Final = 2
 """One inner packet whose L4 checksum field holds only the pseudo-header sum."""
 CONTROL: Final = 3
 RELAY: Final = 4
+"""Reserved: dropped and counted by this version."""
 
 SEALED_MODE: Final = 1
 """Flag of types 1 and 2: the sender has a password."""
@@ -132,13 +133,7 @@ class Close(msgspec.Struct, frozen=True, array_like=True, tag=4):
     reason: str
 
 
-class Update(msgspec.Struct, frozen=True, array_like=True, tag=5):
-    """The sender's introduction changed."""
-
-    introduction: Introduction
-
-
-ControlBody = Confirm | Ping | Pong | Close | Update
+ControlBody = Confirm | Ping | Pong | Close
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[ControlBody] = msgspec.msgpack.Decoder(ControlBody)
@@ -163,7 +158,7 @@ def decode_control(data: bytes) -> ControlBody:
         body = _decoder.decode(data[2 : 2 + length])
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ProtocolError(f"control body: {error}") from None
-    if isinstance(body, Confirm | Update):
+    if isinstance(body, Confirm):
         check_introduction(body.introduction)
     return body
 
