@@ -11,9 +11,12 @@ import signal
 import subprocess
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 
-from tunrouter.bench.namespaces import Namespace, run, wait_until
+from tunrouter.bench.namespaces import Namespace, wait_until
 from tunrouter.errors import HostError
+
+OPTIONS: Final = ("-n", "-s", "0", "-U", "--immediate-mode", "-w", "-")
 
 
 class Capture:
@@ -21,21 +24,21 @@ class Capture:
 
     def __init__(self, namespace: Namespace, file: Path, *, interface: str = "eth0", expression: str = "") -> None:
         self.namespace = namespace
-        self.file = file.with_suffix(".pcap")  # what Ubuntu's AppArmor profile lets tcpdump write
-        self._argv = ["tcpdump", "-i", interface, "-n", "-s", "0", "-U", "--immediate-mode", "-Z", "root",
-                      "-w", str(self.file), *expression.split()]  # fmt: skip
+        self.file = file.with_suffix(".pcap")
+        # To a file that we open: tcpdump gives up root before it would, and keeping root (-Z) crashes Ubuntu 24.04's.
+        self._argv = ["tcpdump", "-i", interface, *OPTIONS, *expression.split()]
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Capture:
-        self.file.unlink(missing_ok=True)
-        process = self._process = self.namespace.spawn(*self._argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        with self.file.open("wb") as file:
+            process = self._process = self.namespace.spawn(*self._argv, stdout=file, stderr=subprocess.PIPE)
         assert process.stderr
         said = b""
         while b"listening on" not in said:
             line = process.stderr.readline()
             if not line:
-                process.wait()
-                raise HostError(f"tcpdump did not start: {said.decode(errors='replace').strip()}", "run `make install`")
+                words = said.decode(errors="replace").strip() or "without a word"
+                raise HostError(f"tcpdump did not start: {words} (exit code {process.wait()})")
             said += line
         return self
 
@@ -53,8 +56,13 @@ class Capture:
 
     def packets(self, expression: str = "") -> list[str]:
         """What was captured so far and matches, one tcpdump line a packet."""
-        argv = ["tcpdump", "-n", "-t", "-r", str(self.file), *expression.split()]
-        return run(argv, check=False).stdout.splitlines()
+        argv = ["tcpdump", "-n", "-t", "-r", "-", *expression.split()]
+        with self.file.open("rb") as file:
+            done = subprocess.run(argv, stdin=file, capture_output=True, text=True, check=False)
+        # A file that is still written may end within a packet; anything else must not pass for "nothing captured".
+        if done.returncode and "truncated" not in done.stderr:
+            raise HostError(f"tcpdump cannot read {self.file}: {done.stderr.strip()}")
+        return done.stdout.splitlines()
 
     def wait_for(self, count: int, expression: str = "", *, seconds: float = 5.0) -> list[str]:
         """Polls until at least `count` matching packets are in the file."""
