@@ -3,7 +3,7 @@
     pod ── veth ── bridge ── routing ── wg ── underlay ── wg ── routing ── bridge ── veth ── pod
 
 Law: both tunnels carry pod to pod over the same underlay, on the same machine, in the same run, in turns (A B A B …),
-so that what else the machine does weighs on both; medians are compared. The binary comes from Debian trixie's package,
+so that what else the machine does weighs on both; medians are compared. The binary comes from a distribution's package,
 fetched into a cache of ours without touching the machine's apt configuration.
 """
 
@@ -32,13 +32,26 @@ MTU: Final = 1420
 
 
 def fetch() -> Path:
-    """The wireguard-go binary of Debian trixie, downloaded once."""
-    found = sorted(CACHE.glob("root/usr/bin/wireguard-go"))
-    if found:
-        return found[0]
-    if not KEYRING.exists():
-        raise HostError(f"{KEYRING} is missing", "apt-get install debian-archive-keyring")
-    for part in ("lists/partial", "archives/partial", "debs"):
+    """The wireguard-go binary, downloaded once: Debian trixie's, or this machine's own where Debian's keys are not."""
+    binary = CACHE / "root/usr/bin/wireguard-go"
+    if binary.exists():
+        return binary
+    (CACHE / "debs").mkdir(parents=True, exist_ok=True)
+    apt = trixie() if KEYRING.exists() else ["apt-get", "-q"]
+    done = subprocess.run(
+        [*apt, "download", "wireguard-go"], cwd=CACHE / "debs", check=False, capture_output=True, text=True
+    )
+    packages = sorted((CACHE / "debs").glob("wireguard-go_*.deb"))
+    if done.returncode or not packages:
+        raise HostError(f"apt-get could not fetch wireguard-go: {done.stderr.strip()[-200:]}", "apt-get update")
+    run(["dpkg-deb", "-x", str(packages[-1]), str(CACHE / "root")])
+    shutil.rmtree(CACHE / "lists", ignore_errors=True)
+    return binary
+
+
+def trixie() -> list[str]:
+    """apt-get with lists and sources of its own, brought up to date."""
+    for part in ("lists/partial", "archives/partial"):
         (CACHE / part).mkdir(parents=True, exist_ok=True)
     (CACHE / "sources.list").write_text(SOURCE)
     options = [
@@ -48,16 +61,7 @@ def fetch() -> Path:
     ]  # fmt: skip
     apt = ["apt-get", "-q", *(word for option in options for word in ("-o", option))]
     run([*apt, "update"], seconds=300)
-    fetched = subprocess.run(
-        [*apt, "download", "wireguard-go"], cwd=CACHE / "debs", check=False, capture_output=True, text=True
-    )
-    packages = sorted((CACHE / "debs").glob("wireguard-go_*.deb"))
-    if fetched.returncode or not packages:
-        raise HostError(f"apt-get could not fetch wireguard-go: {fetched.stderr.strip()[-200:]}")
-    run(["dpkg-deb", "-x", str(packages[-1]), str(CACHE / "root")])
-    for part in ("lists", "archives"):
-        shutil.rmtree(CACHE / part, ignore_errors=True)
-    return CACHE / "root/usr/bin/wireguard-go"
+    return apt
 
 
 def version() -> str:
