@@ -24,6 +24,7 @@ BODIES = st.one_of(
     st.builds(wire.Ping, st.integers(0, 1 << 60), st.booleans()),
     st.builds(wire.Pong, st.integers(0, 1 << 60)),
     st.builds(wire.Close, NAMES),
+    st.builds(wire.Carried, st.binary(max_size=wire.FIRST_BYTES[True])),
 )
 
 

@@ -7,7 +7,7 @@ those of the current message and its box opens; a reject counts as much as an un
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Callable, Set
 from typing import Final, NamedTuple
 
 from tunrouter.core import bounds, keys, seam, wire
@@ -24,6 +24,10 @@ ENDPOINT_REASONS: Final = {
     wire.TAG_FAILED: "wrong password",
 }
 OURSELVES: Final = "cannot connect to ourself"
+
+
+Carry = Callable[[seam.Endpoint, bytes], bool]
+"""Sends a first message inside the session that stands with this endpoint; False if there is none or it is in doubt."""
 
 
 class Opened(NamedTuple):
@@ -62,7 +66,7 @@ class Dial:
         self.reason = ""
         self.mismatch = False
         self.base = 0
-        self._tries = 0
+        self.tries = 0
         self._initiator: Initiator | None = None
         self._datagram = b""
         self._header = b""
@@ -72,11 +76,11 @@ class Dial:
         """The datagram to send now. Sets the next time."""
         if self._initiator is None or now - self._made_at >= ATTEMPT_SECONDS:
             self._make(local, now)
-        pause = bounds.RETRY_SECONDS[min(self._tries, len(bounds.RETRY_SECONDS) - 1)]
+        pause = bounds.RETRY_SECONDS[min(self.tries, len(bounds.RETRY_SECONDS) - 1)]
         self.next_at = now + local.jitter(pause, bounds.RETRY_JITTER)
-        if self._tries > 1 and not self.mismatch:
+        if self.tries > 1 and not self.mismatch:
             self.reason = "no answer"
-        self._tries += 1
+        self.tries += 1
         self._sent_at = now
         return self._datagram
 
@@ -148,9 +152,10 @@ class Dial:
 class Dials:
     """All dials of a node, at most one an endpoint."""
 
-    def __init__(self, local: Local, outbox: Outbox) -> None:
+    def __init__(self, local: Local, outbox: Outbox, carry: Carry) -> None:
         self._local = local
         self._out = outbox
+        self._carry = carry
         self._dials: dict[seam.Endpoint, Dial] = {}
         self._by_base: dict[int, Dial] = {}
 
@@ -203,7 +208,9 @@ class Dials:
             if before and self._by_base.pop(before, None) is not None:
                 self._local.indices.release(before, now)
             self._by_base[dial.base] = dial
-        self._out.put(seam.SendRaw(dial.endpoint, datagram))
+        carried = self._carry(dial.endpoint, datagram)
+        if not carried or dial.tries > 1:
+            self._out.put(seam.SendRaw(dial.endpoint, datagram))
 
     @property
     def deadline(self) -> float:

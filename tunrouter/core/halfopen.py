@@ -41,6 +41,8 @@ class Rejected(NamedTuple):
 
 Stale = Callable[[int, int, int], bool]
 """Whether a first message of this sender, incarnation and sequence is older than what was confirmed."""
+Reply = Callable[[bytes], None]
+"""Sends an answer back the way its question came."""
 Reflected = Callable[[seam.Endpoint, bytes], None]
 """Hears of our own first messages that came back."""
 SEEN_BY_US: Final = {
@@ -85,6 +87,17 @@ class HalfOpenTable:
             self.rejected.popitem(last=False)
 
     def on_first(self, source: seam.Endpoint, datagram: bytes, now: float) -> None:
+        """A stranger's first message, or a peer's that came by itself."""
+        self._on_first(source, datagram, lambda answer: self._out.put(seam.SendRaw(source, answer)), now)
+
+    def on_carried(self, source: seam.Endpoint, datagram: bytes, reply: Reply, now: float) -> None:
+        """A peer's first message that came inside its session, as the answer goes."""
+        if len(datagram) == wire.FIRST_BYTES[self._local.sealed] and datagram[1] == self._local.sealed:
+            self._on_first(source, datagram, reply, now)
+        else:
+            self._out.count("handshake_malformed")
+
+    def _on_first(self, source: seam.Endpoint, datagram: bytes, reply: Reply, now: float) -> None:
         _, flags, reserved, _, _ = wire.HEADER.unpack_from(datagram)
         sealed = bool(flags & wire.SEALED_MODE)
         if flags & ~wire.SEALED_MODE or reserved or len(datagram) != wire.FIRST_BYTES[sealed]:
@@ -95,7 +108,7 @@ class HalfOpenTable:
             return
         known = self._by_datagram.get(datagram)
         if known is not None:
-            self._out.put(seam.SendRaw(source, self._by_base[known].answer))
+            reply(self._by_base[known].answer)
             return
         received = self._open(datagram)
         if received is None:
@@ -103,10 +116,12 @@ class HalfOpenTable:
             return
         try:
             first = self._check(received.payload, datagram, source)
-            self._answer(received, first, datagram, source, now)
+            answer = self._answer(received, first, datagram, source, now)
         except ProtocolError as error:
             self._out.count("handshake_refused")
             self._out.log("info", f"first {source}", f"first message of {text(source)} refused: {error}")
+        else:
+            reply(answer)
 
     def _open(self, datagram: bytes) -> Received | None:
         for suite in self._local.suites:
@@ -138,10 +153,11 @@ class HalfOpenTable:
 
     def _answer(
         self, received: Received, first: wire.First, first_datagram: bytes, source: seam.Endpoint, now: float
-    ) -> None:
+    ) -> bytes:
+        """The answer's datagram; its keys are installed, so that the confirmation can be opened."""
         if len(self._by_base) >= bounds.MAX_HALF_OPEN:
             self._out.count("half_open_full")
-            return
+            raise ProtocolError("too many handshakes under way")
         local = self._local
         answer = received.answer(local.random(32))
         base = local.indices.allocate(now)
@@ -166,7 +182,7 @@ class HalfOpenTable:
         self._by_datagram[first_datagram] = base
         expires = now + bounds.REJECT_SECONDS
         self._out.put(seam.Install(base, first.sender, remote, lanes, source, expires, local.sealed))
-        self._out.put(seam.SendRaw(source, datagram))
+        return datagram
 
     def confirm(self, base: int, source: seam.Endpoint, body: wire.Confirm, now: float) -> Opened | None:
         """The initiator's confirming packet arrived in the box of `base`: who it is, or None if it lies."""

@@ -8,6 +8,7 @@ send raises here: it is counted under a name.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from ipaddress import IPv4Network
 from typing import Final
 
@@ -21,6 +22,7 @@ from tunrouter.core.outbox import Effect, Outbox, Remember
 from tunrouter.core.routes import Routes, parse_blocks
 from tunrouter.core.session import Session
 from tunrouter.core.states import Event, State
+from tunrouter.core.targets import Targets
 from tunrouter.core.timetable import Timetable
 from tunrouter.errors import ProtocolError
 
@@ -30,26 +32,15 @@ STARVED_SECONDS: Final = 0.5
 """A look at the clock that comes later than this after its deadline accuses nobody."""
 
 
-class Target:
-    """A peer that the operator named: connected to for ever."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.endpoint: seam.Endpoint | None = None
-        self.node = 0
-        """Who answered there, wherever it is by now."""
-        self.reason = ""
-
-
 class Node:
     def __init__(self, local: Local, network: IPv4Network) -> None:
         self.local = local
-        self.targets: dict[str, Target] = {}
         self.sessions: dict[int, Session] = {}
         self.routes = Routes(network, local.blocks, local.id)
         self.worker_counters: dict[str, int] = {}
         self._out = Outbox()
-        self.dials = Dials(local, self._out)
+        self.dials = Dials(local, self._out, self._carry)
+        self.targets = Targets(self.sessions, self.dials)
         self.half_open = HalfOpenTable(local, self._out, self._stale, self.dials.on_reflected)
         self._by_base: dict[int, Session] = {}
         self._mtus = Mtus(self.routes, local.pod_mtu, self._out)
@@ -75,23 +66,16 @@ class Node:
 
     def connect(self, name: str, endpoint: seam.Endpoint | None, reason: str, now: float) -> list[Effect]:
         """Adds a target, or says where an old one is now; without endpoint `reason` says why its name has none."""
-        if name not in self.targets and len(self.targets) >= bounds.MAX_TARGETS:
+        if name not in self.targets and self.targets.full:
             self._out.count("targets_full")
-            return self._step(now)
-        target = self.targets.setdefault(name, Target(name))
-        if target.endpoint not in (None, endpoint):
-            self._release_target(target, now)
-        if target.endpoint != endpoint:
-            target.node = 0
-        target.endpoint, target.reason = endpoint, reason
+        else:
+            self._touched |= self.targets.put(name, endpoint, reason, now)
         self._rearranged = True
         return self._step(now)
 
     def forget(self, name: str, now: float) -> list[Effect]:
         """Removes a target; a session that stands goes on until nobody uses it."""
-        target = self.targets.pop(name, None)
-        if target is not None:
-            self._release_target(target, now)
+        self._touched |= self.targets.remove(name, now)
         return self._step(now)
 
     def use_secrets(self, ring: KeyRing, now: float) -> list[Effect]:
@@ -158,7 +142,7 @@ class Node:
         for node in list(self._touched):
             self._tick(self.sessions[node], now)
         if self._rearranged:
-            self._hold_targets(now)
+            self._touched |= self.targets.hold(now)
         for endpoint in self.dials.tick(now):
             self._on_no_answer(endpoint, now)
         if self._rearranged:
@@ -195,14 +179,37 @@ class Node:
         if kind == wire.FIRST and not self._stopping:
             self.half_open.on_first(message.source, datagram, now)
         elif kind == wire.ANSWER:
-            opened = self.dials.on_answer(datagram, now)
-            if opened is not None:
-                self._out.put(opened.install(now, sealed=self.local.sealed))
-                self._adopt(opened, now)
+            self._on_answer(datagram, now)
         elif kind == wire.REJECT:
             self.dials.on_reject(message.source, datagram)
         elif kind != wire.FIRST:
             self._out.count("handshake_malformed")
+
+    def _on_answer(self, datagram: bytes, now: float) -> None:
+        opened = self.dials.on_answer(datagram, now)
+        if opened is not None:
+            self._out.put(opened.install(now, sealed=self.local.sealed))
+            self._adopt(opened, now)
+
+    def _carry(self, endpoint: seam.Endpoint, datagram: bytes) -> bool:
+        for session in self.sessions.values():
+            if session.current is not None and endpoint in (session.endpoint, session.home):
+                session.say(wire.Carried(datagram))
+                return session.state is State.REKEYING
+        return False
+
+    def _on_carried(self, session: Session, base: int, datagram: bytes, now: float) -> None:
+        kind = datagram[0] if len(datagram) >= wire.HEADER_BYTES else 0
+        if kind == wire.FIRST and session.endpoint is not None and not self._stopping:
+            reply = partial(self._reply_inside, session, base)
+            self.half_open.on_carried(session.endpoint, datagram, reply, now)
+        elif kind == wire.ANSWER:
+            self._on_answer(datagram, now)
+        else:
+            self._out.count("handshake_malformed")
+
+    def _reply_inside(self, session: Session, base: int, answer: bytes) -> None:
+        session.say(wire.Carried(answer), base=base)
 
     def _on_control(self, message: seam.Control, now: float) -> None:
         try:
@@ -233,6 +240,8 @@ class Node:
                 session.on_pong(ping_id, now)
             case wire.Confirm():
                 session.say(wire.Pong(0), base=base)
+            case wire.Carried(datagram):
+                self._on_carried(session, base, datagram, now)
             case wire.Close(reason) if session.current is not None and session.current.base == base:
                 session.reason = "".join(c for c in reason[: bounds.MAX_NAME_BYTES] if c.isprintable())
                 self._fire(session, Event.FAREWELL, now)
@@ -258,9 +267,8 @@ class Node:
             return
         fresh = session.state is not State.ESTABLISHED
         session.adopt(opened, now)
-        for target in self.targets.values():
-            if opened.initiator and target.endpoint == opened.endpoint:
-                target.node = opened.node
+        if opened.initiator:
+            self.targets.bind(opened.endpoint, opened.node)
         self._touched.add(opened.node)
         self._rearranged = True
         self._evict(opened, session, now)
@@ -296,8 +304,7 @@ class Node:
             if other is session or not gone or opened.endpoint not in (other.endpoint, other.home):
                 continue
             other.keep, other.endpoint, other.home = False, None, None
-            for target in self.targets.values():
-                target.node = 0 if target.node == other.node else target.node
+            self.targets.unbind(other.node)
             self._fire(other, Event.DEAD, now)
             self._fire(other, Event.GAVE_UP, now)
             self._route(self.routes.withdraw(other.node))
@@ -338,39 +345,10 @@ class Node:
         return (incarnation, sequence) <= (session.incarnation, session.sequence)
 
     # --- what follows from the tables --------------------------------------------------------------------------------
-    def _hold_targets(self, now: float) -> None:
-        """Every target has a session that is kept, or a dial."""
-        standing = {s.endpoint: s for s in self.sessions.values() if s.endpoint is not None}
-        for target in self.targets.values():
-            if target.endpoint is None:
-                continue
-            session = self.sessions.get(target.node) or standing.get(target.endpoint)
-            if session is None or session.state is State.OPENING:
-                self.dials.start(target.endpoint, now, keep=True)
-                continue
-            target.node = session.node
-            if session.state is State.ESTABLISHED:
-                self.dials.stop(target.endpoint, now)
-            if not session.keep:
-                session.keep = True
-                self._touched.add(session.node)
-                session.say(wire.Ping(session.live.next_id(), keep=True))
-
-    def _release_target(self, target: Target, now: float) -> None:
-        if target.endpoint is None:
-            return
-        self.dials.stop(target.endpoint, now)
-        others = {other.node for other in self.targets.values() if other is not target}
-        for session in self.sessions.values():
-            mine = session.node == target.node or session.endpoint == target.endpoint
-            if mine and session.node not in others:
-                session.keep = False
-                self._touched.add(session.node)
-
     def _publish_neighbours(self) -> None:
         """Whose handshakes never wait, and whom to try first in the next life."""
         here = [s.endpoint for s in self.sessions.values() if s.endpoint is not None]
-        targets = [t.endpoint for t in self.targets.values() if t.endpoint is not None]
+        targets = [t.endpoint for t in self.targets if t.endpoint is not None]
         known = frozenset(address for address, _ in here + targets)
         if known != self._known:
             self._known = known

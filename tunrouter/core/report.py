@@ -5,10 +5,11 @@ from __future__ import annotations
 from tunrouter.core import status
 from tunrouter.core.dial import Dial, text
 from tunrouter.core.halfopen import Rejected
-from tunrouter.core.node import Node, Target
+from tunrouter.core.node import Node
 from tunrouter.core.seam import Endpoint
 from tunrouter.core.session import Session
 from tunrouter.core.states import State
+from tunrouter.core.targets import Target
 
 STANDING = (State.ESTABLISHED, State.REKEYING, State.SUSPECT)
 
@@ -19,7 +20,7 @@ def connections(node: Node, now: float) -> tuple[status.Connection, ...]:
     rows = [_of_session(node, session, now) for session in sessions if _shown(node, session)]
     at = {session.endpoint for session in sessions if _shown(node, session)}
     rows += [_of_dial(dial, now) for dial in node.dials.all() if dial.endpoint not in at]
-    rows += [_of_target(target) for target in node.targets.values() if target.endpoint is None]
+    rows += [_of_target(target) for target in node.targets if target.endpoint is None]
     rows += [_of_stranger(source, seen) for source, seen in node.half_open.rejected.items() if source not in at]
     return tuple(rows)
 

@@ -133,7 +133,13 @@ class Close(msgspec.Struct, frozen=True, array_like=True, tag=4):
     reason: str
 
 
-ControlBody = Confirm | Ping | Pong | Close
+class Carried(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """A handshake datagram inside a session that stands: floods of strangers' handshakes cannot hold it up."""
+
+    datagram: bytes
+
+
+ControlBody = Confirm | Ping | Pong | Close | Carried
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[ControlBody] = msgspec.msgpack.Decoder(ControlBody)
