@@ -78,6 +78,32 @@ def test_the_largest_message_passes() -> None:
     worker.close()
 
 
+def test_a_message_that_is_too_large_is_refused_and_not_cut() -> None:
+    control, worker = open_pipe()
+    with pytest.raises(ProtocolError, match=r"Known of \d+ bytes does not fit the seam"):
+        control.send(seam.Known(tuple(f"10.{i >> 8}.{i & 255}.255" for i in range(10_000))))
+    control.send(seam.Deliver(1))
+    assert worker.receive() == [seam.Deliver(1)]
+    control.close()
+    worker.close()
+
+
+def test_reports_of_thousands_of_sessions_leave_room_for_heartbeats_and_none_is_lost() -> None:
+    control, worker = open_pipe()
+    due = [seam.Used(i, 1, 1, 1, 1, 1.0, 1.0) for i in range(5000)]
+    got: list[seam.ToControl] = []
+    while due:
+        while due and worker.send(due[0]):
+            due.pop(0)
+        assert worker.send(seam.Control(7, SOURCE, b"heartbeat", 50))
+        while messages := control.receive():
+            got += messages
+    assert [message.session for message in got if isinstance(message, seam.Used)] == list(range(5000))
+    assert (worker.dropped, worker.dropped_raw) == (0, 0)
+    control.close()
+    worker.close()
+
+
 def test_a_closed_other_end_is_seen() -> None:
     control, worker = open_pipe()
     control.close()

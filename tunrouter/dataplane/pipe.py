@@ -1,8 +1,9 @@
 """One end of the seam's pipe: messages over a SOCK_SEQPACKET pair, which keeps their limits and never splits them.
 
 Law: what carries state waits for room, in order; what is lossy (`seam.LOSSY`) is dropped when the pipe is full, and
-counted. Nothing lossy waits behind state. Raw handshakes are dropped first, when half of the pipe stands unread: a
-flood of them leaves room for what live sessions need.
+counted. Nothing lossy waits behind state. Raw handshakes are dropped first, when half of the pipe stands unread, then
+`Used`, whose sender sends them again: neither a flood of strangers nor a report of thousands of sessions crowds out the
+heartbeats of live ones. A message too large for the other end is refused: cut off, it would be none.
 """
 
 from __future__ import annotations
@@ -29,13 +30,16 @@ class PipeEnd(Generic[Received]):
     def __init__(self, end: socket.socket, decode: Callable[[bytes], Received]) -> None:
         end.setblocking(False)
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _PIPE_BYTES // 2)  # the kernel doubles it
+        room = end.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)  # net.core.wmem_max may allow less
+        self._shares: dict[type, int] = {seam.Raw: room // 2, seam.Used: room * 3 // 4}
+        """How much may stand unread when one of these is sent."""
         self._end = end
         self._decode = decode
         self._backlog: deque[bytes] = deque()
         self.dropped = 0
-        """Lossy messages that found no room."""
+        """Lossy messages that found no room and are not sent again."""
         self.dropped_raw = 0
-        """Handshakes that found half of the pipe unread."""
+        """Handshakes that found no room, or half of the pipe unread."""
         self.malformed = 0
         """What arrived and was no message: the two ends are not of one build."""
         self.closed = False
@@ -48,27 +52,38 @@ class PipeEnd(Generic[Received]):
     def wants_write(self) -> bool:
         return bool(self._backlog)
 
-    def send(self, message: seam.ToWorker | seam.ToControl) -> None:
-        """Sends, keeps or drops; raises ProtocolError when nobody reads and more state would wait than may."""
-        lossy = isinstance(message, seam.LOSSY)
+    def send(self, message: seam.ToWorker | seam.ToControl) -> bool:
+        """Sends or keeps, else drops and is False.
+
+        Raises ProtocolError for a message that is too large, and when nobody reads and more state would wait than may.
+        """
         if self._backlog:
             self.flush()
         if self.closed:
-            return
-        if isinstance(message, seam.Raw) and self._unread() > _PIPE_BYTES // 2:
-            self.dropped_raw += 1
-            return
+            return True
+        share = self._shares.get(type(message))
+        if share is not None and self._unread() > share:
+            return self._drop(message)
+        lossy = isinstance(message, seam.LOSSY)
         if self._backlog and lossy:
-            self.dropped += 1
-            return
+            return self._drop(message)
         data = seam.encode(message)
+        if len(data) > bounds.SEAM_MESSAGE_BYTES:
+            raise ProtocolError(f"{type(message).__name__} of {len(data)} bytes does not fit the seam")
         if self._backlog or not self._try(data):
             if lossy:
-                self.dropped += 1
-            elif len(self._backlog) >= bounds.SEAM_BACKLOG:
+                return self._drop(message)
+            if len(self._backlog) >= bounds.SEAM_BACKLOG:
                 raise ProtocolError("the other end of the seam does not read")
-            else:
-                self._backlog.append(data)
+            self._backlog.append(data)
+        return True
+
+    def _drop(self, message: seam.ToWorker | seam.ToControl) -> bool:
+        if isinstance(message, seam.Raw):
+            self.dropped_raw += 1
+        elif not isinstance(message, seam.Used):  # nothing is lost: it is sent again
+            self.dropped += 1
+        return False
 
     def _unread(self) -> int:
         """Bytes, with the kernel's own cost, that the other end has not read."""
