@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunrouter.core import bounds
-from tunrouter.core.admission import OVER_BUDGET, SOURCE_RATE, Admission, Budget, RejectBudget, Sources, source_of
+from tunrouter.core.admission import (
+    ANSWER_OVER_BUDGET,
+    ANSWER_SOURCE_RATE,
+    OVER_BUDGET,
+    SOURCE_RATE,
+    Admission,
+    Budget,
+    RejectBudget,
+    Sources,
+    source_of,
+)
 
 START = 1_000_000.0
 
@@ -185,7 +195,38 @@ def test_the_set_of_known_addresses_is_bounded() -> None:
     assert len(admission._known) == bounds.MAX_PEERS + bounds.MAX_TARGETS
 
 
-# --- rejects ----------------------------------------------------------------------------------------------------------
+# --- answers and rejects that arrive ----------------------------------------------------------------------------------
+def answers(admission: Admission, address: str, times: int) -> int:
+    return sum(admission.admit_answer(address, START) == "" for _ in range(times))
+
+
+def test_strangers_answers_share_one_budget_and_spend_nothing_of_first_messages() -> None:
+    admission = Admission()
+    assert sum(admission.admit_answer(address, START) == "" for address in strangers()) == bounds.ANSWERS_BURST
+    assert admission.admit_answer("192.0.2.1", START) == ANSWER_OVER_BUDGET
+    assert admission.admit("192.0.2.1", START) == ""
+    assert admission.admit_answer("192.0.2.1", START + 1.001 / bounds.ANSWERS_PER_SECOND) == ""
+
+
+def test_strangers_answers_spend_nothing_of_peers_and_no_peer_anothers() -> None:
+    admission = Admission()
+    admission.know(["192.0.2.7", "192.0.2.8"])
+    answers(admission, "192.0.2.1", 10_000)
+    burst = bounds.FIRST_PER_SOURCE_BURST * bounds.FIRST_KNOWN_FACTOR
+    assert answers(admission, "192.0.2.7", 10_000) == burst
+    assert admission.admit_answer("192.0.2.7", START) == ANSWER_SOURCE_RATE
+    assert answers(admission, "192.0.2.8", 10_000) == burst
+
+
+def test_all_peers_answers_together_have_a_budget() -> None:
+    admission = Admission()
+    peers = [f"192.0.{number >> 8}.{number & 255}" for number in range(1000)]
+    admission.know(peers)
+    total = sum(admission.admit_answer(peer, START) == "" for peer in peers)
+    assert total == bounds.ANSWERS_BURST * bounds.FIRST_KNOWN_FACTOR
+
+
+# --- rejects that are sent --------------------------------------------------------------------------------------------
 def test_one_source_is_told_once_a_second() -> None:
     rejects = RejectBudget()
     assert rejects.allow("192.0.2.1", START)

@@ -1,7 +1,8 @@
-"""Which handshake datagrams of strangers are looked at, and which may be answered with a reject: token buckets.
+"""Which handshake datagrams are looked at, and which may be answered with a reject: token buckets.
 
 Law: a flood may make strangers wait, never peers, and it costs no memory. Strangers have a bucket for each source and
 one for all together; addresses of known peers have their own buckets, five times larger, and a budget of their own.
+Answers and rejects have the same apart from first messages, but strangers only the common budget: we asked few of them.
 The common budget is asked first: once it is spent nobody's bucket matters, so forged sources cannot fill the table.
 
 A bucket is one number, the time at which it is full again (the generic cell rate algorithm, ITU-T I.371): taking
@@ -21,6 +22,8 @@ from tunrouter.core import bounds
 
 SOURCE_RATE: Final = "handshake_source_rate"
 OVER_BUDGET: Final = "handshake_over_budget"
+ANSWER_SOURCE_RATE: Final = "answer_source_rate"
+ANSWER_OVER_BUDGET: Final = "answer_over_budget"
 """Names of the drop counters."""
 
 _ROUNDING: Final = 1e-6
@@ -71,7 +74,10 @@ class Sources:
 class Admission:
     """Decides in the packet loop, before anything else is done with the datagram, by its source address alone."""
 
-    __slots__ = ("_known", "_known_budget", "_known_sources", "_strangers", "_strangers_budget")
+    __slots__ = (
+        "_answering", "_answers", "_known", "_known_answers", "_known_budget", "_known_sources", "_strangers",
+        "_strangers_budget",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         rate, burst = bounds.FIRST_PER_SOURCE_PER_SECOND, bounds.FIRST_PER_SOURCE_BURST
@@ -81,13 +87,19 @@ class Admission:
         self._known: frozenset[str] = frozenset()
         self._known_sources = Sources(rate * factor, burst * factor, bounds.MAX_SOURCES)
         self._known_budget = Budget(bounds.FIRST_PER_SECOND, bounds.FIRST_BURST)
+        self._answers = Budget(bounds.ANSWERS_PER_SECOND, bounds.ANSWERS_BURST)
+        self._answering = Sources(rate * factor, burst * factor, bounds.MAX_SOURCES)
+        self._known_answers = Budget(bounds.ANSWERS_PER_SECOND, bounds.ANSWERS_BURST * factor)
 
     def know(self, addresses: Iterable[str]) -> None:
         """These, and no others, are peers' addresses, in the text form in which `admit` gets them."""
         self._known = frozenset(islice(addresses, bounds.MAX_PEERS + bounds.MAX_TARGETS))
 
+    def knows(self, address: str) -> bool:
+        return address in self._known
+
     def admit(self, address: str, now: float) -> str:
-        """The empty string, or the name of the counter under which the datagram is dropped."""
+        """For a first message: the empty string, or the name of the counter under which the datagram is dropped."""
         if address in self._known:
             source, budget, sources = address, self._known_budget, self._known_sources
             if budget.empty(now):
@@ -101,6 +113,19 @@ class Admission:
             return SOURCE_RATE
         budget.take(now)
         sources.take(source, now)
+        return ""
+
+    def admit_answer(self, address: str, now: float) -> str:
+        """The same for an answer or a reject."""
+        known = address in self._known
+        budget = self._known_answers if known else self._answers
+        if budget.empty(now):
+            return ANSWER_OVER_BUDGET
+        if known:
+            if self._answering.empty(address, now):
+                return ANSWER_SOURCE_RATE
+            self._answering.take(address, now)
+        budget.take(now)
         return ""
 
 

@@ -88,8 +88,16 @@ MAX_FLOWS: Final = 8
 MAX_UDP_COALESCED: Final = 64
 TOO_BIG_PER_SECOND: Final = 100
 """ICMP messages about packets that exceed a path (`icmp_limited`)."""
+MAX_LANES: Final = 65_536
+"""Lanes of all sessions that a worker opens for (`seam_refused`)."""
 ANSWERS_PER_SECOND: Final = 2000
-"""Handshake answers and rejects handed to control (`answer_over_budget`)."""
+"""Handshake answers and rejects of strangers handed to control, and as many of known peers (`answer_over_budget`)."""
+ANSWERS_BURST: Final = 100
+"""Of these, how many of strangers at one moment; `FIRST_KNOWN_FACTOR` times as many of known peers."""
+CONTROL_PER_SECOND: Final = 50
+"""Control bodies of one session handed to control, and how many at one moment (`control_rate`)."""
+MOVED_SECONDS: Final = 1.0
+"""Pause before control is told at once again that a session's endpoint changed; until then the report tells it."""
 WANTED_SECONDS: Final = 1.0
 """Pause before control is told again that packets wait for a node."""
 REPORT_SECONDS: Final = 1.0
@@ -101,7 +109,7 @@ SEAM_MESSAGE_BYTES: Final = 72 << 10
 SEAM_BACKLOG: Final = 4096
 """Messages waiting for a full pipe; beyond it what may be lost is dropped (`seam_full`)."""
 RAW_BACKLOG: Final = 256
-"""Raw handshake datagrams waiting for control, the first to be dropped (`handshake_queue_full`)."""
+"""Strangers' handshake datagrams handed to control in one wake-up (`handshake_queue_full`)."""
 
 # --- messages ------------------------------------------------------------------------------------------------------
 MAX_HANDSHAKE_BYTES: Final = 1232

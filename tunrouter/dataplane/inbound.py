@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from tunrouter.core import bounds, packet, seam, wire
-from tunrouter.core.admission import Admission, Budget
+from tunrouter.core.admission import Admission
 from tunrouter.dataplane import box
 from tunrouter.dataplane.coalesce import NONE, Coalescer
 from tunrouter.dataplane.kernel import Buffer, Datagram, Emit, Tun, Udp
@@ -23,7 +23,17 @@ from tunrouter.dataplane.routes import Routes
 
 _read_header = QUAD.unpack_from
 _put_counter = struct.Struct(">Q").pack_into
+_read_type = struct.Struct(">I").unpack_from
 _KIND: Final = wire.BODY - 1
+_LEAST_ANSWER: Final = wire.HEADER_BYTES + 32 + wire.TAG_BYTES + 1
+_ANSWER: Final = range(_LEAST_ANSWER, bounds.MAX_HANDSHAKE_BYTES + 1)
+_REJECT: Final = range(wire.HEADER_BYTES, wire.HEADER_BYTES + 1)
+_HANDSHAKES: Final = {
+    **{wire.FIRST << 24 | sealed << 16: range(size, size + 1) for sealed, size in wire.FIRST_BYTES.items()},
+    **{wire.ANSWER << 24 | sealed << 16: _ANSWER for sealed in wire.FIRST_BYTES},
+    **{wire.REJECT << 24 | why << 16: _REJECT for why in (wire.NEED_PASSWORD, wire.HAVE_NONE, wire.TAG_FAILED)},
+}
+"""Type, flags and reserved bytes of handshake datagrams, and their sizes: rubbish must not spend anybody's tokens."""
 _LENGTH_BYTES: Final = 2
 _NO_HALF: Final = -1
 _DRAIN_BATCHES: Final = 2
@@ -50,7 +60,6 @@ class Inbound:
         self._lanes: dict[int, OpenLane] = {}
         self._runs = Coalescer(self._write, tun.features)
         self._admission = Admission()
-        self._answers = Budget(bounds.ANSWERS_PER_SECOND, bounds.ANSWERS_PER_SECOND)
         self._sources: dict[int, Source] = {}
         self._raw = 0
         self._held = 0
@@ -124,7 +133,7 @@ class Inbound:
             if counter > lane.newest:
                 lane.newest = counter
                 if sender is not session.endpoint:
-                    self._follow(session, sender)
+                    self._follow(session, sender, now)
             session.last_received = now
             run = runs.current
             if size == run.datagram and buffer[at + _KIND] == wire.PACKET_PARTIAL:
@@ -135,15 +144,26 @@ class Inbound:
                     session.received_packets += 1
                     session.received_bytes += size - wire.OVERHEAD
                     continue
-            self._opened(session, view, at, size, sender)
+            self._opened(session, view, at, size, sender, now)
 
-    def _follow(self, session: Session, sender: seam.Endpoint) -> None:
-        """The newest authenticated datagram says where the other side is now."""
-        if sender != session.endpoint:
-            self._emit(seam.Moved(session.id, sender))
+    def _follow(self, session: Session, sender: seam.Endpoint, now: float) -> None:
+        """The newest authenticated datagram says where the other side is now; who alternates is told of by reports."""
+        moved = sender != session.endpoint
         session.endpoint = sender
+        if moved and now >= session.told_at + bounds.MOVED_SECONDS:
+            self.tell_endpoint(session, now)
 
-    def _opened(self, session: Session, view: memoryview, at: int, size: int, sender: seam.Endpoint) -> None:
+    def tell_endpoint(self, session: Session, now: float) -> bool:
+        """Tells control where the session is now, if it believes something else."""
+        if session.endpoint == session.told:
+            return False
+        session.told, session.told_at = session.endpoint, now
+        self._emit(seam.Moved(session.id, session.endpoint))
+        return True
+
+    def _opened(
+        self, session: Session, view: memoryview, at: int, size: int, sender: seam.Endpoint, now: float
+    ) -> None:
         kind = view[at + _KIND]
         if kind in (wire.PACKET, wire.PACKET_PARTIAL):
             session.received_packets += 1
@@ -156,6 +176,10 @@ class Inbound:
             else:
                 self._counters["drop_held_full"] += 1
         elif kind == wire.CONTROL:
+            if session.control.empty(now):
+                self._counters["control_rate"] += 1
+                return
+            session.control.take(now)
             stop = min(size, wire.BODY + _LENGTH_BYTES + bounds.MAX_CONTROL_BYTES)  # behind it is padding
             self._emit(seam.Control(session.id, sender, bytes(view[at + wire.BODY : at + stop]), size))
         elif kind != wire.KEEPALIVE:
@@ -187,6 +211,8 @@ class Inbound:
         lane = self._lanes.get(first)
         if lane is None or size < wire.OVERHEAD or now >= lane.session.expires:
             return None
+        if lane.cold is not None:
+            lane.warm()
         return lane
 
     def _other(self, view: memoryview, at: int, size: int, sender: seam.Endpoint, now: float) -> None:
@@ -195,7 +221,6 @@ class Inbound:
         if reason:
             self._counters[reason] += 1
             return
-        self._raw += 1
         self._emit(seam.Raw(sender, bytes(view[at : at + size])))
 
     def _refusal(self, view: memoryview, at: int, size: int, sender: seam.Endpoint, now: float) -> str:
@@ -204,18 +229,15 @@ class Inbound:
         if kind == wire.DATA and size >= wire.OVERHEAD and not any(view[at + 1 : at + 4]):
             known = _read_header(view, at)[0] in self._lanes
             return "drop_expired" if known else "drop_unknown_index"
-        if kind not in (wire.FIRST, wire.ANSWER, wire.REJECT) or not (
-            bounds.MIN_DATAGRAM <= size <= bounds.MAX_HANDSHAKE_BYTES
-        ):
+        if size not in _HANDSHAKES.get(_read_type(view, at)[0], ()):
             return "drop_malformed"
-        if self._raw >= bounds.RAW_BACKLOG:
+        admission, address = self._admission, sender[0]
+        if self._raw >= bounds.RAW_BACKLOG and not admission.knows(address):
             return "handshake_queue_full"
-        if kind == wire.FIRST:
-            return self._admission.admit(sender[0], now)
-        if self._answers.empty(now):
-            return "answer_over_budget"
-        self._answers.take(now)
-        return ""
+        reason = admission.admit(address, now) if kind == wire.FIRST else admission.admit_answer(address, now)
+        if not reason and not admission.knows(address):
+            self._raw += 1
+        return reason
 
     def _write(self, parts: Sequence[Buffer]) -> None:
         try:

@@ -12,8 +12,8 @@ from typing import Protocol
 
 from tunrouter.core import seam
 
-Emit = Callable[[seam.ToControl], None]
-"""Takes a message to control; must not call back into the kernel."""
+Emit = Callable[[seam.ToControl], bool | None]
+"""Takes a message to control; False if it had to be dropped. Must not call back into the kernel."""
 
 Datagram = tuple[int, int, seam.Endpoint]
 """Offset and size in the socket's receive buffer, and the sender."""

@@ -2,15 +2,20 @@
 
 Law: (key, nonce) never repeats. Each direction of a lane has its own key and salt, its counter only grows, and a
 session is never installed twice. The nonce is header bytes 0-7, the lane's salt, then the counter.
+
+A session has a lane for each worker of its peer, most of which never carry a datagram here. So a lane is cold, no more
+than its key and salt, until its first datagram warms it.
 """
 
 from __future__ import annotations
 
 import struct
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from tunrouter.core import bounds, seam, wire
+from tunrouter.core.admission import Budget
 from tunrouter.core.replay import ReplayWindow
 from tunrouter.dataplane import box
 
@@ -25,34 +30,54 @@ def first_half(index: int) -> int:
     return wire.DATA << 56 | index
 
 
-class SealLane:
-    """What one lane needs to seal; the loop that seals advances `counter`."""
+Cold = tuple[bytes, bytes]
+"""Key and salt of a lane that has not been used."""
+Hot = tuple["Session", box.Box, box.Pointer, bytearray, box.Pointer, Callable[[int], bool]]
+"""Session, opening function, key, nonce, the nonce's address, and the replay window's question."""
 
-    __slots__ = ("counter", "first", "key", "nonce", "nonce_at", "seal", "session")
+
+class SealLane:
+    """What one lane needs to seal; the loop that seals warms it and advances `counter`."""
+
+    __slots__ = ("cold", "counter", "first", "key", "nonce", "nonce_at", "seal", "session")
+    key: box.Pointer
+    nonce: bytearray
+    nonce_at: box.Pointer
 
     def __init__(self, session: Session, index: int, key: bytes, salt: bytes) -> None:
         self.session = session
         self.first = first_half(index)
         self.counter = 0
+        self.cold: Cold | None = (key, salt)
+        self.seal = box.seal if session.sealed else box.put_cookie
+
+    def warm(self) -> None:
+        assert self.cold is not None
+        (key, salt), self.cold = self.cold, None
         self.key = box.pointer(bytearray(key))
         self.nonce = bytearray(self.first.to_bytes(8, "big") + salt + bytes(8))
         self.nonce_at = box.pointer(self.nonce)
-        self.seal = box.seal if session.sealed else box.put_cookie
 
 
 class OpenLane:
     """What one lane needs to open; `newest` is the highest authenticated counter, `hot` what the loop wants at once."""
 
-    __slots__ = ("first", "hot", "newest", "session")
+    __slots__ = ("cold", "first", "hot", "newest", "session")
+    hot: Hot
 
     def __init__(self, session: Session, index: int, key: bytes, salt: bytes) -> None:
         self.session = session
         self.first = first_half(index)
         self.newest = -1
+        self.cold: Cold | None = (key, salt)
+
+    def warm(self) -> None:
+        assert self.cold is not None
+        (key, salt), self.cold = self.cold, None
         nonce = bytearray(self.first.to_bytes(8, "big") + salt + bytes(8))
-        unbox = box.open_box if session.sealed else box.check_cookie
+        unbox = box.open_box if self.session.sealed else box.check_cookie
         is_new = ReplayWindow().check_and_advance
-        self.hot = (session, unbox, box.pointer(bytearray(key)), nonce, box.pointer(nonce), is_new)
+        self.hot = (self.session, unbox, box.pointer(bytearray(key)), nonce, box.pointer(nonce), is_new)
 
 
 class Session:
@@ -62,10 +87,13 @@ class Session:
         self.id = install.session
         self.node = install.node
         self.sealed = install.sealed
-        self.endpoint = install.endpoint
+        self.endpoint = self.told = install.endpoint
+        """Where the other side is, and where control believes it to be."""
+        self.told_at = float("-inf")
         self.expires = install.expires
         self.delivers = False
         self.held: list[bytearray] = []
+        self.control = Budget(bounds.CONTROL_PER_SECOND, bounds.CONTROL_PER_SECOND)
         self.sent_packets = 0
         self.sent_bytes = 0
         self.received_packets = 0
@@ -73,6 +101,7 @@ class Session:
         self.last_sent = 0.0
         self.last_received = 0.0
         self.reported: tuple[float, ...] = self.stamp()
+        self.reported_at = float("-inf")
         lanes = install.lanes[: bounds.MAX_WORKERS]
         self.seals = [SealLane(self, install.remote + i, s.seal_key, s.seal_salt) for i, s in enumerate(lanes)]
         self.opens = [OpenLane(self, install.session + i, s.open_key, s.open_salt) for i, s in enumerate(lanes)]

@@ -17,6 +17,8 @@ from tunrouter.dataplane.routes import Routes
 
 COUNTERS: Final = (
     "answer_over_budget",
+    "answer_source_rate",
+    "control_rate",
     "datagrams_out",
     "drop_expired",
     "drop_held_full",
@@ -57,6 +59,7 @@ class ReferenceKernel:
         self.counters = dict.fromkeys(COUNTERS, 0)
         self._emit = emit
         self._sessions: dict[int, Session] = {}
+        self._lanes = 0
         self._routes = Routes()
         self._unrouted = False
         sockets = {udp.version: udp for udp in udps}
@@ -87,27 +90,40 @@ class ReferenceKernel:
 
     def report(self, now: float) -> bool:
         """Emits what was used and counted since the last report; false if nothing was."""
-        changed = False
-        for session in self._sessions.values():
-            if session.stamp() != session.reported:
-                session.reported = session.stamp()
-                self._emit(session.used())
-                changed = True
+        changed = self._report_sessions(now)
         if self.counters != self._reported:
-            self._reported = dict(self.counters)
-            self._emit(seam.Counters(self._reported))
+            counters = dict(self.counters)
+            if self._emit(seam.Counters(counters)) is not False:
+                self._reported = counters
             changed = True
         if self._unrouted:
             self._unrouted = False
             self._outbound.forget_unrouted()
         return changed
 
+    def _report_sessions(self, now: float) -> bool:
+        """Where sessions moved and what was used of them; who finds no room now is first in the next report."""
+        changed, due = False, []
+        for session in self._sessions.values():
+            changed |= self._inbound.tell_endpoint(session, now)
+            if session.stamp() != session.reported:
+                due.append(session)
+        due.sort(key=lambda session: session.reported_at)
+        for session in due:
+            if self._emit(session.used()) is False:
+                break
+            session.reported, session.reported_at = session.stamp(), now
+        return changed or bool(due)
+
     # --- control's messages ------------------------------------------------------------------------------------------
     def _install(self, message: seam.Install, _now: float) -> None:
-        if message.session in self._sessions or not message.lanes or len(self._sessions) >= bounds.MAX_SESSIONS:
+        lanes = min(len(message.lanes), bounds.MAX_WORKERS)
+        full = len(self._sessions) >= bounds.MAX_SESSIONS or self._lanes + lanes > bounds.MAX_LANES
+        if message.session in self._sessions or not lanes or full:
             self.counters["seam_refused"] += 1  # keys installed twice would begin their counters anew
             return
         session = self._sessions[message.session] = Session(message)
+        self._lanes += len(session.opens)
         self._inbound.install(session)
 
     def _deliver(self, message: seam.Deliver, _now: float) -> None:
@@ -121,6 +137,7 @@ class ReferenceKernel:
     def _retire(self, message: seam.Retire, _now: float) -> None:
         if session := self._session(message.session):
             del self._sessions[session.id]
+            self._lanes -= len(session.opens)
             self._inbound.retire(session)
             self._outbound.retire(session)
             self._emit(session.used())

@@ -89,6 +89,8 @@ class Train:
     def _depart(self, lane: SealLane, size: int) -> None:
         """Sends what is there, and begins a train of datagrams of `size` bytes on `lane`."""
         self.flush()
+        if lane.cold is not None:
+            lane.warm()
         self._lane = lane
         self._size = size
         self._room = min(bounds.MAX_TRAIN_SEGMENTS, bounds.MAX_TRAIN_BYTES // size)

@@ -1,0 +1,106 @@
+"""Handshake datagrams on their way to control: their shapes, and whose floods leave room for whom."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.dataplane.fakes import SLOT
+from tests.dataplane.pair import NOW, endpoint, joined
+from tunrouter.core import bounds, seam, wire
+
+
+def shaped(kind: int, flags: int, reserved: int = 0, size: int = wire.HEADER_BYTES) -> bytes:
+    """A datagram with a handshake's header."""
+    return wire.HEADER.pack(kind, flags, reserved, 7, 7).ljust(size, b"x")[:size]
+
+
+FIRST = shaped(wire.FIRST, wire.SEALED_MODE, 0, wire.FIRST_BYTES[True])
+ANSWER = shaped(wire.ANSWER, wire.SEALED_MODE, 0, 300)
+REJECT = shaped(wire.REJECT, wire.TAG_FAILED)
+
+
+def test_handshakes_reach_control_bounded() -> None:
+    _, two = joined()
+    two.receive(FIRST, ANSWER, REJECT)
+    assert len(two.told(seam.Raw)) == 3
+    two.receive(*[FIRST] * 100)
+    assert two.count("handshake_source_rate") > 70
+    two.receive(*[ANSWER] * 3000)
+    assert two.count("answer_over_budget") == 3002 - bounds.ANSWERS_BURST
+
+
+@pytest.mark.parametrize("flags", [0, 1])
+def test_rubbish_that_resembles_a_handshake_spends_no_tokens(flags: int) -> None:
+    _, two = joined()
+    size = wire.FIRST_BYTES[bool(flags)]
+    shapes = [
+        (wire.FIRST, flags, 0, size - 1),
+        (wire.FIRST, flags, 0, size + 1),
+        (wire.FIRST, 1 - flags, 0, size),
+        (wire.FIRST, flags | 2, 0, size),
+        (wire.FIRST, flags, 1, size),
+        (wire.ANSWER, flags, 0, 64),
+        (wire.ANSWER, flags, 0, bounds.MAX_HANDSHAKE_BYTES + 1),
+        (wire.ANSWER, flags | 128, 0, 300),
+        (wire.ANSWER, flags, 256, 300),
+        (wire.REJECT, 1, 0, 15),
+        (wire.REJECT, 1, 0, 17),
+        (wire.REJECT, 0, 0, 16),
+        (wire.REJECT, 4, 0, 16),
+        (wire.REJECT, 1, 1, 16),
+        (0, 0, 0, 16),
+        (5, flags, 0, size),
+    ]
+    rubbish = [shaped(*shape) for shape in shapes]
+    two.receive(*rubbish * 200)
+    assert two.events == []
+    assert two.count("drop_malformed") == len(shapes) * 200
+    good = [shaped(wire.FIRST, flags, 0, size), shaped(wire.ANSWER, flags, 0, 65)]
+    good += [shaped(wire.REJECT, why) for why in (1, 2, 3)]
+    two.receive(*good)
+    assert [event.datagram for event in two.told(seam.Raw) if isinstance(event, seam.Raw)] == good
+
+
+def test_answers_of_peers_pass_while_strangers_forge_theirs() -> None:
+    _, two = joined()
+    two.apply(seam.Known(("203.0.113.5", "203.0.113.6")))
+    for i in range(200):
+        two.udp.readable.append((FIRST, (f"198.51.100.{i}", 1)))
+    for _ in range(5000):
+        two.udp.readable.append((ANSWER, ("198.51.100.1", 1)))
+        two.udp.readable.append((ANSWER, ("203.0.113.5", 1)))
+    two.udp.readable.append((ANSWER, ("203.0.113.6", 1)))
+    two.receive()
+    heard = [event.source[0] for event in two.told(seam.Raw) if isinstance(event, seam.Raw)]
+    assert heard.count("198.51.100.1") <= bounds.ANSWERS_BURST + 1
+    assert heard.count("203.0.113.5") == bounds.FIRST_PER_SOURCE_BURST * bounds.FIRST_KNOWN_FACTOR
+    assert heard[-1] == "203.0.113.6"
+
+
+def test_strangers_fill_a_wake_up_and_peers_still_pass() -> None:
+    _, two = joined()
+    two.apply(seam.Known(("203.0.113.5",)))
+    two.udp.buffer = bytearray(400 * SLOT)
+    arrivals = [(kind, (f"198.51.100.{i}", 1)) for i in range(200) for kind in (FIRST, ANSWER)][:399]
+    batch = []
+    for i, (datagram, source) in enumerate([*arrivals, (ANSWER, ("203.0.113.5", 1))]):
+        two.udp.buffer[i * SLOT : i * SLOT + len(datagram)] = datagram
+        batch.append((i * SLOT, len(datagram), source))
+    two.udp.receive = iter([batch, []]).__next__  # type: ignore[method-assign]
+    two.kernel.drain_udp(two.udp, NOW)
+    heard = [event.source[0] for event in two.told(seam.Raw) if isinstance(event, seam.Raw)]
+    assert len(heard) == bounds.RAW_BACKLOG + 1
+    assert heard[-1] == "203.0.113.5"
+    assert two.count("handshake_queue_full") > 0
+
+
+def test_known_peers_are_not_limited_by_strangers() -> None:
+    _, two = joined()
+    two.apply(seam.Known(("203.0.113.5",)))
+    for i in range(3000):
+        two.udp.readable.append((FIRST, (f"198.51.{i // 200}.{i % 200}", 1)))
+    two.receive(source=endpoint(1))
+    assert two.count("handshake_over_budget") > 0
+    two.events.clear()
+    two.receive(FIRST, source=("203.0.113.5", 1))
+    assert len(two.told(seam.Raw)) == 1
