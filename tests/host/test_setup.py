@@ -42,7 +42,7 @@ def test_reset_leaves_nothing(lab: Lab, forwarding: int) -> None:
     host = lab.host()
     lab.inside(host.apply)
     lab.pod(host, "10.32.1.2")
-    lab.inside(lambda: host.set_path_mtu(IPv4Network("10.32.7.0/24"), 1200))
+    lab.inside(lambda: host.set_path_mtus({IPv4Network("10.32.7.0/24"): 1200}))
     done = lab.inside(reset)
     assert lab.state() == before
     for word in ("table inet tunrouter", "accepts in FORWARD", "bridge weave", "tun tunrouter0", "route unreachable"):
@@ -190,7 +190,7 @@ def test_host_and_outside_packets_enter_the_tunnel_with_the_bridge_address(lab: 
 def test_a_pod_keeps_its_address_in_the_tunnel_and_its_mss_fits(lab: Lab) -> None:
     host = lab.host()
     lab.inside(host.apply)
-    lab.inside(lambda: host.set_path_mtu(IPv4Network("10.33.0.0/24"), 1200))
+    lab.inside(lambda: host.set_path_mtus({IPv4Network("10.33.0.0/24"): 1200}))
     pod, tun = lab.pod(host, "10.32.1.2"), Tun(lab)
     for target, mss in (("10.33.5.5", 1336), ("10.33.0.5", 1160)):
         caller = pod.start("python3", "-c", f"import socket; socket.create_connection(('{target}', 80), 3)")
@@ -277,14 +277,32 @@ def test_underlay_mtu_is_the_smallest_towards_the_peers(lab: Lab) -> None:
 def test_path_mtu_routes_come_and_go(lab: Lab) -> None:
     host, prefix = lab.host(), IPv4Network("10.32.7.0/24")
     lab.inside(host.apply)
-    lab.inside(lambda: host.set_path_mtu(prefix, 1200))
+    lab.inside(lambda: host.set_path_mtus({prefix: 1200}))
     assert "mtu 1200" in lab.host_ns.run("ip", "route", "show", str(prefix))
-    lab.inside(lambda: host.set_path_mtu(prefix, 1300))
+    lab.inside(lambda: host.set_path_mtus({prefix: 1300}))
     assert "mtu 1300" in lab.host_ns.run("ip", "route", "show", str(prefix))
-    lab.inside(lambda: host.set_path_mtu(prefix, None))
+    lab.inside(lambda: host.set_path_mtus({prefix: None}))
     assert lab.host_ns.run("ip", "route", "show", str(prefix)) == ""
-    with pytest.raises(HostError):
-        lab.inside(lambda: host.set_path_mtu(IPv4Network("192.0.2.0/24"), 1200))
+
+
+def test_a_path_mtu_never_touches_our_own_block_nor_what_is_outside_the_range(lab: Lab) -> None:
+    host, good = lab.host(), IPv4Network("10.32.7.0/24")
+    lab.inside(host.apply)
+    lab.pod(host, "10.32.1.2")
+    before = lab.host_ns.run("ip", "route", "show")
+    bad = ("10.32.1.0/24", "10.32.1.2/32", "10.32.0.0/16", "10.32.0.0/12", "10.0.0.0/8", "192.0.2.0/24")
+    paths = {IPv4Network(text): 1200 for text in bad} | {good: 1200}
+    refused = lab.inside(lambda: host.set_path_mtus(paths))
+    assert [error.what.split()[3].rstrip(",") for error in refused] == list(bad)
+    after = lab.host_ns.run("ip", "route", "show")
+    assert set(after.splitlines()) - set(before.splitlines()) == {
+        line for line in after.splitlines() if line.startswith(f"{good} ")
+    }
+    assert set(before.splitlines()) <= set(after.splitlines())
+    assert "mtu 1200" in after
+    assert lab.host_ns.pings("10.32.1.2")
+    assert lab.inside(lambda: host.set_path_mtus(dict.fromkeys(paths))) == [], "nothing is there to be removed"
+    assert lab.host_ns.run("ip", "route", "show") == before
 
 
 def test_a_plan_that_cannot_be_is_refused() -> None:

@@ -1,11 +1,8 @@
-"""The agent's life: start in the order in which a failure costs least, then carry messages, then stop without a trace.
+"""The agent's life: start in the order in which a failure costs least, then answer, then stop without a trace.
 
-    pipe ──> node.on_message ──┐
-    clock ─> node.on_timer ────┼──> effects ──> pipe to the worker | host thread | store | log
-    API ───> node.connect … ───┘
-
-Law: the core decides, this file only carries. One task owns nothing here: everything runs on one loop, and what blocks
-(netlink, nft, SQLite, argon2id) runs on a thread that the loop waits for or forgets.
+Law: this file joins parts and decides nothing (`control.py` carries the node's messages). One task owns nothing here:
+everything runs on one loop, and what blocks (netlink, nft, SQLite, argon2id) runs on a thread that the loop waits for
+or forgets.
 """
 
 from __future__ import annotations
@@ -24,13 +21,15 @@ from nacl.utils import random
 
 import tunrouter
 from tunrouter.agent import resolve
+from tunrouter.agent.barrier import Barrier
+from tunrouter.agent.control import Control
 from tunrouter.agent.hostside import HostSide
 from tunrouter.agent.logs import OncePerKey
+from tunrouter.agent.memory import PeerMemory
 from tunrouter.config import Config, values
 from tunrouter.core import bounds, keys, report, seam, status, wire
 from tunrouter.core.local import Local
 from tunrouter.core.node import Node
-from tunrouter.core.outbox import Effect, KernelMtu, Log, Remember
 from tunrouter.dataplane.pipe import PipeEnd, open_pipe
 from tunrouter.dataplane.reference import ReferenceKernel
 from tunrouter.dataplane.tun import TunQueue, open_tun
@@ -42,11 +41,10 @@ from tunrouter.edge.store import Store
 from tunrouter.errors import AgentError, ConfigError, HostError, TunrouterError
 from tunrouter.host import HostPlan
 
-SHUTDOWN_SECONDS: Final = 0.05
-"""For the worker, which is on this loop, to send the goodbyes."""
-WEAK_BITS: Final = 60.0
 NAMES_SECONDS: Final = 10.0
 """How often names of targets that are not connected are looked up again."""
+CALL_SECONDS: Final = 30.0
+"""For the work of one API call: generous, so that only what is stuck meets it."""
 log = logging.getLogger("tunrouter")
 
 
@@ -70,12 +68,11 @@ class Agent:
         self._host = HostSide(loop)
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
         self._once = OncePerKey(log)
+        self._barrier = Barrier(log)
         self._started = time.monotonic()
-        self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._warnings: tuple[str, ...] = ()
-        self._writing = False
-        self._node: Node | None = None
+        self._control: Control | None = None
         self._facts: dict[str, Any] = {}
 
     # --- start and stop ----------------------------------------------------------------------------------------------
@@ -90,6 +87,8 @@ class Agent:
         stack.push_async_callback(_finish, ring)
         self._store = await self._loop.run_in_executor(self._disk, Store, Path(config.state_dir))
         stack.callback(self._store.close)
+        memory = PeerMemory(self._loop, self._disk, self._store.remember, self._not_remembered)
+        stack.push_async_callback(memory.close)
         identity, incarnation, hints = await self._loop.run_in_executor(self._disk, self._recall)
         peers = [resolve.split(peer, 0)[0] for peer in config.peers if resolve.is_literal(peer)]
         mtu = await self._pod_mtu(peers)
@@ -117,11 +116,18 @@ class Agent:
             random=random,
             silent=config.silent,
         )
-        self._node = Node(local, plan.range)
         self._announce(local)
-        self._pipe = self._start_worker(stack, tun, udps)
-        stack.push_async_callback(self._say_goodbye)
-        await self._join(hints)
+        self._control = Control(
+            self._loop,
+            Node(local, plan.range),
+            self._start_worker(stack, tun, udps),
+            self._once,
+            self._barrier,
+            remember=memory.remember,
+            set_path_mtu=self._host.set_path_mtu,
+        )
+        stack.push_async_callback(self._say_goodbye, self._control)
+        await self._join(self._control, hints)
         log.info("ready: pods of %s on %s, MTU %d, UDP port %d", plan.block, config.bridge, mtu, config.port)
 
     def _recall(self) -> tuple[keys.Identity, int, tuple[seam.Endpoint, ...]]:
@@ -138,34 +144,30 @@ class Agent:
             raise ConfigError(what, f"give at most {underlay - wire.OVERHEAD - wire.IP_UDP_BYTES[4]}, or leave it out")
         return self.config.mtu or wire.pod_mtu(underlay)
 
-    def _start_worker(self, stack: contextlib.AsyncExitStack, tun: TunQueue, udps: list[UdpSocket]) -> Any:
+    def _start_worker(
+        self, stack: contextlib.AsyncExitStack, tun: TunQueue, udps: list[UdpSocket]
+    ) -> PipeEnd[seam.ToControl]:
         control, end = open_pipe()
         kernel = ReferenceKernel(tun, udps, end.send)
         worker = Worker(self._loop, kernel, tun, udps, end)
         stack.callback(worker.close)
         stack.callback(control.close)
         self._facts |= {"kernel": kernel.name, "offloads": tun.features}
-        self._loop.add_reader(control.fileno(), self._on_pipe, control)
-        stack.callback(self._loop.remove_reader, control.fileno())
         return control
 
-    async def _join(self, hints: tuple[seam.Endpoint, ...]) -> None:
-        assert self._node is not None
-        self._carry_out(self._node.start(hints, time.monotonic()))
+    async def _join(self, control: Control, hints: tuple[seam.Endpoint, ...]) -> None:
+        control.carry_out(control.node.start(hints, time.monotonic()))
         for peer in self.config.peers:
-            await self._connect(peer)
-        self._spawn(self._keep_names())
+            await self._connect(control, peer)
+        self._spawn(self._keep_names(control))
 
-    async def _say_goodbye(self) -> None:
-        assert self._node is not None
+    async def _say_goodbye(self, control: Control) -> None:
         for task in self._tasks:
             task.cancel()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._carry_out(self._node.stop(time.monotonic()))
-        if self._timer is not None:
-            self._timer.cancel()
-        await asyncio.sleep(SHUTDOWN_SECONDS)
+        await control.stop()
+
+    def _not_remembered(self, text: str) -> None:
+        self._once.say("error", "remember", text, time.monotonic())
 
     def _announce(self, local: Local) -> None:
         ours = f"{status.peer_name(local.id)}({local.name})"
@@ -173,7 +175,7 @@ class Agent:
         warnings = []
         if not local.sealed:
             warnings.append("Communication between peers is unencrypted: give every node the same password")
-        elif min(keys.strength_bits(secret) for secret in self.config.secrets) < WEAK_BITS:
+        elif min(keys.strength_bits(secret) for secret in self.config.secrets) < keys.WEAK_BITS:
             warnings.append(
                 "the password is weak (below about 60 bits): whoever records one handshake can guess it offline; "
                 "make a strong one with `tunrouter genkey`"
@@ -182,68 +184,28 @@ class Agent:
             log.warning("%s", warning)
         self._warnings = tuple(warnings)
 
-    # --- carrying ----------------------------------------------------------------------------------------------------
-    def _on_pipe(self, pipe: PipeEnd[seam.ToControl]) -> None:
-        assert self._node is not None
-        self._carry_out(self._node.on_messages(pipe.receive(), time.monotonic()))
-
-    def _on_timer(self) -> None:
-        assert self._node is not None
-        self._carry_out(self._node.on_timer(time.monotonic()))
-
-    def _carry_out(self, effects: list[Effect]) -> None:
-        for effect in effects:
-            match effect:
-                case Log(level, key, text):
-                    self._once.say(level, key, text, time.monotonic())
-                case KernelMtu(prefix, mtu):
-                    self._host.set_path_mtu(prefix, mtu)
-                case Remember(endpoints):
-                    self._disk.submit(self._store.remember, endpoints).add_done_callback(self._remembered)
-                case _:
-                    self._pipe.send(effect)
-        if self._pipe.wants_write and not self._writing:
-            self._writing = True
-            self._loop.add_writer(self._pipe.fileno(), self._on_writable)
-        self._arm()
-
-    def _on_writable(self) -> None:
-        self._pipe.flush()
-        if not self._pipe.wants_write:
-            self._writing = False
-            self._loop.remove_writer(self._pipe.fileno())
-
-    def _arm(self) -> None:
-        assert self._node is not None
-        if self._timer is not None:
-            self._timer.cancel()
-        pause = self._node.deadline - time.monotonic()
-        # Timers have millisecond resolution: one that fires early must not spin.
-        self._timer = self._loop.call_later(min(max(pause, 0.001), 3600.0), self._on_timer)
-
-    def _remembered(self, done: Any) -> None:
-        error = done.exception()
-        if error is not None:
-            text = f"peers are not remembered on disk: {error}"
-            self._loop.call_soon_threadsafe(self._once.say, "error", "remember", text, time.monotonic())
-
     # --- targets -----------------------------------------------------------------------------------------------------
-    async def _connect(self, peer: str) -> None:
-        assert self._node is not None
+    async def _connect(self, control: Control, peer: str) -> None:
         endpoint, reason = await resolve.resolve(peer, self.config.port)
+        if control.stopped:
+            raise AgentError("the agent is stopping", "start it again first")
         if reason:
             self._once.say("warning", f"resolve {peer}", reason, time.monotonic())
-        self._carry_out(self._node.connect(peer, endpoint, reason, time.monotonic()))
+        control.carry_out(control.node.connect(peer, endpoint, reason, time.monotonic()))
 
-    async def _keep_names(self) -> None:
+    async def _keep_names(self, control: Control) -> None:
         """Names of targets that have no session are looked up again: the peer may have moved."""
         while True:
             await asyncio.sleep(NAMES_SECONDS)
-            assert self._node is not None
-            up = {s.endpoint for s in self._node.sessions.values() if s.state in report.STANDING}
-            for target in list(self._node.targets.values()):
-                if not resolve.is_literal(target.name) and target.endpoint not in up:
-                    await self._connect(target.name)
+            with self._barrier:
+                await self._look_up_again(control)
+
+    async def _look_up_again(self, control: Control) -> None:
+        node = control.node
+        up = {s.endpoint for s in node.sessions.values() if s.state in report.STANDING}
+        for target in node.targets:
+            if not resolve.is_literal(target.name) and target.endpoint not in up:
+                await self._connect(control, target.name)
 
     def _spawn(self, work: Any) -> None:
         task = self._loop.create_task(work)
@@ -252,43 +214,60 @@ class Agent:
 
     # --- the API -----------------------------------------------------------------------------------------------------
     async def _answer(self, call: api.Call) -> Any:
-        if self._node is None:
+        control = self._control
+        if control is None:
             raise AgentError("the agent is still starting", "try again in a second")
+        if control.stopped:
+            raise AgentError("the agent is stopping", "start it again first")
+        try:
+            async with asyncio.timeout(CALL_SECONDS) as bound:
+                return await self._obey(control, call)
+        except TimeoutError:
+            if not bound.expired():
+                raise
+            raise AgentError(
+                f"this was not done within {CALL_SECONDS:g} s", "see the agent's log, then try again"
+            ) from None
+
+    async def _obey(self, control: Control, call: api.Call) -> Any:
         match call:
             case api.StatusCall():
-                return self._snapshot(self._node)
+                return self._snapshot(control)
             case api.ConnectCall(peers, replace):
-                await self._connect_all(self._node, peers, replace=replace)
+                await self._connect_all(control, peers, replace=replace)
             case api.ForgetCall(peers):
-                self._forget_all(self._node, peers)
+                self._forget_all(control, peers)
             case api.AttachCall():
-                return await self._host.attach(call, self._node.local.pod_mtu)
+                return await self._host.attach(call, control.node.local.pod_mtu)
             case api.DetachCall():
                 await self._host.detach(call)
         return None
 
-    async def _connect_all(self, node: Node, peers: tuple[str, ...], *, replace: bool) -> None:
+    async def _connect_all(self, control: Control, peers: tuple[str, ...], *, replace: bool) -> None:
+        node = control.node
         try:
             wanted = [values.peer(peer) for peer in peers]
         except ValueError as error:
             raise ConfigError(f"{error}", "give peers as HOST, HOST:PORT or [IPV6]:PORT") from None
-        if len({*node.targets, *wanted}) > bounds.MAX_TARGETS:
-            raise AgentError(f"there are {len(node.targets)} targets already", "forget some first")
+        if len({*node.targets.names, *wanted}) > bounds.MAX_TARGETS:
+            raise AgentError(f"there are {len(node.targets.names)} targets already", "forget some first")
         if replace:
-            for name in [name for name in node.targets if name not in wanted]:
-                self._carry_out(node.forget(name, time.monotonic()))
+            for name in [name for name in node.targets.names if name not in wanted]:
+                control.carry_out(node.forget(name, time.monotonic()))
         for peer in wanted:
-            await self._connect(peer)
+            await self._connect(control, peer)
 
-    def _forget_all(self, node: Node, peers: tuple[str, ...]) -> None:
+    def _forget_all(self, control: Control, peers: tuple[str, ...]) -> None:
+        node = control.node
         unknown = [peer for peer in peers if peer not in node.targets]
         if unknown:
-            known = ", ".join(node.targets) or "none"
+            known = ", ".join(node.targets.names) or "none"
             raise ConfigError(f"no such target: {', '.join(unknown)}", f"name one as it was given: {known}")
         for peer in peers:
-            self._carry_out(node.forget(peer, time.monotonic()))
+            control.carry_out(node.forget(peer, time.monotonic()))
 
-    def _snapshot(self, node: Node) -> status.Snapshot:
+    def _snapshot(self, control: Control) -> status.Snapshot:
+        node = control.node
         now, local, config = time.monotonic(), node.local, self.config
         assert self._host.host is not None
         facts, plan = self._host.host.facts(), self._host.host.plan
@@ -321,11 +300,11 @@ class Agent:
             block=config.block,
             mtu=local.pod_mtu,
             uptime=now - self._started,
-            targets=tuple(node.targets),
+            targets=node.targets.names,
             connections=report.connections(node, now),
             peers=report.peers(node, now),
             host=host,
-            counters=node.counters,
+            counters=control.counters,
             warnings=self._warnings + conflicts,
         )
 

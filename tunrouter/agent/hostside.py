@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final, ParamSpec, TypeVar
 
+from tunrouter.agent.logs import OncePerKey
+from tunrouter.core import bounds
 from tunrouter.edge import netns
 from tunrouter.edge.api import AttachCall, Attachment, DetachCall
-from tunrouter.errors import ConfigError, TunrouterError
+from tunrouter.errors import ConfigError, HostError, TunrouterError
 from tunrouter.host import Host, HostPlan, pods, underlay_mtu
 
 REPAIR_SECONDS: Final = 2.0
@@ -33,6 +36,11 @@ class HostSide:
         self._repair_at: asyncio.TimerHandle | None = None
         self._repairing = False
         self._complaint = ""
+        self._once = OncePerKey(log)
+        self._mtus: dict[IPv4Network, int | None] = {}
+        """Path MTUs that wait, while a job has the earlier ones."""
+        self._setting_mtus = False
+        self._closed = False
         self.host: Host | None = None
 
     async def call(self, function: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
@@ -61,6 +69,8 @@ class HostSide:
 
     def _schedule(self, seconds: float) -> None:
         """Sooner than planned, never later: others may change rule sets all the time."""
+        if self._closed:
+            return
         if self._repair_at is not None:
             if self._repair_at.when() <= self._loop.time() + seconds:
                 return
@@ -94,14 +104,29 @@ class HostSide:
             log.error("%s", text)
 
     def set_path_mtu(self, prefix: IPv4Network, mtu: int | None) -> None:
-        """Asks for it and goes on; a failure is logged."""
-        assert self.host is not None
-        self._thread.submit(self.host.set_path_mtu, prefix, mtu).add_done_callback(self._logged)
+        """Asks for it and goes on; a failure is logged. However many ask, one job stands before others' work."""
+        if prefix not in self._mtus and len(self._mtus) >= bounds.MAX_ROUTES:
+            self._once.say("error", "path mtu full", f"too many path MTUs wait; {prefix} has none", time.monotonic())
+            return
+        self._mtus[prefix] = mtu
+        self._submit_mtus()
 
-    def _logged(self, done: object) -> None:
-        error = done.exception()  # type: ignore[attr-defined]
-        if error is not None:
-            log.error("%s", error)
+    def _submit_mtus(self) -> None:
+        if self._setting_mtus or self._closed or not self._mtus:
+            return
+        assert self.host is not None
+        self._setting_mtus = True
+        paths, self._mtus = self._mtus, {}
+        self._thread.submit(self.host.set_path_mtus, paths).add_done_callback(
+            lambda done: self._loop.call_soon_threadsafe(self._set_mtus, done)
+        )
+
+    def _set_mtus(self, done: Future[list[HostError]]) -> None:
+        self._setting_mtus = False
+        error = done.exception()
+        for problem in done.result() if error is None else [error]:
+            self._once.say("error", "path mtu", f"a path MTU could not be set: {problem}", time.monotonic())
+        self._submit_mtus()
 
     async def attach(self, call: AttachCall, mtu: int) -> Attachment:
         return await self.call(_attach, self._ready(), call, mtu)
@@ -116,6 +141,7 @@ class HostSide:
 
     async def close(self) -> None:
         """Leaves the host as it is: pods go on reaching each other and the outside."""
+        self._closed = True
         if self._repair_at is not None:
             self._repair_at.cancel()
         if self.host is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -223,15 +223,32 @@ class Host:
         return sorted(pods.attached(self._netlink).values(), key=lambda pod: pod.address)
 
     # --- what the agent learns later -----------------------------------------------------------------------------
-    def set_path_mtu(self, prefix: ipaddress.IPv4Network, mtu: int | None) -> None:
-        """Inner packets to `prefix` may have `mtu` bytes; None, or as much as the TUN takes, removes the exception."""
-        if not prefix.subnet_of(self.plan.range) or prefix == self.plan.range:
-            raise HostError(f"path MTU for {prefix}, which is no part of the range {self.plan.range}", "report this")
-        if mtu is None or mtu >= self.plan.mtu:
-            self._paths.pop(prefix, None)
-        else:
-            self._paths[prefix] = mtu
-        self._routes()
+    def set_path_mtus(self, paths: Mapping[ipaddress.IPv4Network, int | None]) -> list[HostError]:
+        """Inner packets to a prefix may have so many bytes; None, or as much as the TUN takes, removes the exception.
+
+        Answers with what could not be; the others are set.
+        """
+        refused = []
+        for prefix, mtu in paths.items():
+            if mtu is None or mtu >= self.plan.mtu:
+                self._paths.pop(prefix, None)
+            elif reason := self._no_path(prefix):
+                refused.append(HostError(f"path MTU for {prefix}, which {reason}", "give every node its own --block"))
+            else:
+                self._paths[prefix] = mtu
+        try:
+            self._routes()
+        except HostError as error:
+            refused.append(error)
+        return refused
+
+    def _no_path(self, prefix: ipaddress.IPv4Network) -> str:
+        """Why `prefix` can have no route of its own: `replace` would put it in the place of a route that we live by."""
+        if prefix == self.plan.range or not prefix.subnet_of(self.plan.range):
+            return f"is no part of the range {self.plan.range}"
+        if prefix.overlaps(self.plan.block):
+            return f"overlaps this node's own block {self.plan.block}"
+        return ""
 
     # --- what others ask -----------------------------------------------------------------------------------------
     @property

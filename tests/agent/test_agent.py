@@ -1,0 +1,132 @@
+"""The agent's answers: bounded in time, and refused while it starts or stops."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from tunrouter.agent import agent as agents
+from tunrouter.agent import resolve
+from tunrouter.agent.agent import Agent
+from tunrouter.agent.control import Control
+from tunrouter.config import Config
+from tunrouter.core import keys
+from tunrouter.edge import api
+from tunrouter.errors import AgentError
+
+ATTACH = api.AttachCall(netns="/run/netns/web", name="web")
+
+
+class FakeHost:
+    def __init__(self, answer: Any) -> None:
+        self._answer = answer
+
+    async def attach(self, *_: object) -> Any:
+        return await self._answer()
+
+
+class FakeControl(SimpleNamespace):
+    """A node that notes what it is asked."""
+
+    def __init__(self) -> None:
+        self.connected: list[str] = []
+        local = SimpleNamespace(pod_mtu=1376)
+        node = SimpleNamespace(local=local, targets={}, connect=lambda name, *_: self.connected.append(name))
+        super().__init__(stopped=False, node=node, carry_out=lambda effects: None)
+
+
+def agent_with(control: FakeControl, answer: Any = None) -> Agent:
+    agent = Agent(Config(name="a"), asyncio.get_running_loop())
+    agent._control = cast("Control", control)
+    agent._host = cast("Any", FakeHost(answer))
+    return agent
+
+
+def test_a_call_that_is_stuck_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert agents.CALL_SECONDS == 30
+    monkeypatch.setattr(agents, "CALL_SECONDS", 0.02)
+
+    async def scenario() -> None:
+        agent = agent_with(FakeControl(), asyncio.Event().wait)
+        async with asyncio.timeout(5):
+            with pytest.raises(AgentError, match=r"not done within 0\.02 s"):
+                await agent._answer(ATTACH)
+
+    asyncio.run(scenario())
+
+
+def test_a_timeout_of_the_work_itself_is_not_taken_for_ours() -> None:
+    async def timed_out() -> None:
+        raise TimeoutError("netlink's")
+
+    async def scenario() -> None:
+        with pytest.raises(TimeoutError, match="netlink's"):
+            await agent_with(FakeControl(), timed_out)._answer(ATTACH)
+
+    asyncio.run(scenario())
+
+
+def test_nothing_is_asked_of_a_node_that_has_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        control = FakeControl()
+        agent = agent_with(control)
+        looking = asyncio.Event()
+
+        async def slow(peer: str, port: int) -> tuple[tuple[str, int], str]:
+            looking.set()
+            await found.wait()
+            return (peer, port), ""
+
+        found = asyncio.Event()
+        monkeypatch.setattr(resolve, "resolve", slow)
+        under_way = asyncio.ensure_future(agent._answer(api.ConnectCall(peers=("peer.example",))))
+        await looking.wait()
+        control.stopped = True
+        found.set()
+        for call in (under_way, agent._answer(api.StatusCall())):
+            with pytest.raises(AgentError, match="stopping"):
+                await call
+        assert control.connected == []
+
+    asyncio.run(scenario())
+
+
+def test_a_look_up_that_fails_does_not_end_the_looking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agents, "NAMES_SECONDS", 0.001)
+
+    async def scenario() -> None:
+        control = FakeControl()
+        control.node.sessions, control.node.targets = {}, {"n": SimpleNamespace(name="peer.example", endpoint=None)}
+        agent, calls = agent_with(control), 0
+        again = asyncio.Event()
+
+        async def broken(*_: object) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == 3:
+                again.set()
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(resolve, "resolve", broken)
+        task = asyncio.ensure_future(agent._keep_names(cast("Control", control)))
+        async with asyncio.timeout(5):
+            await again.wait()
+        task.cancel()
+        assert agent._barrier.errors >= 2
+
+    asyncio.run(scenario())
+
+
+def test_the_weakness_of_a_password_has_one_definition(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(bits: float) -> tuple[str, ...]:
+        agent = Agent(Config(name="a", secrets=("secret",)), asyncio.get_running_loop())
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(keys, "WEAK_BITS", bits)
+            agent._announce(cast("Any", SimpleNamespace(id=1, name="a", sealed=True)))
+        return agent._warnings
+
+    assert asyncio.run(scenario(1.0)) == ()
+    assert len(asyncio.run(scenario(1e6))) == 1

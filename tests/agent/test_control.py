@@ -1,0 +1,249 @@
+"""Carrying: what fails in one effect or message is given up alone, and the node's last step is its last."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from ipaddress import IPv4Network
+from typing import Any, cast
+
+import pytest
+import uvloop
+
+from tunrouter.agent import control as carrying
+from tunrouter.agent.barrier import Barrier
+from tunrouter.agent.control import Control
+from tunrouter.agent.logs import OncePerKey
+from tunrouter.core import bounds, seam
+from tunrouter.core.node import Node
+from tunrouter.core.outbox import Effect, KernelMtu, Remember
+from tunrouter.dataplane.pipe import PipeEnd
+from tunrouter.errors import ProtocolError
+
+PREFIX = IPv4Network("10.33.0.0/24")
+REMEMBER = Remember((("192.0.2.7", 6783),))
+FAREWELL = seam.Retire(77)
+
+
+class FakeNode:
+    """Answers with `effects`; hears no message equal to `poison`."""
+
+    def __init__(self) -> None:
+        self.effects: list[Effect] = []
+        self.heard: list[seam.ToControl] = []
+        self.calls: list[str] = []
+        self.poison: seam.ToControl | None = None
+        self.deadline = float("inf")
+        self.counters = {"of the node": 3}
+        self.broken = False
+
+    def on_messages(self, messages: Iterable[seam.ToControl], now: float) -> list[Effect]:
+        self.calls.append("messages")
+        for message in messages:
+            if message == self.poison:
+                raise ZeroDivisionError("a message")
+            self.heard.append(message)
+        return self.effects
+
+    def on_timer(self, now: float) -> list[Effect]:
+        self.calls.append("timer")
+        if self.broken:
+            raise ZeroDivisionError("a timer")
+        self.deadline = now + 0.02
+        return self.effects
+
+    def stop(self, now: float) -> list[Effect]:
+        self.calls.append("stop")
+        self.deadline = now
+        return [FAREWELL]
+
+
+class FakePipe:
+    """A descriptor that becomes readable with what a test has put there."""
+
+    def __init__(self) -> None:
+        self._near, self._far = socket.socketpair()
+        self._near.setblocking(False)
+        self.arrived: list[seam.ToControl] = []
+        self.sent: list[object] = []
+        self.refused: object = None
+        self.wants_write = False
+
+    def fileno(self) -> int:
+        return self._near.fileno()
+
+    def arrive(self, *messages: seam.ToControl) -> None:
+        self.arrived += messages
+        self._far.send(b"x")
+
+    def receive(self) -> list[seam.ToControl]:
+        self._near.recv(100)
+        found, self.arrived = self.arrived, []
+        return found
+
+    def send(self, message: object) -> None:
+        if message == self.refused:
+            raise ProtocolError("the other end of the seam does not read")
+        self.sent.append(message)
+
+    def flush(self) -> None:
+        raise OSError("flush")
+
+    def close(self) -> None:
+        self._near.close()
+        self._far.close()
+
+
+class Carried:
+    def __init__(self) -> None:
+        self.node, self.pipe = FakeNode(), FakePipe()
+        self.remembered: list[object] = []
+        self.mtus: list[tuple[IPv4Network, int | None]] = []
+        log = logging.getLogger("tunrouter")
+        self.barrier = Barrier(log)
+        self.control = Control(
+            asyncio.get_running_loop(),
+            cast("Node", self.node),
+            cast("PipeEnd[seam.ToControl]", self.pipe),
+            OncePerKey(log),
+            self.barrier,
+            remember=self.remembered.append,
+            set_path_mtu=lambda prefix, mtu: self.mtus.append((prefix, mtu)),
+        )
+
+
+async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+def run(scenario: Callable[[Carried], Coroutine[Any, Any, None]]) -> Carried:
+    async def main() -> Carried:
+        carried = Carried()
+        try:
+            await scenario(carried)
+        finally:
+            await carried.control.stop()
+            carried.pipe.close()
+        return carried
+
+    return uvloop.run(main())
+
+
+def test_what_fails_in_one_effect_leaves_the_others_and_the_timer(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(carried: Carried) -> None:
+        carried.pipe.refused = seam.Retire(1)
+        carried.node.effects = [seam.Retire(1), KernelMtu(PREFIX, 1200), seam.Retire(2), REMEMBER, seam.Retire(1)]
+        carried.node.deadline = 0.0
+        carried.pipe.arrive(seam.Wanted(1))
+        await until(lambda: "messages" in carried.node.calls)
+        # The timer, due at once, may have asked for the same again.
+        assert set(carried.pipe.sent) == {seam.Retire(2)}
+        assert set(carried.mtus) == {(PREFIX, 1200)}
+        assert set(carried.remembered) == {REMEMBER.endpoints}
+        await until(lambda: carried.node.calls.count("timer") >= 2)
+
+    carried = run(scenario)
+    assert carried.barrier.errors >= 4
+    assert carried.control.counters == {"of the node": 3, "control_errors": carried.barrier.errors}
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 1, "once per kind"
+    assert "ProtocolError at test_control.py:" in lines[0]
+
+
+def test_a_message_that_the_node_cannot_bear_costs_that_message_alone(caplog: pytest.LogCaptureFixture) -> None:
+    messages = [seam.Wanted(number) for number in range(bounds.WAKEUP_BATCH)]
+
+    async def scenario(carried: Carried) -> None:
+        carried.node.poison = messages[5]
+        carried.pipe.arrive(*messages[:8], messages[5], *messages[8:])
+        await until(lambda: messages[-1] in carried.node.heard)
+
+    carried = run(scenario)
+    assert carried.node.heard == [message for message in messages if message != messages[5]]
+    assert carried.barrier.errors == 2
+    assert len(caplog.records) == 1
+
+
+def test_a_node_that_can_hear_nothing_does_not_hold_the_loop() -> None:
+    async def scenario(carried: Carried) -> None:
+        carried.node.poison = seam.Wanted(1)
+        carried.pipe.arrive(*[seam.Wanted(1)] * 8)
+        await until(lambda: carried.barrier.errors > 0)
+        assert carried.barrier.errors == 8
+
+    run(scenario)
+
+
+def test_a_timer_that_fails_is_armed_again_and_does_not_spin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(carrying, "FAILED_SECONDS", 0.1)
+
+    async def scenario(carried: Carried) -> None:
+        carried.node.broken, carried.node.deadline = True, 0.0
+        began = time.monotonic()
+        carried.control.carry_out([])
+        await until(lambda: carried.barrier.errors >= 3)
+        assert time.monotonic() - began > 0.15
+        carried.node.broken = False
+        await until(lambda: carried.node.deadline > began)
+
+    run(scenario)
+
+
+def test_messages_do_not_put_off_what_is_due() -> None:
+    async def scenario(carried: Carried) -> None:
+        carried.node.deadline = 0.0
+        async with asyncio.timeout(5):
+            while "timer" not in carried.node.calls:
+                carried.control.carry_out([])
+                await asyncio.sleep(0)
+
+    run(scenario)
+
+
+def test_a_pipe_that_fails_while_it_is_flushed_is_counted() -> None:
+    async def scenario(carried: Carried) -> None:
+        carried.pipe.wants_write = True
+        carried.control.carry_out([])
+        await until(lambda: carried.barrier.errors > 0)
+        carried.pipe.wants_write = False
+        await until(lambda: not carried.control._writing)
+
+    run(scenario)
+
+
+def test_the_last_step_is_the_last_and_comes_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(carrying, "GOODBYE_SECONDS", 0.1)
+
+    async def scenario(carried: Carried) -> None:
+        carried.control.carry_out([])
+        stopping = asyncio.ensure_future(carried.control.stop())
+        await asyncio.sleep(0)
+        carried.pipe.arrive(seam.Wanted(1))
+        await stopping
+        await carried.control.stop()
+
+    carried = run(scenario)
+    assert carried.node.calls == ["stop"]
+    assert carried.pipe.sent == [FAREWELL]
+    assert carried.barrier.errors == 0
+
+
+def test_cancellation_passes_the_barrier() -> None:
+    barrier = Barrier(logging.getLogger("tunrouter"))
+    with pytest.raises(asyncio.CancelledError), barrier:
+        raise asyncio.CancelledError
+    assert barrier.errors == 0
+
+
+def test_kinds_of_errors_are_said_up_to_a_bound(caplog: pytest.LogCaptureFixture) -> None:
+    barrier = Barrier(logging.getLogger("tunrouter"))
+    for number in range(2 * bounds.MAX_ERROR_KINDS):
+        with barrier:
+            raise type(f"Kind{number}", (Exception,), {})
+    assert barrier.errors == 2 * bounds.MAX_ERROR_KINDS
+    assert len(caplog.records) == bounds.MAX_ERROR_KINDS

@@ -1,0 +1,119 @@
+"""The host thread: path MTUs never queue up in front of what somebody waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Network
+from typing import cast
+
+import pytest
+
+from tunrouter.agent.hostside import HostSide
+from tunrouter.core import bounds
+from tunrouter.errors import HostError
+from tunrouter.host import Host
+
+Paths = dict[IPv4Network, int | None]
+
+
+class FakeHost:
+    """Sets what it is given once `free`."""
+
+    def __init__(self) -> None:
+        self.free = threading.Event()
+        self.begun = threading.Event()
+        self.batches: list[Paths] = []
+        self.done: list[str] = []
+        self.bug = False
+
+    def set_path_mtus(self, paths: Mapping[IPv4Network, int | None]) -> list[HostError]:
+        self.begun.set()
+        assert self.free.wait(10)
+        self.batches.append(dict(paths))
+        self.done.append("mtus")
+        if self.bug:
+            raise ZeroDivisionError("a bug")
+        return [HostError(f"path MTU for {prefix}", "") for prefix, mtu in paths.items() if mtu == 666]
+
+    def attach(self) -> None:
+        self.done.append("attach")
+
+
+def prefix(number: int) -> IPv4Network:
+    return IPv4Network(f"10.33.{number}.0/24")
+
+
+def side_of(host: FakeHost) -> HostSide:
+    side = HostSide(asyncio.get_running_loop())
+    side.host = cast("Host", host)
+    return side
+
+
+async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+def test_a_flood_of_path_mtus_is_one_job_and_the_latest_of_each_prefix() -> None:
+    host = FakeHost()
+
+    async def scenario() -> None:
+        side = side_of(host)
+        side.set_path_mtu(prefix(0), 1300)
+        await until(host.begun.is_set)
+        for mtu in range(1200, 1300):
+            for number in range(10):
+                side.set_path_mtu(prefix(number), mtu)
+        side.set_path_mtu(prefix(3), None)
+        attached = asyncio.ensure_future(side.call(host.attach))
+        await asyncio.sleep(0)
+        assert side._thread._work_queue.qsize() == 1, "nothing but the attach waits"
+        host.free.set()
+        await attached
+        await until(lambda: len(host.batches) == 2)
+        side._thread.shutdown()
+
+    asyncio.run(scenario())
+    assert host.done == ["mtus", "attach", "mtus"]
+    assert host.batches == [{prefix(0): 1300}, {prefix(n): 1299 for n in range(10)} | {prefix(3): None}]
+
+
+def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(bounds, "MAX_ROUTES", 5)
+    host = FakeHost()
+
+    async def scenario() -> None:
+        side = side_of(host)
+        side.set_path_mtu(prefix(200), 1300)
+        for number in range(100):
+            side.set_path_mtu(prefix(number), 1200)
+        side.set_path_mtu(prefix(4), 1250)
+        host.free.set()
+        await until(lambda: len(host.batches) == 2)
+        side._thread.shutdown()
+
+    asyncio.run(scenario())
+    assert host.batches[1] == {prefix(n): 1200 for n in range(4)} | {prefix(4): 1250}
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("bug", [False, True])
+def test_a_failure_is_said_once_and_the_next_are_set(bug: bool, caplog: pytest.LogCaptureFixture) -> None:
+    host = FakeHost()
+    host.bug = bug
+    host.free.set()
+
+    async def scenario() -> None:
+        side = side_of(host)
+        for number in range(3):
+            side.set_path_mtu(prefix(number), 666)
+            await until(lambda: not side._setting_mtus)
+        side._thread.shutdown()
+
+    asyncio.run(scenario())
+    assert len(host.batches) == 3
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert line.startswith("a path MTU could not be set: ")

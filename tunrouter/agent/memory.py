@@ -1,0 +1,89 @@
+"""Peers' endpoints on their way to the disk: the newest wins, and a slow disk holds up nothing but itself.
+
+Law: at most one write is under way and at most one value waits. What failed is tried again with the next change or
+after half a minute, whichever is first; what waits at the end is written before the store is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Final
+
+from tunrouter.core.seam import Endpoint
+
+PAUSE_SECONDS: Final = 2.0
+"""Between the starts of two writes: each waits for the disk to say that it is durable."""
+RETRY_SECONDS: Final = 30.0
+
+Endpoints = tuple[Endpoint, ...]
+
+
+class PeerMemory:
+    """`write` runs on `disk`; `complain` is told on the loop why a write failed."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        disk: Executor,
+        write: Callable[[Endpoints], None],
+        complain: Callable[[str], None],
+    ) -> None:
+        self._loop = loop
+        self._disk = disk
+        self._write = write
+        self._complain = complain
+        self._waiting: Endpoints | None = None
+        self._under_way: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._not_before = 0.0
+        self._closed = False
+
+    def remember(self, endpoints: Endpoints) -> None:
+        """Soon, unless something newer comes before."""
+        self._waiting = endpoints
+        self._schedule(self._not_before)
+
+    def _schedule(self, at: float) -> None:
+        """Now if it may be; sooner than planned, never later."""
+        if self._under_way is not None or self._closed:
+            return
+        if self._timer is not None:
+            if self._timer.when() <= at:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if at <= self._loop.time():
+            self._start()
+        else:
+            self._timer = self._loop.call_at(at, self._start)
+
+    def _start(self) -> None:
+        self._timer = None
+        endpoints, self._waiting = self._waiting, None
+        if endpoints is not None:
+            self._not_before = self._loop.time() + PAUSE_SECONDS
+            self._under_way = self._loop.create_task(self._save(endpoints))
+
+    async def _save(self, endpoints: Endpoints) -> None:
+        again = self._not_before
+        try:
+            await self._loop.run_in_executor(self._disk, self._write, endpoints)
+        except Exception as error:  # whatever it is, nobody else waits for it
+            self._complain(f"peers are not remembered on disk: {error}")
+            if self._waiting is None:
+                self._waiting, again = endpoints, self._loop.time() + RETRY_SECONDS
+        self._under_way = None
+        if self._waiting is not None:
+            self._schedule(again)
+
+    async def close(self) -> None:
+        """Writes what waits, without a pause; once, if the disk refuses."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._under_way is not None:
+            await self._under_way
+        if self._waiting is not None:
+            await self._save(self._waiting)
