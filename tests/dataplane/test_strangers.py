@@ -80,16 +80,17 @@ def test_answers_of_peers_pass_while_strangers_forge_theirs() -> None:
 def test_strangers_fill_a_wake_up_and_peers_still_pass() -> None:
     _, two = joined()
     two.apply(seam.Known(("203.0.113.5",)))
-    two.udp.buffer = bytearray(400 * SLOT)
+    two.udp.buffer = bytearray(450 * SLOT)
     arrivals = [(kind, (f"198.51.100.{i}", 1)) for i in range(200) for kind in (FIRST, ANSWER)][:399]
     batch = []
-    for i, (datagram, source) in enumerate([*arrivals, (ANSWER, ("203.0.113.5", 1))]):
+    peer = (ANSWER, ("203.0.113.5", 1))
+    for i, (datagram, source) in enumerate([*[peer] * 50, *arrivals, peer]):
         two.udp.buffer[i * SLOT : i * SLOT + len(datagram)] = datagram
         batch.append((i * SLOT, len(datagram), source))
     two.udp.receive = iter([batch, []]).__next__  # type: ignore[method-assign]
     two.kernel.drain_udp(two.udp, NOW)
     heard = [event.source[0] for event in two.told(seam.Raw) if isinstance(event, seam.Raw)]
-    assert len(heard) == bounds.RAW_BACKLOG + 1
+    assert len(heard) == bounds.RAW_BACKLOG + 51
     assert heard[-1] == "203.0.113.5"
     assert two.count("handshake_queue_full") > 0
 
