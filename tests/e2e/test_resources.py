@@ -70,11 +70,9 @@ def test_a_handshake_flood_costs_no_more_than_the_same_flood_on_a_closed_port(se
             host.add_pod("a")
         goodput_under_flood(lab, PORT)
         memory = two.agent.resident_mib()
-        closed, agent = [], []
-        for _ in range(3):
-            closed.append(goodput_under_flood(lab, CLOSED_PORT))
-            agent.append(goodput_under_flood(lab, PORT))
-        assert statistics.median(agent) > 0.8 * statistics.median(closed), (agent, closed)
+        # Pairs taken one right after the other: what else the machine does weighs on both.
+        pairs = [(goodput_under_flood(lab, PORT), goodput_under_flood(lab, CLOSED_PORT)) for _ in range(5)]
+        assert statistics.median(agent / closed for agent, closed in pairs) > 0.8, pairs
         assert two.agent.resident_mib() - memory < 4
         snapshot = two.agent.snapshot()
         dropped = sum(count for name, count in snapshot.counters.items() if name.startswith("handshake_"))
