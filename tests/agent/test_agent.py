@@ -28,13 +28,21 @@ class FakeHost:
         return await self._answer()
 
 
+class FakeTargets(tuple[SimpleNamespace, ...]):
+    """As the core's, by their names."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(target.name for target in self)
+
+
 class FakeControl(SimpleNamespace):
     """A node that notes what it is asked."""
 
     def __init__(self) -> None:
         self.connected: list[str] = []
         local = SimpleNamespace(pod_mtu=1376)
-        node = SimpleNamespace(local=local, targets={}, connect=lambda name, *_: self.connected.append(name))
+        node = SimpleNamespace(local=local, targets=FakeTargets(), connect=lambda name, *_: self.connected.append(name))
         super().__init__(stopped=False, node=node, carry_out=lambda effects: None)
 
 
@@ -83,7 +91,7 @@ def test_nothing_is_asked_of_a_node_that_has_stopped(monkeypatch: pytest.MonkeyP
         found = asyncio.Event()
         monkeypatch.setattr(resolve, "resolve", slow)
         under_way = asyncio.ensure_future(agent._answer(api.ConnectCall(peers=("peer.example",))))
-        await looking.wait()
+        await asyncio.wait_for(looking.wait(), 5)
         control.stopped = True
         found.set()
         for call in (under_way, agent._answer(api.StatusCall())):
@@ -99,7 +107,8 @@ def test_a_look_up_that_fails_does_not_end_the_looking(monkeypatch: pytest.Monke
 
     async def scenario() -> None:
         control = FakeControl()
-        control.node.sessions, control.node.targets = {}, {"n": SimpleNamespace(name="peer.example", endpoint=None)}
+        control.node.sessions = {}
+        control.node.targets = FakeTargets([SimpleNamespace(name="peer.example", endpoint=None)])
         agent, calls = agent_with(control), 0
         again = asyncio.Event()
 
@@ -113,7 +122,7 @@ def test_a_look_up_that_fails_does_not_end_the_looking(monkeypatch: pytest.Monke
         monkeypatch.setattr(resolve, "resolve", broken)
         task = asyncio.ensure_future(agent._keep_names(cast("Control", control)))
         async with asyncio.timeout(5):
-            await again.wait()
+            await asyncio.wait_for(again.wait(), 5)
         task.cancel()
         assert agent._barrier.errors >= 2
 
