@@ -91,16 +91,7 @@ class Agent:
         stack.push_async_callback(memory.close)
         identity, incarnation, hints = await self._loop.run_in_executor(self._disk, self._recall)
         peers = [resolve.split(peer, 0)[0] for peer in config.peers if resolve.is_literal(peer)]
-        mtu = await self._pod_mtu(peers)
-        plan = HostPlan(
-            range=IPv4Network(config.range),
-            block=IPv4Network(config.block),
-            mtu=mtu,
-            port=config.port,
-            bridge=config.bridge,
-            tun=config.tun,
-            manage_firewall=config.host_firewall,
-        )
+        plan = _plan(config, await self._pod_mtu(peers))
         await self._host.prepare(plan, peers)
         udps = _open_udps(config)
         tun = open_tun(config.tun)
@@ -112,7 +103,7 @@ class Agent:
             network=config.network,
             name=config.name,
             blocks=(plan.block,),
-            pod_mtu=mtu,
+            pod_mtu=plan.mtu,
             random=random,
             silent=config.silent,
         )
@@ -128,7 +119,7 @@ class Agent:
         )
         stack.push_async_callback(self._say_goodbye, self._control)
         await self._join(self._control, hints)
-        log.info("ready: pods of %s on %s, MTU %d, UDP port %d", plan.block, config.bridge, mtu, config.port)
+        log.info("ready: pods of %s on %s, MTU %d, UDP port %d", plan.block, config.bridge, plan.mtu, config.port)
 
     def _recall(self) -> tuple[keys.Identity, int, tuple[seam.Endpoint, ...]]:
         if self._store.aside is not None:
@@ -307,6 +298,18 @@ class Agent:
             counters=control.counters,
             warnings=self._warnings + conflicts,
         )
+
+
+def _plan(config: Config, mtu: int) -> HostPlan:
+    return HostPlan(
+        range=IPv4Network(config.range),
+        block=IPv4Network(config.block),
+        mtu=mtu,
+        port=config.port,
+        bridge=config.bridge,
+        tun=config.tun,
+        manage_firewall=config.host_firewall,
+    )
 
 
 def _derive(config: Config) -> keys.KeyRing:
