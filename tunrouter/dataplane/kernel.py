@@ -69,6 +69,10 @@ class Kernel(Protocol):
     """What the worker's loop drives. `now` is CLOCK_MONOTONIC in seconds."""
 
     @property
+    def name(self) -> str:
+        """What `status` calls it."""
+
+    @property
     def counters(self) -> dict[str, int]: ...
 
     def apply(self, message: seam.ToWorker, now: float) -> None:
