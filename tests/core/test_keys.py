@@ -315,6 +315,7 @@ def test_a_damaged_seed_names_the_fix() -> None:
 def test_the_two_ends_lanes_mirror_each_other(sealed: bool) -> None:
     ours = keys.derive_lanes(KEY, KEY[::-1], 3, initiator=True, sealed=sealed)
     theirs = keys.derive_lanes(KEY, KEY[::-1], 3, initiator=False, sealed=sealed)
+    assert [lane.number for lane in ours] == [lane.number for lane in theirs] == [0, 1, 2]
     for our, their in zip(ours, theirs, strict=True):
         assert (our.seal_key, our.seal_salt) == (their.open_key, their.open_salt)
         assert (our.open_key, our.open_salt) == (their.seal_key, their.seal_salt)
@@ -348,4 +349,4 @@ def test_no_secret_is_shown() -> None:
     lane = keys.derive_lanes(KEY, KEY, 1, initiator=True, sealed=True)[0]
     assert repr(keys.KeyRing((KEY,))) == "KeyRing(1 secrets)"
     assert repr(identity) == f"Identity({identity.node_id:016x})"
-    assert repr(lane) == "Lane(…)"
+    assert repr(lane) == "Lane(0, …)"

@@ -46,6 +46,7 @@ class Side:
     def installing(self, session: int | None = None, remote: int | None = None, *, generation: int = 0) -> seam.Install:
         me, peer, size = self.node, self.peer, 32 if self.sealed else 16
         lane = seam.Lane(
+            0,
             secret(me + generation, peer, size),
             secret(me, peer, 8),
             secret(peer + generation, me, size),

@@ -30,11 +30,16 @@ def test_control_hears_of_an_alternating_endpoint_once_a_second() -> None:
     assert two.told(seam.Moved)[2:] == [seam.Moved(two.session, places[0])]
 
 
+def _lanes(install: seam.Install, count: int) -> tuple[seam.Lane, ...]:
+    """Lanes 0 to `count` - 1, all with the one lane's keys."""
+    return tuple(msgspec.structs.replace(install.lanes[0], number=number) for number in range(count))
+
+
 def test_an_unused_lane_costs_no_more_than_its_keys() -> None:
     one, two = joined()
     for side in (one, two):
         install = side.installing(side.session + 100, side.peer * 16 + 100)
-        side.apply(msgspec.structs.replace(install, lanes=install.lanes * 3))
+        side.apply(msgspec.structs.replace(install, lanes=_lanes(install, 3)))
         side.apply(seam.Deliver(side.session + 100))
         side.apply(seam.Use(side.peer, side.session + 100))
     session, mirror = one.kernel._sessions[one.session + 100], two.kernel._sessions[two.session + 100]
@@ -48,7 +53,7 @@ def test_an_unused_lane_costs_no_more_than_its_keys() -> None:
 def test_lanes_are_bounded_over_all_sessions() -> None:
     one = Side(1, 2)
     install = one.installing()
-    wide = msgspec.structs.replace(install, lanes=install.lanes * bounds.MAX_WORKERS)
+    wide = msgspec.structs.replace(install, lanes=_lanes(install, bounds.MAX_WORKERS))
     sessions = bounds.MAX_LANES // bounds.MAX_WORKERS
     for i in range(sessions):
         one.apply(msgspec.structs.replace(wide, session=i * bounds.MAX_WORKERS))

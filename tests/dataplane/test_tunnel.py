@@ -35,7 +35,7 @@ AGENT = textwrap.dedent("""
         control, end = open_pipe()
         kernel = ReferenceKernel(tun, [udp], end.send)
         worker = Worker(asyncio.get_running_loop(), kernel, tun, [udp], end)
-        lane = seam.Lane(bytes([me]) * 32, bytes([me]) * 8, bytes([peer]) * 32, bytes([peer]) * 8)
+        lane = seam.Lane(0, bytes([me]) * 32, bytes([me]) * 8, bytes([peer]) * 32, bytes([peer]) * 8)
         where, expires = (f"192.0.2.{peer}", 6783), time.monotonic() + 1000
         control.send(seam.Install(me * 16, peer, peer * 16, (lane,), where, expires, True))
         for node, owner in ((me, seam.SELF), (peer, peer)):

@@ -259,7 +259,7 @@ def derive_lanes(
     if not initiator:
         outbound, inbound = inbound, outbound
     return tuple(
-        seam.Lane(*_direction(outbound, lane, sealed=sealed), *_direction(inbound, lane, sealed=sealed))
+        seam.Lane(lane, *_direction(outbound, lane, sealed=sealed), *_direction(inbound, lane, sealed=sealed))
         for lane in range(count)
     )
 

@@ -2,7 +2,8 @@
 
 Law: control never touches a payload packet, the data plane never decides. Every message is one MessagePack array on a
 packet-preserving pipe, whether the worker is an object in the same process or a process of its own. A session is named
-by its local receiver index base: lane i of it opens what arrives for index base + i.
+by its local receiver index base: lane n of it opens what arrives for index base + n and seals for the other side's base
++ n. A worker is given the lanes that are its own, and no lane is ever given twice.
 
 Lossy messages (`SendControl`, `SendRaw`, `Raw`, `Control`, `Wanted`) may be dropped by a full pipe and are counted; all
 others carry state, are bounded by the tables they describe, and wait.
@@ -26,13 +27,15 @@ SELF: Final = 0
 class Lane(msgspec.Struct, frozen=True, array_like=True):
     """Keys of one sender and one receiver: 32-byte keys and 8-byte salts; 16-byte cookies as keys in plaintext mode."""
 
+    number: int
+    """Which of its session's lanes: what is added to both index bases."""
     seal_key: bytes
     seal_salt: bytes
     open_key: bytes
     open_salt: bytes
 
     def __repr__(self) -> str:
-        return "Lane(…)"
+        return f"Lane({self.number}, …)"
 
 
 # --- control to worker -----------------------------------------------------------------------------------------------
@@ -44,6 +47,7 @@ class Install(msgspec.Struct, frozen=True, array_like=True, tag=1):
     remote: int
     """The receiver index base of the other side."""
     lanes: tuple[Lane, ...]
+    """Those of this worker, at least one."""
     endpoint: Endpoint
     expires: float
     """CLOCK_MONOTONIC seconds after which the worker refuses the keys by itself."""

@@ -3,7 +3,8 @@
 Law: (key, nonce) never repeats. Each direction of a lane has its own key and salt, its counter only grows, and a
 session is never installed twice. The nonce is header bytes 0-7, the lane's salt, then the counter.
 
-A session has a lane for each worker of its peer, most of which never carry a datagram here. So a lane is cold, no more
+A worker holds some of a session's lanes: it seals on the first of them and opens on all, most of which never carry a
+datagram where the peer has fewer workers. So a lane is cold, no more
 than its key and salt, until its first datagram warms it.
 """
 
@@ -103,8 +104,8 @@ class Session:
         self.reported: tuple[float, ...] = self.stamp()
         self.reported_at = float("-inf")
         lanes = install.lanes[: bounds.MAX_WORKERS]
-        self.seals = [SealLane(self, install.remote + i, s.seal_key, s.seal_salt) for i, s in enumerate(lanes)]
-        self.opens = [OpenLane(self, install.session + i, s.open_key, s.open_salt) for i, s in enumerate(lanes)]
+        self.seals = [SealLane(self, install.remote + s.number, s.seal_key, s.seal_salt) for s in lanes]
+        self.opens = [OpenLane(self, install.session + s.number, s.open_key, s.open_salt) for s in lanes]
 
     def alive(self, now: float) -> bool:
         return now < self.expires and self.seals[0].counter < bounds.REJECT_MESSAGES
