@@ -20,7 +20,7 @@ def secret() -> str:
 @pytest.fixture
 def pair(secret: str) -> Iterator[Lab]:
     """Two hosts that know each other, a pod `a` on each; the underlay carries single packets, without offloads."""
-    with Lab(hosts=2, offloads=False) as lab:
+    with Lab(hosts=2, offloads="off") as lab:
         lab.start_agents(password=secret)
         for host in lab.hosts:
             host.add_pod("a")

@@ -51,7 +51,7 @@ def test_nine_thousand_bytes_where_the_underlay_has_them(secret: str) -> None:
 
 
 def test_peers_meet_over_ipv6(secret: str) -> None:
-    with Lab(hosts=2, offloads=False) as lab:
+    with Lab(hosts=2, offloads="off") as lab:
         one, two = lab.hosts
         one.agent.start(password=secret)
         two.agent.start(f"[{one.address6}]:{PORT}", password=secret)

@@ -45,7 +45,7 @@ def held_lab() -> tuple[subprocess.Popen[str], str]:
 
 
 def test_hosts_reach_each_other_over_both_families_and_faults_can_be_planted_and_healed() -> None:
-    with Lab(hosts=2, offloads=False) as lab:
+    with Lab(hosts=2, offloads="off") as lab:
         one, two = lab.hosts
         assert ping(lab, 0, two.address)
         assert ping(lab, 1, one.address6)
@@ -70,7 +70,7 @@ def test_the_mtu_is_the_underlays() -> None:
 
 
 def test_loss_takes_about_its_share_and_a_hashed_stream_survives_it() -> None:
-    with Lab(hosts=2, offloads=False) as lab:
+    with Lab(hosts=2, offloads="off") as lab:
         one, two = lab.hosts
         lab.fabric.lose(1.0)
         with Stream(one.namespace, two.namespace, two.address, 32 << 20) as stream:

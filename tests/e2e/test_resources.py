@@ -62,7 +62,7 @@ def goodput_under_flood(lab: Lab, port: int) -> float:
 
 @pytest.mark.timeout(240)
 def test_a_handshake_flood_costs_no_more_than_the_same_flood_on_a_closed_port(secret: str) -> None:
-    with Lab(hosts=3, offloads=False) as lab:
+    with Lab(hosts=3, offloads="off") as lab:
         one, two, stranger = lab.hosts
         stranger.namespace.ip(*(f"address add {source}/24 dev eth0" for source in SOURCES))
         lab.start_agents(password=secret, hosts=lab.hosts[:2])

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.root
 
 
 def test_wireguard_carries_a_stream_between_pods_and_takes_its_sockets_with_it() -> None:
-    with Lab(hosts=2, offloads=False) as lab:
+    with Lab(hosts=2, offloads="off") as lab:
         with WireGuard(*lab.hosts) as tunnel:
             devices = [gateway.device for gateway in tunnel.gateways]
             assert all((SOCKETS / f"{device}.sock").exists() for device in devices)

@@ -5,21 +5,30 @@
     host3 eth0 ══ host3 ┘   nft forward hook      └ …
 
 Law: the faults are a value, rendered as one nftables transaction; the bridge's forward hook sees every frame between
-two hosts once. Where single packets are to be lost, the offloads must be off: what leaves a host as one 64 KB
+two hosts once. Where single packets are to be lost, the offloads must not be on: what leaves a host as one 64 KB
 super-packet is also lost as one.
+
+A veth pair has no wire, so by its nature one super-packet of up to 64 KB crosses it whole. Three modes stand for three
+kinds of network card:
+
+    off   what crosses is real datagrams of at most the MTU, and hosts receive them one by one
+    gro   the same on the wire; the receiving host joins them again (GRO), as drivers of real cards do
+    on    super-packets cross whole, as between virtual machines of one host
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Literal
 
 from tunrouter.bench.namespaces import Namespace, run
 
 BRIDGE: Final = "underlay"
 GATEWAY: Final = "192.0.2.254"
 """Every host's default route, so that what leaks is seen on the wire; it forwards nothing."""
-OFFLOADS: Final = ("tso", "gso", "gro", "tx-udp-segmentation")
+Offloads = Literal["off", "gro", "on"]
+SENDING: Final = ("tso", "gso", "tx-udp-segmentation")
+"""What lets a super-packet leave whole."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,7 @@ class Faults:
 class Fabric:
     """The bridge namespace; `plug` joins a host's namespace to it."""
 
-    def __init__(self, namespace: Namespace, *, mtu: int, offloads: bool) -> None:
+    def __init__(self, namespace: Namespace, *, mtu: int, offloads: Offloads) -> None:
         self.namespace = namespace
         self.mtu = mtu
         self.offloads = offloads
@@ -76,10 +85,11 @@ class Fabric:
             *(f"address add {address} dev eth0 {'nodad' if ':' in address else ''}" for address in addresses),
             f"route add default via {GATEWAY}",
         )
-        if not self.offloads:
-            off = [word for name in OFFLOADS for word in (name, "off")]
-            self.namespace.run("ethtool", "-K", port, *off)
-            host.run("ethtool", "-K", "eth0", *off)
+        if self.offloads != "on":
+            off = [word for name in SENDING for word in (name, "off")]
+            self.namespace.run("ethtool", "-K", port, *off, "gro", "off")
+            # On a veth, GRO also means NAPI: the host takes frames in batches, as from a card.
+            host.run("ethtool", "-K", "eth0", *off, "gro", "on" if self.offloads == "gro" else "off")
 
     def plant(self, faults: Faults) -> None:
         """Replaces all faults at once."""

@@ -26,7 +26,7 @@ from types import FrameType, TracebackType
 from typing import Final
 
 from tunrouter.bench.agent import Agent
-from tunrouter.bench.fabric import GATEWAY, Fabric
+from tunrouter.bench.fabric import GATEWAY, Fabric, Offloads
 from tunrouter.bench.namespaces import PREFIX, Namespace, owner, owner_lives, run, sweep
 from tunrouter.errors import HostError
 
@@ -121,7 +121,7 @@ class Host:
 class Lab:
     """A context manager; see the module's text."""
 
-    def __init__(self, hosts: int = 2, *, mtu: int = 1500, offloads: bool = True, keep: bool = False) -> None:
+    def __init__(self, hosts: int = 2, *, mtu: int = 1500, offloads: Offloads = "on", keep: bool = False) -> None:
         self.name = f"{PREFIX}-{owner()}-{next(_numbers)}"
         self.directory = ROOT / self.name
         self.keep = keep

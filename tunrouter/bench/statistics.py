@@ -47,7 +47,7 @@ def summary(samples: Iterable[Sample], contender: str, figure: str) -> Summary |
 
 
 def ratio(samples: Sequence[Sample], contender: str, base: str, figure: str) -> Summary | None:
-    """How many times the base's value the contender's is, over the rounds in which both have one; None: there are none."""
+    """The contender's value in units of the base's, over the rounds in which both have one; None: there are none."""
     ours, theirs = by_round(samples, contender, figure), by_round(samples, base, figure)
     both = sorted(number for number in ours.keys() & theirs.keys() if theirs[number])
     if not both:

@@ -169,7 +169,7 @@ def measure(pods: tuple[Pod, Pod], seconds: float) -> float:
 
 def compare(rounds: int, seconds: float, *, offloads: bool, mtu: int) -> float:
     """Prints each round and the medians; the ratio tunrouter : wireguard-go."""
-    with Lab(hosts=4, mtu=mtu, offloads=offloads) as lab:
+    with Lab(hosts=4, mtu=mtu, offloads="on" if offloads else "off") as lab:
         lab.start_agents(password="a lab's own passphrase", hosts=lab.hosts[:2])  # noqa: S106  (nobody else's)
         ours = (lab.hosts[0].add_pod("a"), lab.hosts[1].add_pod("a"))
         wait_until("a ping through tunrouter", lambda: ours[0].ping(ours[1].address, seconds=1), 10)
