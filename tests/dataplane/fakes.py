@@ -44,9 +44,11 @@ class FakeTun:
 class FakeUdp:
     """Datagrams with their other end; an errno that is set is raised, and so is EMSGSIZE above `large` bytes."""
 
-    def __init__(self, version: int = 4, large: int = 65_535) -> None:
+    def __init__(self, version: int = 4, large: int = 65_535, batch: int = bounds.RECEIVE_BATCH) -> None:
+        """`batch` datagrams at most are received at once: more than are read where the kernel had coalesced some."""
         self.version = version
-        self.buffer = bytearray(bounds.RECEIVE_BATCH * SLOT)
+        self.batch = batch
+        self.buffer = bytearray(batch * SLOT)
         self.readable: deque[tuple[bytes, seam.Endpoint]] = deque()
         self.sent: list[tuple[bytes, seam.Endpoint]] = []
         self.trains: list[tuple[int, int]] = []
@@ -76,7 +78,7 @@ class FakeUdp:
 
     def receive(self) -> Iterable[Datagram]:
         found: list[Datagram] = []
-        while self.readable and len(found) < bounds.RECEIVE_BATCH:
+        while self.readable and len(found) < self.batch:
             data, source = self.readable.popleft()
             at = len(found) * SLOT
             self.buffer[at : at + len(data)] = data

@@ -8,26 +8,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.dataplane.fakes import FakeTun
 from tests.dataplane.frames import TCP, UDP, V4, V6, network, pseudo, slow_sum, transport, vnet
 from tests.dataplane.pair import EXPIRES, NOW, Side, joined
-from tunrouter.core import seam, wire
+from tunrouter.core import wire
 
 Ends = tuple[bytes, bytes]
 GSO = {(4, TCP): 1, (16, TCP): 4, (4, UDP): 5, (16, UDP): 5}
 ACK, PSH, FIN, CWR, ECE = 0x10, 0x08, 0x01, 0x80, 0x40
-
-
-def opened(side: Side, datagrams: list[bytes]) -> list[tuple[int, bytes]]:
-    """Kind and inner packet of each datagram, through the receiver's own kernel but past its runs."""
-    found: list[tuple[int, bytes]] = []
-
-    def take(_node: int, view: memoryview, at: int, size: int) -> None:
-        found.append((view[at + wire.BODY - 1], bytes(view[at + wire.BODY : at + size])))
-
-    side.kernel._inbound._packet = take  # type: ignore[method-assign,assignment]
-    side.receive(*datagrams)
-    return found
 
 
 def check_segment(packet: bytes, ends: Ends, protocol: int) -> None:
@@ -62,13 +49,13 @@ def check_segment(packet: bytes, ends: Ends, protocol: int) -> None:
     options=st.sampled_from([b"", bytes(12)]),
 )
 def test_each_segment_is_right(
-    ends: Ends, protocol: int, payload: bytes, size: int, sequence: int, identification: int, flags: int,
+    kernel: str, ends: Ends, protocol: int, payload: bytes, size: int, sequence: int, identification: int, flags: int,
     options: bytes,
 ) -> None:  # fmt: skip
-    one, two = joined()
+    one, two = joined(kernel)
     inner = transport(ends, protocol, payload, sequence=sequence, flags=flags, options=options)
     whole = network(ends, protocol, inner, identification=identification)
-    segments = opened(two, one.send(vnet(whole, gso=GSO[len(ends[0]), protocol], size=size)))
+    segments = two.opened(one.send(vnet(whole, gso=GSO[len(ends[0]), protocol], size=size)))
     start = 20 if len(ends[0]) == 4 else 40
     head = start + (20 + len(options) if protocol == TCP else 8)
     assert {kind for kind, _ in segments} == {wire.PACKET_PARTIAL}
@@ -96,9 +83,9 @@ def test_each_segment_is_right(
     tos=st.integers(0, 255),
 )
 def test_cut_and_join_is_the_identity(
-    ends: Ends, protocol: int, payload: bytes, size: int, flags: int, options: bytes, tos: int
+    kernel: str, ends: Ends, protocol: int, payload: bytes, size: int, flags: int, options: bytes, tos: int
 ) -> None:
-    one, two = joined()
+    one, two = joined(kernel)
     whole = network(ends, protocol, transport(ends, protocol, payload, flags=flags, options=options), tos=tos)
     frame = vnet(whole, gso=GSO[len(ends[0]), protocol], size=size)
     single = vnet(whole)
@@ -106,8 +93,8 @@ def test_cut_and_join_is_the_identity(
 
 
 @pytest.mark.parametrize(("field", "value"), [("sequence", 0xFFFFFFFF - 3000), ("identification", 0xFFFD)])
-def test_a_field_that_wraps_ends_a_run(field: str, value: int) -> None:
-    one, two = joined()
+def test_a_field_that_wraps_ends_a_run(kernel: str, field: str, value: int) -> None:
+    one, two = joined(kernel)
     payload = bytes(range(256)) * 40
     sequence = value if field == "sequence" else 5
     identification = value if field == "identification" else 5
@@ -137,8 +124,8 @@ def numbered(start: int, count: int, step: int = 100, **fields: int) -> list[byt
     return found
 
 
-def test_a_gap_a_repeat_or_another_header_ends_a_run() -> None:
-    one, two = joined()
+def test_a_gap_a_repeat_or_another_header_ends_a_run(kernel: str) -> None:
+    one, two = joined(kernel)
     a, b, c, d = numbered(1, 4)
     assert len(two.receive(*one.send(a, b, c, d))) == 1
     assert len(two.receive(*one.send(a, c, d))) == 2
@@ -148,16 +135,16 @@ def test_a_gap_a_repeat_or_another_header_ends_a_run() -> None:
     assert len(two.receive(*one.send(a, b, *numbered(201, 1, flags=0x30)))) == 2
 
 
-def test_pure_acknowledgements_and_syn_go_alone_and_in_order() -> None:
-    one, two = joined()
+def test_pure_acknowledgements_and_syn_go_alone_and_in_order(kernel: str) -> None:
+    one, two = joined(kernel)
     a, b = numbered(1, 2)
     written = two.receive(*one.send(a, tcp(b"", sequence=101), b))
     assert parts(written) == [bytes(100), b"", b"\1" * 100]
     assert len(two.receive(*one.send(tcp(b"x", flags=2), tcp(b"y", flags=2, sequence=2)))) == 2
 
 
-def test_a_shorter_segment_ends_a_run_and_a_longer_one_begins_another() -> None:
-    one, two = joined()
+def test_a_shorter_segment_ends_a_run_and_a_longer_one_begins_another(kernel: str) -> None:
+    one, two = joined(kernel)
 
     def piece(i: int, at: int, size: int) -> bytes:
         inner = transport(V4, TCP, bytes((i,)) * size, sequence=at)
@@ -167,8 +154,8 @@ def test_a_shorter_segment_ends_a_run_and_a_longer_one_begins_another() -> None:
     assert [len(part) for part in parts(two.receive(*one.send(*frames)))] == [150, 100, 150]
 
 
-def test_interleaved_flows_are_joined_each_in_order() -> None:
-    one, two = joined()
+def test_interleaved_flows_are_joined_each_in_order(kernel: str) -> None:
+    one, two = joined(kernel)
     flows = [numbered(1, 6, ports=(port, 80)) for port in range(20)]  # type: ignore[arg-type]
     few = [frame for segments in zip(*flows[:4], strict=True) for frame in segments]
     assert len(two.receive(*one.send(*few))) == 4
@@ -179,8 +166,8 @@ def test_interleaved_flows_are_joined_each_in_order() -> None:
         assert b"".join(mine) == b"".join(bytes((i,)) * 100 for i in range(6))
 
 
-def test_fixed_identification_is_joined_only_under_dont_fragment() -> None:
-    one, two = joined()
+def test_fixed_identification_is_joined_only_under_dont_fragment(kernel: str) -> None:
+    one, two = joined(kernel)
 
     def datagrams(fragment: int) -> list[bytes]:
         inner = transport(V4, UDP, bytes(64))
@@ -190,20 +177,16 @@ def test_fixed_identification_is_joined_only_under_dont_fragment() -> None:
     assert len(two.receive(*one.send(*datagrams(0)))) == 5
 
 
-def test_udp_is_not_joined_where_the_tun_cannot_cut_it() -> None:
-    one, _ = joined()
-    two = Side(2, 1)
-    two.tun = FakeTun(("csum", "tso4", "tso6"))
-    two.kernel = type(two.kernel)(two.tun, [two.udp], two.events.append)
-    two.apply(seam.Route(bytes((10, 32, 1, 0)), 24, 1))
-    two.apply(seam.Route(bytes((10, 32, 2, 0)), 24, seam.SELF))
+def test_udp_is_not_joined_where_the_tun_cannot_cut_it(kernel: str) -> None:
+    one, _ = joined(kernel)
+    two = Side(2, 1, kernel=kernel, features=("csum", "tso4", "tso6"))
     two.open()
     frame = vnet(network(V4, UDP, transport(V4, UDP, bytes(64))))
     assert two.receive(*one.send(frame, frame)) == [frame, frame]
 
 
-def test_complete_checksums_are_joined_only_if_right() -> None:
-    one, two = joined()
+def test_complete_checksums_are_joined_only_if_right(kernel: str) -> None:
+    one, two = joined(kernel)
     frames = []
     for i in range(4):
         inner = transport(V4, TCP, bytes((i,)) * 100, sequence=1 + i * 100, partial=False)
@@ -216,13 +199,13 @@ def test_complete_checksums_are_joined_only_if_right() -> None:
     assert written[1] == bytes(wrong)
 
 
-def test_a_checksum_at_an_unusual_place_is_completed() -> None:
-    one, two = joined()
+def test_a_checksum_at_an_unusual_place_is_completed(kernel: str) -> None:
+    one, two = joined(kernel)
     inner = transport(V4, UDP, bytes(8) + transport(V4, TCP, b"inside"))
     whole = network(V4, UDP, inner)
     start = 20 + 8 + 8
     frame = struct.pack("=BBHHHH", 1, 0, 0, 0, start, 16) + whole
-    ((kind, got),) = opened(two, one.send(frame))
+    ((kind, got),) = two.opened(one.send(frame))
     assert kind == wire.PACKET
     seed = struct.unpack_from(">H", whole, start + 16)[0]
     zeroed = whole[start : start + 16] + bytes(2) + whole[start + 18 :]
@@ -231,8 +214,8 @@ def test_a_checksum_at_an_unusual_place_is_completed() -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=120), st.sampled_from([0, 1, 3, 4, 5, 0x81]), st.integers(0, 2000), st.data())
-def test_no_frame_raises(rubbish: bytes, gso: int, size: int, data: st.DataObject) -> None:
-    one, _ = joined()
+def test_no_frame_raises(kernel: str, rubbish: bytes, gso: int, size: int, data: st.DataObject) -> None:
+    one, _ = joined(kernel)
     whole = bytearray(network(V4, TCP, transport(V4, TCP, bytes(300))) + rubbish)
     for _ in range(3):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))

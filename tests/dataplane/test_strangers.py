@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.dataplane.fakes import SLOT
-from tests.dataplane.pair import NOW, endpoint, joined
+from tests.dataplane.pair import NOW, Side, endpoint, joined
 from tunrouter.core import bounds, seam, wire
 
 
@@ -19,8 +18,8 @@ ANSWER = shaped(wire.ANSWER, wire.SEALED_MODE, 0, 300)
 REJECT = shaped(wire.REJECT, wire.TAG_FAILED)
 
 
-def test_handshakes_reach_control_bounded() -> None:
-    _, two = joined()
+def test_handshakes_reach_control_bounded(kernel: str) -> None:
+    _, two = joined(kernel)
     two.receive(FIRST, ANSWER, REJECT)
     assert len(two.told(seam.Raw)) == 3
     two.receive(*[FIRST] * 100)
@@ -30,8 +29,8 @@ def test_handshakes_reach_control_bounded() -> None:
 
 
 @pytest.mark.parametrize("flags", [0, 1])
-def test_rubbish_that_resembles_a_handshake_spends_no_tokens(flags: int) -> None:
-    _, two = joined()
+def test_rubbish_that_resembles_a_handshake_spends_no_tokens(kernel: str, flags: int) -> None:
+    _, two = joined(kernel)
     size = wire.FIRST_BYTES[bool(flags)]
     shapes = [
         (wire.FIRST, flags, 0, size - 1),
@@ -61,8 +60,8 @@ def test_rubbish_that_resembles_a_handshake_spends_no_tokens(flags: int) -> None
     assert [event.datagram for event in two.told(seam.Raw) if isinstance(event, seam.Raw)] == good
 
 
-def test_answers_of_peers_pass_while_strangers_forge_theirs() -> None:
-    _, two = joined()
+def test_answers_of_peers_pass_while_strangers_forge_theirs(kernel: str) -> None:
+    _, two = joined(kernel)
     two.apply(seam.Known(("203.0.113.5", "203.0.113.6")))
     for i in range(200):
         two.udp.readable.append((FIRST, (f"198.51.100.{i}", 1)))
@@ -77,17 +76,12 @@ def test_answers_of_peers_pass_while_strangers_forge_theirs() -> None:
     assert heard[-1] == "203.0.113.6"
 
 
-def test_strangers_fill_a_wake_up_and_peers_still_pass() -> None:
-    _, two = joined()
+def test_strangers_fill_a_wake_up_and_peers_still_pass(kernel: str) -> None:
+    two = Side(2, 1, kernel=kernel, batch=450)
     two.apply(seam.Known(("203.0.113.5",)))
-    two.udp.buffer = bytearray(450 * SLOT)
-    arrivals = [(kind, (f"198.51.100.{i}", 1)) for i in range(200) for kind in (FIRST, ANSWER)][:399]
-    batch = []
+    strangers = [(kind, (f"198.51.100.{i}", 1)) for i in range(200) for kind in (FIRST, ANSWER)][:399]
     peer = (ANSWER, ("203.0.113.5", 1))
-    for i, (datagram, source) in enumerate([*[peer] * 50, *arrivals, peer]):
-        two.udp.buffer[i * SLOT : i * SLOT + len(datagram)] = datagram
-        batch.append((i * SLOT, len(datagram), source))
-    two.udp.receive = iter([batch, []]).__next__  # type: ignore[method-assign]
+    two.udp.readable.extend([*[peer] * 50, *strangers, peer])
     two.kernel.drain_udp(two.udp, NOW)
     heard = [event.source[0] for event in two.told(seam.Raw) if isinstance(event, seam.Raw)]
     assert len(heard) == bounds.RAW_BACKLOG + 51
@@ -95,8 +89,8 @@ def test_strangers_fill_a_wake_up_and_peers_still_pass() -> None:
     assert two.count("handshake_queue_full") > 0
 
 
-def test_known_peers_are_not_limited_by_strangers() -> None:
-    _, two = joined()
+def test_known_peers_are_not_limited_by_strangers(kernel: str) -> None:
+    _, two = joined(kernel)
     two.apply(seam.Known(("203.0.113.5",)))
     for i in range(3000):
         two.udp.readable.append((FIRST, (f"198.51.{i // 200}.{i % 200}", 1)))

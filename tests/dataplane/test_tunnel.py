@@ -21,9 +21,9 @@ pytestmark = pytest.mark.root
 AGENT = textwrap.dedent("""
     import asyncio, sys, time
     import uvloop
+    from tests.dataplane.kernels import open_kernel
     from tunrouter.core import seam
     from tunrouter.dataplane.pipe import open_pipe
-    from tunrouter.dataplane.reference import ReferenceKernel
     from tunrouter.dataplane.tun import open_tun
     from tunrouter.dataplane.udp import open_udp
     from tunrouter.dataplane.worker import Worker
@@ -33,7 +33,7 @@ AGENT = textwrap.dedent("""
     async def main():
         tun, udp = open_tun("tunrouter0"), open_udp(4, 6783)
         control, end = open_pipe()
-        kernel = ReferenceKernel(tun, [udp], end.send)
+        kernel = open_kernel(sys.argv[2], tun, [udp], end.send)
         worker = Worker(asyncio.get_running_loop(), kernel, tun, [udp], end)
         lane = seam.Lane(0, bytes([me]) * 32, bytes([me]) * 8, bytes([peer]) * 32, bytes([peer]) * 8)
         where, expires = (f"192.0.2.{peer}", 6783), time.monotonic() + 1000
@@ -107,8 +107,8 @@ class Hosts:
             self.run(i, "ip", "address", "add", f"192.0.2.{i}/24", "dev", f"u{i}")
             self.run(i, "ip", "link", "set", f"u{i}", "up")
 
-    def tunnel(self) -> list[subprocess.Popen[str]]:
-        agents = [self.start(i, AGENT, str(i)) for i in (1, 2)]
+    def tunnel(self, *kernels: str) -> list[subprocess.Popen[str]]:
+        agents = [self.start(i, AGENT, str(i), kernel) for i, kernel in zip((1, 2), kernels, strict=True)]
         for i in (1, 2):
             self.run(i, "ip", "link", "set", "tunrouter0", "up", "mtu", "1376")
             for address in (f"10.32.{i}.1/32", f"fd00:{i}::1/128"):
@@ -142,8 +142,8 @@ def end(agent: subprocess.Popen[str]) -> str:
 
 
 @pytest.mark.parametrize("address", ["10.32.2.1", "fd00:2::1"])
-def test_tcp_crosses_both_ways_unchanged(hosts: Hosts, address: str) -> None:
-    agents = hosts.tunnel()
+def test_tcp_crosses_both_ways_unchanged(hosts: Hosts, kernel: str, address: str) -> None:
+    agents = hosts.tunnel(kernel, kernel)
     hosts.start(2, SERVER, address)
     answer = hosts.run(1, sys.executable, "-c", CLIENT, address)
     import random

@@ -1,4 +1,4 @@
-"""An internet in one process: whole nodes (core and reference kernel) on a virtual clock, faults as lines of test code.
+"""An internet in one process: whole nodes (core and batch kernel) on a virtual clock, faults as lines of test code.
 
 Nothing here knows of real time, sockets or threads: a datagram is an event in a heap, and so is a deadline. A seed
 repeats a run exactly.
@@ -14,12 +14,12 @@ from ipaddress import IPv4Address, IPv4Network
 from itertools import count
 
 from tests.dataplane.fakes import FakeTun, FakeUdp
+from tests.dataplane.kernels import SIM_KERNEL, open_kernel
 from tunrouter.core import keys, report, seam, status, wire
 from tunrouter.core.local import Local
 from tunrouter.core.node import Node
 from tunrouter.core.outbox import Effect, KernelMtu, Log, Remember
 from tunrouter.core.session import Session
-from tunrouter.dataplane.reference import ReferenceKernel
 
 RANGE = IPv4Network("10.32.0.0/12")
 Datagram = tuple[seam.Endpoint, seam.Endpoint, bytes]
@@ -82,7 +82,7 @@ class Host:
         self.tun, self.udp = FakeTun(), FakeUdp()
         self.udp.version = 6 if ":" in self.endpoint[0] else 4
         self._reports: list[seam.ToControl] = []
-        self.kernel = ReferenceKernel(self.tun, (self.udp,), self._reports.append)
+        self.kernel = open_kernel(self.internet.kernel, self.tun, (self.udp,), self._reports.append)
         local = Local(
             identity=self.identity,
             incarnation=self.incarnation,
@@ -201,7 +201,9 @@ class Host:
 
 
 class Internet:
-    def __init__(self, seed: int = 1, delay: float = 0.005) -> None:
+    def __init__(self, seed: int = 1, delay: float = 0.005, kernel: str = SIM_KERNEL) -> None:
+        """`kernel` is the name of every host's; see tests/dataplane/kernels.py."""
+        self.kernel = kernel
         self.rng = random.Random(seed)
         self.now = 1000.0
         self.delay = delay
