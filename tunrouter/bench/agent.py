@@ -20,6 +20,8 @@ from tunrouter.errors import HostError
 
 PORT: Final = 6783
 START_SECONDS: Final = 15.0
+PACKAGE: Final = Path(__file__).parents[2]
+"""The checkout that this very file is of; an agent may be told to run another's."""
 CLI: Final = (sys.executable, "-m", "tunrouter.cli")
 
 
@@ -34,6 +36,7 @@ class Agent:
         self.log = directory / "agent.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._arguments: tuple[str, ...] = ()
+        self.package = PACKAGE
         self.extra_environment: dict[str, str] = {}
         """Variables for `up` alone."""
         for part in ("state", "run"):
@@ -42,9 +45,10 @@ class Agent:
     @property
     def environment(self) -> dict[str, str]:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("TUNROUTER_", "WEAVE_"))}
-        package = str(Path(__file__).parents[2])
         return inherited | {
-            "PYTHONPATH": package,
+            "PYTHONPATH": str(self.package),
+            # Else `-m` would find the package of the directory we stand in first.
+            "PYTHONSAFEPATH": "1",
             "TUNROUTER_STATE_DIR": str(self.directory / "state"),
             "TUNROUTER_RUN_DIR": str(self.directory / "run"),
         }
@@ -125,11 +129,11 @@ class Agent:
 
     def resident_mib(self) -> float:
         """Resident memory of the agent and its children, in MiB."""
-        return sum(_resident_kib(pid) for pid in family(self.process.pid)) / 1024
+        return sum(resident_kib(pid) for pid in family(self.process.pid)) / 1024
 
     def cpu_seconds(self) -> float:
         """Processor time of the agent and its children so far."""
-        return sum(_cpu_seconds(pid) for pid in family(self.process.pid))
+        return sum(cpu_seconds(pid) for pid in family(self.process.pid))
 
 
 def family(pid: int) -> list[int]:
@@ -141,13 +145,13 @@ def family(pid: int) -> list[int]:
     return members
 
 
-def _resident_kib(pid: int) -> int:
+def resident_kib(pid: int) -> int:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1])
     return 0
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,1 @@
+"""What tunrouter is compared with: each module joins a pod on one host of a lab to a pod on another, in its own way."""
