@@ -28,6 +28,8 @@ OURSELVES: Final = "cannot connect to ourself"
 
 Carry = Callable[[seam.Endpoint, bytes], bool]
 """Sends a first message inside the session that stands with this endpoint; False if there is none or it is in doubt."""
+Replaced = Callable[[int], int]
+"""The peer's index base of the keys in use with a node, 0 if there are none."""
 
 
 class Opened(NamedTuple):
@@ -48,6 +50,8 @@ class Opened(NamedTuple):
     rtt: float
     sequence: int = -1
     """Of the first message, when it was theirs."""
+    instead: int = 0
+    """Index base, at the responder, of the keys that the initiator knew and replaces by these; 0 if it knew none."""
 
     def install(self, now: float, *, sealed: bool) -> seam.Install:
         expires = now + bounds.REJECT_SECONDS
@@ -104,7 +108,7 @@ class Dial:
         """Whether the header of a type 2 or 3 datagram echoes our current message."""
         return header[4:16] == self._header[4:16]
 
-    def read_answer(self, local: Local, datagram: bytes, now: float) -> Opened:
+    def read_answer(self, local: Local, datagram: bytes, replaced: Replaced, now: float) -> Opened:
         """Raises ProtocolError for an answer that is not from the node we dialled, or is no answer at all."""
         if self._initiator is None:
             raise ProtocolError("no message is out")
@@ -117,9 +121,9 @@ class Dial:
             raise ProtocolError("another node answers here")
         if not keys.verify(answer.public_key, RESPONDER_SIGNS + signed, answer.signature):
             raise ProtocolError("signature of the answer")
-        return self._opened(local, answer, now)
+        return self._opened(local, answer, replaced(answer.sender), now)
 
-    def _opened(self, local: Local, answer: wire.Answer, now: float) -> Opened:
+    def _opened(self, local: Local, answer: wire.Answer, instead: int, now: float) -> Opened:
         """The endpoint is the one dialled: where an answer came from is anybody's word until the peer is heard."""
         assert self._initiator is not None
         self._initiator.accept()
@@ -127,6 +131,7 @@ class Dial:
             local.identity.public_key,
             local.identity.sign(INITIATOR_SIGNS + self._initiator.hash),
             local.introduction(keep=self.keep),
+            instead,
         )
         ours, theirs = self._initiator.split()
         lanes = keys.derive_lanes(ours, theirs, max(self._workers, answer.workers), initiator=True, sealed=local.sealed)
@@ -142,6 +147,7 @@ class Dial:
             endpoint=self.endpoint,
             confirm=wire.encode_control(confirm),
             rtt=now - self._sent_at,
+            instead=instead,
         )
 
     def rejected(self, code: int) -> None:
@@ -152,10 +158,11 @@ class Dial:
 class Dials:
     """All dials of a node, at most one an endpoint."""
 
-    def __init__(self, local: Local, outbox: Outbox, carry: Carry) -> None:
+    def __init__(self, local: Local, outbox: Outbox, carry: Carry, replaced: Replaced) -> None:
         self._local = local
         self._out = outbox
         self._carry = carry
+        self._replaced = replaced
         self._dials: dict[seam.Endpoint, Dial] = {}
         self._by_base: dict[int, Dial] = {}
 
@@ -184,6 +191,13 @@ class Dials:
         for dial in list(self._dials.values()):
             if dial.target == node or dial.endpoint in endpoints:
                 self.stop(dial.endpoint, now)
+
+    def hasten(self, endpoints: Set[seam.Endpoint | None], now: float) -> None:
+        """What is dialled there is sent now, whatever pause its last copy began."""
+        for endpoint in endpoints:
+            dial = self._dials.get(endpoint) if endpoint is not None else None
+            if dial is not None:
+                dial.next_at = now
 
     def get(self, endpoint: seam.Endpoint) -> Dial | None:
         return self._dials.get(endpoint)
@@ -221,7 +235,7 @@ class Dials:
         if dial is None:
             return None
         try:
-            opened = dial.read_answer(self._local, datagram, now)
+            opened = dial.read_answer(self._local, datagram, self._replaced, now)
         except ProtocolError as error:
             self._out.count("handshake_bad_answer")
             self._out.log("warning", f"answer {dial.endpoint}", f"answer of {text(dial.endpoint)}: {error}")

@@ -210,6 +210,7 @@ class HalfOpenTable:
             confirm=b"",
             rtt=now - entry.made,
             sequence=first.sequence,
+            instead=body.instead,
         )
 
     def _reject(self, source: seam.Endpoint, datagram: bytes, code: int, now: float) -> None:

@@ -18,6 +18,8 @@ REMEMBERED: Final = 16
 class Liveness:
     def __init__(self, now: float) -> None:
         self.heard_at = now
+        self.spoke_at = now
+        """When the peer's control was last heard: data may flow on while it is held up."""
         self.pinged_at = now
         self.pause = bounds.HEARTBEAT_SECONDS
         self.rtt: float | None = None

@@ -7,7 +7,7 @@ send raises here: it is counted under a name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from ipaddress import IPv4Network
 from typing import Final
@@ -39,7 +39,7 @@ class Node:
         self.routes = Routes(network, local.blocks, local.id)
         self.worker_counters: dict[str, int] = {}
         self._out = Outbox()
-        self.dials = Dials(local, self._out, self._carry)
+        self.dials = Dials(local, self._out, self._carry, self._replaced)
         self.targets = Targets(self.sessions, self.dials)
         self.half_open = HalfOpenTable(local, self._out, self._stale, self.dials.on_reflected)
         self._by_base: dict[int, Session] = {}
@@ -47,6 +47,8 @@ class Node:
         self._stopping = False
         self._known: frozenset[str] = frozenset()
         self._remembered: tuple[seam.Endpoint, ...] = ()
+        self._maimed: dict[int, bool] = {}
+        """Half-open sessions of which lanes were lost, and whether all were."""
         self._timetable = Timetable()
         self._touched: set[int] = set()
         """Sessions that this step changed."""
@@ -117,6 +119,14 @@ class Node:
                     session.mtu.refused(size + wire.IP_UDP_BYTES[session.ip_version], now)
             case seam.Counters(values):
                 self.worker_counters = values
+
+    def on_lanes_lost(self, maimed: Mapping[int, bool], now: float) -> list[Effect]:
+        """Lanes of these sessions are with nobody, of some all of them: their keys are renewed."""
+        self._maimed = {base: mute for base, mute in maimed.items() if base in self.half_open}
+        for base, mute in maimed.items():
+            if session := self._session_of(base):
+                session.on_lanes_lost(base, now, mute=mute)
+        return self._step(now)
 
     def on_timer(self, now: float) -> list[Effect]:
         """What is due at `now`; call it no later than `deadline`."""
@@ -194,9 +204,15 @@ class Node:
     def _carry(self, endpoint: seam.Endpoint, datagram: bytes) -> bool:
         for session in self.sessions.values():
             if session.current is not None and endpoint in (session.endpoint, session.home):
+                if session.current.mute:
+                    return False
                 session.say(wire.Carried(datagram))
-                return session.state is State.REKEYING
+                return session.state is State.REKEYING and not session.current.maimed
         return False
+
+    def _replaced(self, node: int) -> int:
+        session = self.sessions.get(node)
+        return session.current.remote if session is not None and session.current is not None else 0
 
     def _on_carried(self, session: Session, base: int, datagram: bytes, now: float) -> None:
         kind = datagram[0] if len(datagram) >= wire.HEADER_BYTES else 0
@@ -228,7 +244,7 @@ class Node:
             return
         session = self._session_of(message.session)
         if session is not None:
-            session.on_heard(message.session, now)
+            session.on_spoken(message.session, now)
             self._obey(session, message.session, body, now)
 
     def _obey(self, session: Session, base: int, body: wire.ControlBody, now: float) -> None:
@@ -267,6 +283,8 @@ class Node:
             return
         fresh = session.state is not State.ESTABLISHED
         session.adopt(opened, now)
+        if opened.base in self._maimed:
+            session.on_lanes_lost(opened.base, now, mute=self._maimed.pop(opened.base))
         if opened.initiator:
             self.targets.bind(opened.endpoint, opened.node)
         self._touched.add(opened.node)

@@ -38,6 +38,8 @@ class PathMtu:
         self._trying = need
         """Equal to `size` while that is tested, larger while a better one is searched for."""
         self._lost = 0
+        self.missed = False
+        """The last probe did not come back: whether a small heartbeat does, now matters."""
         self._outstanding: int | None = None
         self._sent_at = -NEVER
         self._raise_at = NEVER
@@ -45,7 +47,8 @@ class PathMtu:
     def probe(self, now: float, probe_id: int, *, rtt: float, heard_at: float, busy: bool) -> int | None:
         """The size of the probe to send now under `probe_id`, or None.
 
-        `rtt` is in seconds, 0.0 when unknown. `heard_at` is when anything last came from the peer.
+        `rtt` is in seconds, 0.0 when unknown. `heard_at` is when the peer's control was last heard: one that is held up
+        answers no probe of any size.
         """
         if busy and self._outstanding is None and self._trying == self.size:
             self.deadline = min(self.deadline, self._sent_at + CHECK_BUSY_SECONDS)
@@ -65,7 +68,7 @@ class PathMtu:
         """A probe came back; a late answer to an older one is of no use."""
         if self._outstanding != probe_id:
             return
-        self._outstanding, self._lost = None, 0
+        self._outstanding, self._lost, self.missed = None, 0, False
         searching = self._trying > self.size
         self.size = self._trying
         if searching:
@@ -81,7 +84,7 @@ class PathMtu:
             self._settle(now)
 
     def _missed(self, now: float, heard_at: float) -> None:
-        self._outstanding = None
+        self._outstanding, self.missed = None, True
         self._lost = self._lost + 1 if now - heard_at < SILENT_SECONDS else 0
         searching = self._trying > self.size
         if self._lost < bounds.PATH_MTU_PROBES * (1 if searching else 2):

@@ -69,6 +69,13 @@ class Retire(msgspec.Struct, frozen=True, array_like=True, tag=4):
     session: int
 
 
+class Move(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """Another worker of `session` heard its peer at `endpoint`: seal to there until something newer is heard."""
+
+    session: int
+    endpoint: Endpoint
+
+
 class Route(msgspec.Struct, frozen=True, array_like=True, tag=6):
     """`prefix` (4 or 16 bytes, host bits zero) of `length` bits belongs to `node`; also the source check's table."""
 
@@ -108,7 +115,11 @@ class Known(msgspec.Struct, frozen=True, array_like=True, tag=11):
     addresses: tuple[str, ...]
 
 
-ToWorker = Install | Deliver | Use | Retire | Route | Unroute | PathMtu | SendControl | SendRaw | Known
+class Check(msgspec.Struct, frozen=True, array_like=True, tag=12):
+    """To be answered with `Alive`, by the worker's loop itself."""
+
+
+ToWorker = Install | Deliver | Use | Retire | Move | Route | Unroute | PathMtu | SendControl | SendRaw | Known | Check
 
 
 # --- worker to control -----------------------------------------------------------------------------------------------
@@ -168,9 +179,15 @@ class Counters(msgspec.Struct, frozen=True, array_like=True, tag=39):
     values: dict[str, int]
 
 
-ToControl = Raw | Control | Wanted | Moved | Used | TooBig | Counters
+class Alive(msgspec.Struct, frozen=True, array_like=True, tag=40):
+    """The worker's loop turns; `kernel` moves its packets."""
 
-LOSSY: Final = (SendControl, SendRaw, Raw, Control, Wanted, Used, Counters)
+    kernel: str
+
+
+ToControl = Raw | Control | Wanted | Moved | Used | TooBig | Counters | Alive
+
+LOSSY: Final = (SendControl, SendRaw, Check, Raw, Control, Wanted, Used, Counters, Alive)
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)

@@ -36,6 +36,11 @@ class Keys:
 
     def __init__(self, opened: Opened, now: float) -> None:
         self.base = opened.base
+        self.remote = opened.remote
+        self.maimed = False
+        """Lanes of them were lost with a worker."""
+        self.mute = False
+        """All of them were."""
         self.ours = opened.initiator
         self.made = now
         self.superseded = FOREVER
@@ -107,7 +112,7 @@ class Session:
         self.sequence = max(self.sequence, opened.sequence)
         self.name = opened.introduction.name
         self.peer_keeps = opened.introduction.keep
-        crossed = self._crossed(keys, now) and not reborn
+        crossed = self._crossed(keys, opened, now) and not reborn
         if crossed and not self._preferred(keys):
             keys.superseded = now
             self.older.append(keys)
@@ -120,9 +125,13 @@ class Session:
         self.fire(Event.ADOPTED, now)
         self._use(keys, now)
 
-    def _crossed(self, keys: Keys, now: float) -> bool:
+    def _crossed(self, keys: Keys, opened: Opened, now: float) -> bool:
+        """Whether either end made its keys without knowing of the other's."""
         current = self.current
-        return current is not None and current.ours != keys.ours and now - current.made < bounds.SIMULTANEOUS_SECONDS
+        if current is None or current.ours == keys.ours:
+            return False
+        knew = opened.instead == (current.remote if keys.ours else current.base)
+        return not knew and now - current.made < bounds.SIMULTANEOUS_SECONDS
 
     def _preferred(self, keys: Keys) -> bool:
         return keys.ours == (self._local.id < self.node)
@@ -143,7 +152,7 @@ class Session:
         """Seal with new keys once the peer is known to have them, or at once where there is nothing better."""
         if keys is not self.current:
             return
-        older = any(k.made + bounds.REJECT_SECONDS > now for k in self.older)
+        older = any(k.made + bounds.REJECT_SECONDS > now and not k.maimed for k in self.older)
         if keys.heard or not older or now - self.live.heard_at > bounds.SUSPECT_SECONDS:
             self._out.put(seam.Use(self.node, keys.base))
 
@@ -213,6 +222,21 @@ class Session:
         if report.last_received > self.live.heard_at:
             self.on_heard(report.session, report.last_received)
 
+    def on_spoken(self, base: int, now: float) -> None:
+        """The peer's control said something on the keys under `base`."""
+        self.live.spoke_at = now
+        self.on_heard(base, now)
+
+    def on_lanes_lost(self, base: int, now: float, *, mute: bool) -> None:
+        """Lanes of the keys under `base` are with nobody any more: the keys are renewed at once."""
+        keys = self.keys_of(base)
+        if keys is None:
+            return
+        keys.maimed, keys.mute = True, mute
+        if keys is self.current:
+            self.fire(Event.REKEY, now)
+            self._dials.hasten({self.endpoint, self.home}, now)
+
     def on_pong(self, ping_id: int, now: float) -> None:
         self.live.answered(ping_id, now)
         self.mtu.answered(ping_id, now)
@@ -268,11 +292,13 @@ class Session:
         if now >= self._heartbeat_at():
             self._ping(now)
         ping_id = self.live.next_id()
-        rtt, heard_at = self.live.rtt or 0.0, self.live.heard_at
+        rtt, heard_at = self.live.rtt or 0.0, self.live.spoke_at
         size = self.mtu.probe(now, ping_id, rtt=rtt, heard_at=heard_at, busy=now - self.last_payload < BUSY_SECONDS)
         if size is not None:
             self.live.probed(ping_id, now)
             self.say(wire.Ping(ping_id, self.keep), size - wire.IP_UDP_BYTES[self.ip_version])
+            if self.mtu.missed:
+                self._ping(now)
 
     def _heartbeat_at(self) -> float:
         if self.state is State.SUSPECT:

@@ -114,6 +114,8 @@ class Confirm(msgspec.Struct, frozen=True, array_like=True, tag=1):
     public_key: bytes
     signature: bytes
     introduction: Introduction
+    instead: int = 0
+    """The receiver's index base of the keys that the sender replaces by these; 0 if it knows of none."""
 
 
 class Ping(msgspec.Struct, frozen=True, array_like=True, tag=2):

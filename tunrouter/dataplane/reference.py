@@ -71,6 +71,7 @@ class ReferenceKernel:
             seam.Deliver: self._deliver,
             seam.Use: self._use,
             seam.Retire: self._retire,
+            seam.Move: self._move,
             seam.Route: self._route,
             seam.Unroute: self._unroute,
             seam.PathMtu: self._path_mtu,
@@ -141,6 +142,10 @@ class ReferenceKernel:
             self._inbound.retire(session)
             self._outbound.retire(session)
             self._emit(session.used())
+
+    def _move(self, message: seam.Move, _now: float) -> None:
+        if session := self._session(message.session):
+            session.endpoint = session.told = message.endpoint
 
     def _route(self, message: seam.Route, _now: float) -> None:
         if not self._routes.add(message.prefix, message.length, message.node):

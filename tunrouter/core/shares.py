@@ -1,0 +1,180 @@
+"""One data plane out of several workers: what each is told of control's messages, and what control hears of theirs.
+
+    control ── Install, Use … ──> split ──> worker 0, worker 1 …        a session's lane n belongs to worker n mod N
+    control <── Used, Counters ── merge <── worker 0, worker 1 …
+
+Law: a lane is given to its worker once and never again, for its counter would begin anew under the same key. So a
+worker that is lost takes its lanes with it: the newborn is told routes, path MTUs and known addresses, never keys, and
+control hears which sessions are maimed and renews them. Totals and counters never go backwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from tunrouter.core import bounds, seam
+from tunrouter.core.seam import ToWorker
+
+Told = list[tuple[int, ToWorker]]
+"""Messages in their order, each with the worker that it is for."""
+UNCARRIED: Final = "worker_missing"
+"""Counts what no living worker could carry."""
+
+
+class _Session:
+    """Who has lanes of one session, and what each of them has reported."""
+
+    def __init__(self, install: seam.Install, shares: dict[int, tuple[seam.Lane, ...]], live: set[int]) -> None:
+        self.node = install.node
+        self.holders = sorted(shares.keys() & live)
+        self.maimed = len(self.holders) < len(shares)
+        """Some of its lanes are with nobody."""
+        self.used: dict[int, seam.Used] = {}
+
+    def total(self, session: int) -> seam.Used:
+        reports = self.used.values()
+        return seam.Used(
+            session,
+            sum(used.sent_packets for used in reports),
+            sum(used.sent_bytes for used in reports),
+            sum(used.received_packets for used in reports),
+            sum(used.received_bytes for used in reports),
+            max(used.last_sent for used in reports),
+            max(used.last_received for used in reports),
+        )
+
+
+class Shares:
+    """Its tables are as large as those of one worker, which bounds.py bounds."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._live: set[int] = set()
+        self._sessions: dict[int, _Session] = {}
+        self._routes: dict[tuple[bytes, int], seam.Route] = {}
+        self._mtus: dict[int, seam.PathMtu] = {}
+        self._known: seam.Known | None = None
+        self._counters: dict[int, dict[str, int]] = {}
+        self._gone: dict[str, int] = {}
+        """Counters of workers that are no more."""
+
+    # --- workers come and go -----------------------------------------------------------------------------------------
+    def joined(self, worker: int) -> list[ToWorker]:
+        """What a newborn must be told first. Of sessions it has the lanes that are installed from now on."""
+        self._live.add(worker)
+        told: list[ToWorker] = [*self._routes.values(), *self._mtus.values()]
+        return [*told, self._known] if self._known is not None else told
+
+    def lost(self, worker: int) -> None:
+        """It is dead, and with it every lane that it had."""
+        self._live.discard(worker)
+        for session in self._sessions.values():
+            if worker in session.holders:
+                session.holders.remove(worker)
+                session.maimed = True
+        for name, value in self._counters.pop(worker, {}).items():
+            self._gone[name] = self._gone.get(name, 0) + value
+
+    def maimed(self) -> dict[int, bool]:
+        """Sessions of which lanes are with nobody; true where that is so of all of them."""
+        return {number: not session.holders for number, session in self._sessions.items() if session.maimed}
+
+    # --- from control to the workers ---------------------------------------------------------------------------------
+    def split(self, message: ToWorker) -> Told:
+        match message:
+            case seam.Install():
+                return self._install(message)
+            case seam.Deliver(session) | seam.Use(_, session):
+                return self._to_holders(session, message)
+            case seam.Retire(session):
+                told = self._to_holders(session, message)
+                self._sessions.pop(session, None)
+                return told
+            case seam.SendControl(session):
+                return self._to_holders(session, message)[:1] or self._uncarried()
+            case seam.SendRaw():
+                return self._to_all(message)[:1] or self._uncarried()
+            case _:
+                self._remember(message)
+                return self._to_all(message)
+
+    def _install(self, message: seam.Install) -> Told:
+        shares: dict[int, tuple[seam.Lane, ...]] = {}
+        for lane in message.lanes:
+            worker = lane.number % self.workers
+            shares[worker] = (*shares.get(worker, ()), lane)
+        if message.session in self._sessions or len(self._sessions) >= bounds.MAX_SESSIONS:
+            # The workers refuse it and count it; what is known of the first one stays.
+            return [(worker, _with(message, lanes)) for worker, lanes in shares.items() if worker in self._live]
+        session = self._sessions[message.session] = _Session(message, shares, self._live)
+        return [(worker, _with(message, shares[worker])) for worker in session.holders]
+
+    def _remember(self, message: ToWorker) -> None:
+        """State that a newborn needs, within the bounds that a worker has for it."""
+        match message:
+            case seam.Route(prefix, length):
+                if (prefix, length) in self._routes or len(self._routes) < bounds.MAX_ROUTES:
+                    self._routes[prefix, length] = message
+            case seam.Unroute(prefix, length):
+                self._routes.pop((prefix, length), None)
+            case seam.PathMtu(node):
+                self._mtus.pop(node, None)
+                self._mtus[node] = message
+                if len(self._mtus) > 2 * bounds.MAX_PEERS:
+                    del self._mtus[next(iter(self._mtus))]
+            case seam.Known():
+                self._known = message
+
+    def _to_holders(self, session: int, message: ToWorker) -> Told:
+        found = self._sessions.get(session)
+        return [(worker, message) for worker in found.holders] if found is not None else []
+
+    def _to_all(self, message: ToWorker) -> Told:
+        return [(worker, message) for worker in sorted(self._live)]
+
+    def _uncarried(self) -> Told:
+        self._gone[UNCARRIED] = self._gone.get(UNCARRIED, 0) + 1
+        return []
+
+    # --- from the workers to control ---------------------------------------------------------------------------------
+    def merge(self, worker: int, message: seam.ToControl) -> seam.ToControl | None:
+        """What control hears of it; None for the report of a session that is no more."""
+        match message:
+            case seam.Used(number):
+                session = self._sessions.get(number)
+                if session is None:
+                    return None
+                session.used[worker] = message
+                return session.total(number)
+            case seam.Counters(values):
+                self._counters[worker] = values
+                return seam.Counters(self.counters)
+            case _:
+                return message
+
+    def follow(self, worker: int, message: seam.Moved) -> Told:
+        """The session's other workers hear where its peer is now: perhaps nothing comes to them from there."""
+        session = self._sessions.get(message.session)
+        if session is None:
+            return []
+        move = seam.Move(message.session, message.endpoint)
+        return [(other, move) for other in session.holders if other != worker]
+
+    @property
+    def counters(self) -> dict[str, int]:
+        return _sum([self._gone, *self._counters.values()])
+
+
+def _with(message: seam.Install, lanes: tuple[seam.Lane, ...]) -> seam.Install:
+    return msgspec.structs.replace(message, lanes=lanes)
+
+
+def _sum(tables: Iterable[dict[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for table in tables:
+        for name, value in table.items():
+            total[name] = total.get(name, 0) + value
+    return total
