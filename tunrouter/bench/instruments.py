@@ -124,17 +124,17 @@ def tcp(client: End, server: End, *options: str, seconds: int) -> Stream:
     return _delivered(said.stdout or said.stderr)
 
 
-class _Sum(msgspec.Struct):
+class _Sum(msgspec.Struct, frozen=True):
     bytes: int = 0
     bits_per_second: float = 0.0
 
 
-class _Sums(msgspec.Struct):
+class _Sums(msgspec.Struct, frozen=True):
     sum_received: _Sum = _Sum()
     sum_received_bidir_reverse: _Sum = _Sum()
 
 
-class _Report(msgspec.Struct):
+class _Report(msgspec.Struct, frozen=True):
     end: _Sums = _Sums()
     error: str = ""
 
