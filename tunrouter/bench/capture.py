@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import signal
+import struct
 import subprocess
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,10 @@ from typing import Final
 from tunrouter.bench.namespaces import Namespace, wait_until
 from tunrouter.errors import HostError
 
+PCAP_HEADER: Final = 24
+PCAP_RECORD: Final = struct.Struct("=IIII")
+"""Seconds, microseconds, bytes in the file, bytes on the wire; in the byte order of who wrote it: this machine."""
+ETHERNET_HEADER: Final = 14
 OPTIONS: Final = ("-n", "-s", "0", "-U", "--immediate-mode", "-w", "-")
 
 
@@ -81,6 +86,16 @@ class Capture:
             return sum(int(length[1]) for length in lengths if length) >= count
 
         wait_until(f"{count} bytes `{expression}` captured on {self.namespace.name}", enough, seconds)
+
+    def largest(self) -> int:
+        """IP bytes of the largest Ethernet frame in the file, 0 if there is none; `-s 0` cuts none short."""
+        data = self.file.read_bytes()
+        largest, at = 0, PCAP_HEADER
+        while at + PCAP_RECORD.size <= len(data):
+            _, _, captured, length = PCAP_RECORD.unpack_from(data, at)
+            largest = max(largest, length - ETHERNET_HEADER)
+            at += PCAP_RECORD.size + captured
+        return largest
 
     def holds(self, marker: bytes) -> bool:
         return marker in self.file.read_bytes()

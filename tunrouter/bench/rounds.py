@@ -75,11 +75,17 @@ def take(number: int, scenario: Scenario, contender: Contender, seconds: int) ->
 
 
 def run(
-    matches: Sequence[Match], rounds: int, seconds: int, watch: Callable[[Sample], None] = lambda _: None
+    matches: Sequence[Match],
+    rounds: int,
+    seconds: int,
+    watch: Callable[[Sample], None] = lambda _: None,
+    *,
+    begin: Callable[[int, Scenario, Contender], None] = lambda *_: None,
 ) -> list[Sample]:
-    """All turns, in order; `watch` is told each sample as it is taken."""
+    """All turns, in order; `begin` is told each turn before it is taken, `watch` its sample."""
     samples = []
     for number, scenario, contender in turns(matches, rounds):
+        begin(number, scenario, contender)
         sample = take(number, scenario, contender, seconds)
         samples.append(sample)
         watch(sample)

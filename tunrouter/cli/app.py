@@ -183,6 +183,29 @@ def genkey() -> None:
     run()
 
 
+@app.command()
+def bench(
+    scenario: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only this one; may be repeated. [default: all]")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, max=1000, metavar="N", help="[default: 5]")] = None,
+    seconds: Annotated[
+        int | None, typer.Option(min=1, max=600, metavar="S", help="Of each measurement. [default: 3]")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Everything once, for a second each.")] = False,
+    mtu: Annotated[str, typer.Option(metavar="BYTES", help="Of the underlay: 1500 or 9000.")] = "1500",
+    offloads: Annotated[str, typer.Option(metavar="MODE", help="Of the underlay's cards: off, gro or on.")] = "off",
+    workers: Annotated[int | None, typer.Option(min=1, metavar="N", help="[default: the agent's]")] = None,
+    no_encryption: Annotated[bool, typer.Option("--no-encryption", help="Measure without encryption.")] = False,
+    output: Annotated[str, typer.Option("--output", "-o", metavar="FORMAT", help="text or json.")] = "text",
+    plot: Annotated[str | None, typer.Option(metavar="FILE.png", help="Draw the result, too.")] = None,
+) -> None:
+    """Measure this program in a lab of network namespaces on this machine."""
+    from tunrouter.cli.bench import Flags, run
+
+    run(Flags(tuple(scenario or ()), rounds, seconds, quick, mtu, offloads, workers, no_encryption, output, plot))
+
+
 @config_app.command("check")
 def config_check(config: ConfigFile = None) -> None:
     """Check what `up` would run with here: variables and file."""

@@ -1,0 +1,116 @@
+"""`tunrouter bench`: a lab on this machine, measured; progress on stderr, the result as text or JSON on stdout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import typer
+
+from tunrouter.cli.settings import one_of
+from tunrouter.errors import HostError
+
+if TYPE_CHECKING:
+    from tunrouter.bench.report import Report, Row
+    from tunrouter.bench.statistics import Summary
+
+ROUNDS: Final = 5
+SECONDS: Final = 3
+QUICK: Final = 1
+"""Rounds and seconds of a quick look."""
+MTUS: Final = ("1500", "9000")
+OFFLOADS: Final = ("off", "gro", "on")
+HEADS: Final = ("scenario", "tunnel", "median", "least to most", "unit", "× tunrouter")
+
+
+@dataclass(frozen=True)
+class Flags:
+    """As they were given; None: not at all."""
+
+    scenarios: tuple[str, ...]
+    rounds: int | None
+    seconds: int | None
+    quick: bool
+    mtu: str
+    offloads: str
+    workers: int | None
+    no_encryption: bool
+    output: str
+    plot: str | None
+
+
+def run(flags: Flags) -> None:
+    one_of("output", flags.output, ("text", "json"))
+    one_of("mtu", flags.mtu, MTUS)
+    one_of("offloads", flags.offloads, OFFLOADS)
+    from tunrouter.bench import plot, suite
+    from tunrouter.bench.progress import Progress
+
+    options = suite.Options(
+        scenarios=tuple(name for given in flags.scenarios for name in given.split(",")),
+        rounds=flags.rounds or (QUICK if flags.quick else ROUNDS),
+        seconds=flags.seconds or (QUICK if flags.quick else SECONDS),
+        quick=flags.quick,
+        mtu=int(flags.mtu),
+        offloads=flags.offloads,  # type: ignore[arg-type]  # one_of has checked it
+        workers=flags.workers or 0,
+        encryption=not flags.no_encryption,
+    )
+    options.check()
+    picture = Path(flags.plot) if flags.plot else None
+    if picture:
+        plot.check(picture)
+    report = suite.run(options, Progress())
+    if flags.output == "json":
+        typer.echo(msgspec.json.format(msgspec.json.encode(report), indent=2))
+    else:
+        _show(report)
+    if picture and report.figures:
+        plot.draw(report.figures, _title(report), picture)
+    if report.failures:
+        first = report.failures[0]
+        what = f"{len(report.failures)} measurements failed, the first: {first.scenario} over {first.contender}"
+        raise HostError(f"{what}: {first.reason}")
+
+
+def _show(report: Report) -> None:
+    from rich.console import Console
+
+    from tunrouter.bench.screen import Screen
+
+    screen = Screen(Console(highlight=False))
+    screen.say(_title(report))
+    for variant in report.variants:
+        sealed = "encrypted" if variant.encryption else "not encrypted"
+        screen.say(
+            f"{variant.name}: {sealed}, underlay MTU {variant.mtu}, pods {variant.pod_mtu}, "
+            f"largest frame seen {variant.largest_frame:,} bytes"
+        )
+    rounds = report.settings.rounds
+    title = f"{rounds} round{'s' if rounds > 1 else ''} of {report.settings.seconds} s, {report.elapsed:.0f} s in all:"
+    screen.table(title, HEADS, [_cells(row) for row in report.figures])
+
+
+def _title(report: Report) -> str:
+    product, settings, machine = report.tunrouter, report.settings, report.machine
+    revision = f" {product.revision}" if product.revision else ""
+    return (
+        f"tunrouter {product.version}{revision}, kernel {product.kernel}; underlay MTU {settings.mtu}, "
+        f"offloads {settings.offloads}; {machine.cpus} × {machine.cpu}, {machine.system}"
+    )
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    spread = f"{_number(row.summary.min)} to {_number(row.summary.max)}"
+    return row.title, row.contender, _number(row.summary.median), spread, row.unit, _ratio(row.ratio)
+
+
+def _ratio(ratio: Summary | None) -> str:
+    return f"{ratio.median:.2f}" if ratio else ""
+
+
+def _number(value: float) -> str:
+    """Three digits or more."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
