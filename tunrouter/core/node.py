@@ -321,6 +321,7 @@ class Node:
             gone = other.state not in (State.ESTABLISHED, State.REKEYING)
             if other is session or not gone or opened.endpoint not in (other.endpoint, other.home):
                 continue
+            self.dials.stop_for(other.node, {other.endpoint, other.home}, now)
             other.keep, other.endpoint, other.home = False, None, None
             self.targets.unbind(other.node)
             self._fire(other, Event.DEAD, now)

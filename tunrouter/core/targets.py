@@ -60,10 +60,15 @@ class Targets:
         return self._release(target, now) if target is not None else set()
 
     def bind(self, endpoint: seam.Endpoint, node: int) -> None:
-        """`node` answered at `endpoint`."""
+        """`node` answered at `endpoint`; who was there before is not kept any more, unless another target holds it."""
+        before = set()
         for target in self:
             if target.endpoint == endpoint:
+                before.add(target.node)
                 target.node = node
+        for other in before - {target.node for target in self}:
+            if session := self._sessions.get(other):
+                session.keep = False
 
     def unbind(self, node: int) -> None:
         """`node` is not at its address any more."""
