@@ -6,6 +6,7 @@ Law: axes begin at 0, and what is better is said on each panel. matplotlib is an
 from __future__ import annotations
 
 import importlib.util
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDTH: Final = 9.0
-BAR_HEIGHT: Final = 0.24
-PANEL_HEIGHT: Final = 0.9
+BAR_HEIGHT: Final = 0.3
+PANEL_HEIGHT: Final = 0.7
 """Inches, as matplotlib has them."""
+TITLE_COLUMNS: Final = 100
 COLOURS: Final = ("#2b6cb0", "#dd6b20", "#718096", "#2f855a", "#b83280", "#d69e2e", "#319795")
 
 
@@ -39,15 +41,15 @@ def draw(rows: Sequence[Row], title: str, file: Path) -> None:
 
     panels = _panels(rows)
     contenders = list(dict.fromkeys(row.contender for row in rows))
-    heights = [PANEL_HEIGHT + BAR_HEIGHT * len(panel) for panel in panels]
-    figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
-    figure.suptitle(title, fontsize="medium")
-    grid = figure.subplots(len(panels), 1, squeeze=False, gridspec_kw={"height_ratios": heights})
+    bars = [len(panel) for panel in panels]
+    height = PANEL_HEIGHT * len(panels) + BAR_HEIGHT * sum(bars)
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure.suptitle(textwrap.fill(title, TITLE_COLUMNS), fontsize="small")
+    grid = figure.subplots(len(panels), 1, squeeze=False, gridspec_kw={"height_ratios": bars})
     for axes, panel in zip(grid[:, 0], panels, strict=True):
         _panel(axes, panel, contenders)
-    handles = dict(zip(contenders, (_colour(at) for at in range(len(contenders))), strict=True))
     if len(contenders) > 1:
-        _legend(grid[0, 0], handles)
+        _legend(grid[0, 0], contenders)
     try:
         figure.savefig(file, dpi=150)
     except OSError as error:
@@ -71,15 +73,15 @@ def _panel(axes: Axes, rows: Sequence[Row], contenders: Sequence[str]) -> None:
     colours = [_colour(contenders.index(row.contender)) for row in rows]
     axes.barh(places, medians, xerr=[below, above], color=colours, ecolor="#1a202c", capsize=2, height=0.7)
     axes.set_yticks(places, [row.title for row in rows], fontsize="small")
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(left=0)
     axes.set_xlabel(f"{rows[0].unit} ({rows[0].better} is better)", fontsize="small")
     axes.bar_label(axes.containers[-1], fmt="{:,.4g}", fontsize="x-small", padding=3)  # type: ignore[arg-type]
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _legend(axes: Axes, handles: dict[str, str]) -> None:
+def _legend(axes: Axes, contenders: Sequence[str]) -> None:
     from matplotlib.patches import Patch
 
-    patches = [Patch(color=colour, label=name) for name, colour in handles.items()]
+    patches = [Patch(color=_colour(at), label=name) for at, name in enumerate(contenders)]
     axes.legend(handles=patches, fontsize="x-small", loc="best")

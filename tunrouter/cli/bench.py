@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from tunrouter.cli.settings import one_of
-from tunrouter.errors import HostError
+from tunrouter.errors import ConfigError, HostError
 
 if TYPE_CHECKING:
     from tunrouter.bench.report import Report, Row
@@ -20,6 +20,7 @@ ROUNDS: Final = 5
 SECONDS: Final = 3
 QUICK: Final = 1
 """Rounds and seconds of a quick look."""
+MOST: Final = 1000
 MTUS: Final = ("1500", "9000")
 OFFLOADS: Final = ("off", "gro", "on")
 HEADS: Final = ("scenario", "tunnel", "median", "least to most", "unit", "× tunrouter")
@@ -30,12 +31,12 @@ class Flags:
     """As they were given; None: not at all."""
 
     scenarios: tuple[str, ...]
-    rounds: int | None
-    seconds: int | None
+    rounds: str | None
+    seconds: str | None
     quick: bool
     mtu: str
     offloads: str
-    workers: int | None
+    workers: str | None
     no_encryption: bool
     output: str
     plot: str | None
@@ -50,12 +51,12 @@ def run(flags: Flags) -> None:
 
     options = suite.Options(
         scenarios=tuple(name for given in flags.scenarios for name in given.split(",")),
-        rounds=flags.rounds or (QUICK if flags.quick else ROUNDS),
-        seconds=flags.seconds or (QUICK if flags.quick else SECONDS),
+        rounds=_count("rounds", flags.rounds, QUICK if flags.quick else ROUNDS),
+        seconds=_count("seconds", flags.seconds, QUICK if flags.quick else SECONDS),
         quick=flags.quick,
         mtu=int(flags.mtu),
         offloads=flags.offloads,  # type: ignore[arg-type]  # one_of has checked it
-        workers=flags.workers or 0,
+        workers=_count("workers", flags.workers, 0),
         encryption=not flags.no_encryption,
     )
     options.check()
@@ -73,6 +74,14 @@ def run(flags: Flags) -> None:
         first = report.failures[0]
         what = f"{len(report.failures)} measurements failed, the first: {first.scenario} over {first.contender}"
         raise HostError(f"{what}: {first.reason}")
+
+
+def _count(option: str, text: str | None, default: int) -> int:
+    if text is None:
+        return default
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST:
+        raise ConfigError(f"--{option} {text!r} is no number from 1 to {MOST}", f"for example: --{option} 5")
+    return int(text)
 
 
 def _show(report: Report) -> None:
