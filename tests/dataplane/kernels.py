@@ -10,10 +10,14 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from tests.dataplane.wires import compiled
 from tunrouter.dataplane.kernel import Emit, Kernel, Tun, Udp
 from tunrouter.dataplane.reference import ReferenceKernel
 
-MAKERS: Final[dict[str, Callable[[Tun, Sequence[Udp], Emit], Kernel]]] = {"reference": ReferenceKernel}
+MAKERS: Final[dict[str, Callable[[Tun, Sequence[Udp], Emit], Kernel]]] = {
+    "reference": ReferenceKernel,
+    "compiled": compiled,
+}
 KERNELS: Final = list(MAKERS)
 REFERENCE: Final = "reference"
 SIM_KERNEL: Final = os.environ.get("SIM_KERNEL", REFERENCE)

@@ -21,7 +21,7 @@ def test_an_unused_lane_costs_no_more_than_its_keys() -> None:
     assert isinstance(two.kernel, ReferenceKernel)
     session, mirror = one.kernel._sessions[one.session + 100], two.kernel._sessions[two.session + 100]
     assert two.receive(*one.send(udp())) == [udp()]
-    assert [hasattr(lane, "nonce") for lane in session.seals] == [True, False, False]
-    assert [hasattr(lane, "hot") for lane in mirror.opens] == [True, False, False]
+    assert sum(hasattr(lane, "nonce") for lane in session.seals) == 1
+    assert sum(hasattr(lane, "hot") for lane in mirror.opens) == 1
     assert not any(hasattr(lane, "hot") for lane in session.opens)
-    assert [lane.cold is None for lane in mirror.opens] == [True, False, False]
+    assert sum(lane.cold is None for lane in mirror.opens) == 1

@@ -79,7 +79,8 @@ def test_answers_of_peers_pass_while_strangers_forge_theirs(kernel: str) -> None
 def test_strangers_fill_a_wake_up_and_peers_still_pass(kernel: str) -> None:
     two = Side(2, 1, kernel=kernel, batch=450)
     two.apply(seam.Known(("203.0.113.5",)))
-    strangers = [(kind, (f"198.51.100.{i}", 1)) for i in range(200) for kind in (FIRST, ANSWER)][:399]
+    firsts = [(FIRST, (f"198.51.100.{i}", 1)) for i in range(20) for _ in range(10)]
+    strangers = firsts + [(ANSWER, ("198.51.100.99", 1))] * 199
     peer = (ANSWER, ("203.0.113.5", 1))
     two.udp.readable.extend([*[peer] * 50, *strangers, peer])
     two.kernel.drain_udp(two.udp, NOW)

@@ -81,10 +81,12 @@ MAX_SESSIONS: Final = 4 * MAX_PEERS
 """Sessions a worker opens for: three slots a peer, and some that are dying (`seam_refused`)."""
 MAX_ROUTES: Final = 65_536
 """Prefixes a worker knows (`seam_refused`)."""
-RECEIVE_BATCH: Final = 128
+RECEIVE_BATCH: Final = 64
 """Reads of a UDP socket in one system call."""
 MAX_FLOWS: Final = 8
 """Flows that are being coalesced at one time; the oldest is written out for the next."""
+MAX_COALESCED: Final = 512
+"""Segments that leave as one super-packet; the kernel takes a frame in at most 1,024 parts."""
 MAX_UDP_COALESCED: Final = 64
 TOO_BIG_PER_SECOND: Final = 100
 """ICMP messages about packets that exceed a path (`icmp_limited`)."""

@@ -77,6 +77,22 @@ def read(packet: Bytes, start: int = 0, end: int | None = None) -> Header | None
     return None
 
 
+def flow(packet: Bytes, start: int, size: int) -> int:
+    """A number that is the same for all packets of one flow; `size` bytes, at least an IP header."""
+    if packet[start] >> 4 == 6:
+        first, least, transport, protocol, whole = 8, IPV6_HEADER, IPV6_HEADER, packet[start + 6], True
+    else:
+        first, least, transport, protocol = 12, IPV4_HEADER, (packet[start] & 15) * 4, packet[start + 9]
+        whole = not _HALF.unpack_from(packet, start + 6)[0] & 0x3FFF
+    number = 0
+    for (word,) in struct.iter_unpack(">I", packet[start + first : start + least]):
+        number ^= word
+    if whole and protocol in CHECKSUM_OFFSET and least <= transport <= size - 4:
+        number ^= int.from_bytes(packet[start + transport : start + transport + 4], "big")
+    number ^= number >> 16
+    return number ^ number >> 8
+
+
 def ones_sum(data: Bytes, initial: int = 0) -> int:
     """The folded one's-complement sum of `data` (an odd last byte is padded with zero) plus `initial`."""
     number = int.from_bytes(data, "big")

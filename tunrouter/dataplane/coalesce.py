@@ -120,7 +120,7 @@ class Coalescer:
         mss = end - inner
         run = Run(flow, head, header.transport, mss)
         run.parts.append(view[inner:end])
-        run.left = min((bounds.MAX_FRAME - len(head)) // mss - 1, 0xFFFF)
+        run.left = min((bounds.MAX_FRAME - len(head)) // mss, bounds.MAX_COALESCED) - 1
         bits = len(head) * 8
         if header.protocol == packet.TCP:
             sequence = int.from_bytes(head[header.transport + 4 : header.transport + 8], "big")

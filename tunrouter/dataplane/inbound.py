@@ -14,26 +14,16 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from tunrouter.core import bounds, packet, seam, wire
-from tunrouter.core.admission import Admission
 from tunrouter.dataplane import box
 from tunrouter.dataplane.coalesce import NONE, Coalescer
 from tunrouter.dataplane.kernel import Buffer, Datagram, Emit, Tun, Udp
 from tunrouter.dataplane.lanes import QUAD, OpenLane, Session
 from tunrouter.dataplane.routes import Routes
+from tunrouter.dataplane.strangers import Strangers
 
 _read_header = QUAD.unpack_from
 _put_counter = struct.Struct(">Q").pack_into
-_read_type = struct.Struct(">I").unpack_from
 _KIND: Final = wire.BODY - 1
-_LEAST_ANSWER: Final = wire.HEADER_BYTES + 32 + wire.TAG_BYTES + 1
-_ANSWER: Final = range(_LEAST_ANSWER, bounds.MAX_HANDSHAKE_BYTES + 1)
-_REJECT: Final = range(wire.HEADER_BYTES, wire.HEADER_BYTES + 1)
-_HANDSHAKES: Final = {
-    **{wire.FIRST << 24 | sealed << 16: range(size, size + 1) for sealed, size in wire.FIRST_BYTES.items()},
-    **{wire.ANSWER << 24 | sealed << 16: _ANSWER for sealed in wire.FIRST_BYTES},
-    **{wire.REJECT << 24 | why << 16: _REJECT for why in (wire.NEED_PASSWORD, wire.HAVE_NONE, wire.TAG_FAILED)},
-}
-"""Type, flags and reserved bytes of handshake datagrams, and their sizes: rubbish must not spend anybody's tokens."""
 _LENGTH_BYTES: Final = 2
 _NO_HALF: Final = -1
 _DRAIN_BATCHES: Final = 2
@@ -59,9 +49,9 @@ class Inbound:
         self._emit = emit
         self._lanes: dict[int, OpenLane] = {}
         self._runs = Coalescer(self._write, tun.features)
-        self._admission = Admission()
+        self._strangers = Strangers(counters, emit)
         self._sources: dict[int, Source] = {}
-        self._raw = 0
+        self._wakeup = 0
         self._held = 0
 
     # --- control's messages ------------------------------------------------------------------------------------------
@@ -80,12 +70,12 @@ class Inbound:
         session.delivers = True
         for datagram in session.held:
             self._packet(session.node, memoryview(datagram), 0, len(datagram))
-        self._runs.flush()
+            self._runs.flush()
         self._held -= len(session.held)
         session.held.clear()
 
     def know(self, addresses: tuple[str, ...]) -> None:
-        self._admission.know(addresses)
+        self._strangers.know(addresses)
 
     # --- datagrams ---------------------------------------------------------------------------------------------------
     def drain(self, udp: Udp, now: float) -> bool:
@@ -93,7 +83,7 @@ class Inbound:
         source = self._sources.get(udp.fileno())
         if source is None or source.udp is not udp:
             source = self._sources[udp.fileno()] = Source(udp)
-        self._raw = 0
+        self._wakeup += 1
         for _ in range(_DRAIN_BATCHES):
             try:
                 datagrams = udp.receive()
@@ -216,28 +206,12 @@ class Inbound:
         return lane
 
     def _other(self, view: memoryview, at: int, size: int, sender: seam.Endpoint, now: float) -> None:
-        """What no lane opens: handshakes, which are admitted or not by their source alone, and rubbish."""
-        reason = self._refusal(view, at, size, sender, now)
-        if reason:
-            self._counters[reason] += 1
-            return
-        self._emit(seam.Raw(sender, bytes(view[at : at + size])))
-
-    def _refusal(self, view: memoryview, at: int, size: int, sender: seam.Endpoint, now: float) -> str:
-        """The counter under which to drop it, or the empty string for a handshake datagram to hand on."""
-        kind = view[at]
-        if kind == wire.DATA and size >= wire.OVERHEAD and not any(view[at + 1 : at + 4]):
+        """What no lane opens: handshakes, and rubbish."""
+        if size >= wire.OVERHEAD and view[at] == wire.DATA and not any(view[at + 1 : at + 4]):
             known = _read_header(view, at)[0] in self._lanes
-            return "drop_expired" if known else "drop_unknown_index"
-        if size not in _HANDSHAKES.get(_read_type(view, at)[0], ()):
-            return "drop_malformed"
-        admission, address = self._admission, sender[0]
-        if self._raw >= bounds.RAW_BACKLOG and not admission.knows(address):
-            return "handshake_queue_full"
-        reason = admission.admit(address, now) if kind == wire.FIRST else admission.admit_answer(address, now)
-        if not reason and not admission.knows(address):
-            self._raw += 1
-        return reason
+            self._counters["drop_expired" if known else "drop_unknown_index"] += 1
+        else:
+            self._strangers.on_datagram(bytes(view[at : at + size]), sender, now, self._wakeup)
 
     def _write(self, parts: Sequence[Buffer]) -> None:
         try:

@@ -11,7 +11,6 @@ than its key and salt, until its first datagram warms it.
 from __future__ import annotations
 
 import struct
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -120,11 +119,9 @@ class Session:
 
 
 class Path:
-    """The way to one node: the session in use, the largest packet, and the packets that wait for a session."""
+    """The way to one node: the session in use and the largest packet."""
 
     def __init__(self, node: int) -> None:
         self.node = node
         self.session: Session | None = None
         self.mtu = bounds.MAX_FRAME
-        self.waiting: deque[bytes] = deque()
-        self.wanted_at = float("-inf")

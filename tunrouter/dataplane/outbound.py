@@ -12,9 +12,10 @@ from tunrouter.core import bounds, packet, seam, wire
 from tunrouter.core.admission import Budget
 from tunrouter.dataplane import segment
 from tunrouter.dataplane.kernel import Emit, Tun, Udp
-from tunrouter.dataplane.lanes import Path, Session
+from tunrouter.dataplane.lanes import Path, SealLane, Session
 from tunrouter.dataplane.routes import Routes
 from tunrouter.dataplane.train import Train
+from tunrouter.dataplane.waiting import Waiting
 
 INNER: Final = 128
 """Where the inner packet lies in the frame buffer; the virtio-net header is read right before it."""
@@ -40,8 +41,7 @@ class Outbound:
         self._into = self._view[_VNET_AT:]
         self._train = Train(self._frame, udps, counters, emit)
         self._paths: dict[int, Path] = {}
-        self._waiting = 0
-        self._waiting_bytes = 0
+        self._waiting = Waiting(counters, emit)
         self._icmp = Budget(bounds.TOO_BIG_PER_SECOND, bounds.TOO_BIG_PER_SECOND)
 
     # --- control's messages ------------------------------------------------------------------------------------------
@@ -53,13 +53,8 @@ class Outbound:
 
     def use(self, node: int, session: Session, now: float) -> None:
         """Seals on `session` from now on, first what waited."""
-        path = self.path(node)
-        path.session = session
-        path.wanted_at = float("-inf")
-        waiting, path.waiting = path.waiting, type(path.waiting)()
-        self._waiting -= bool(waiting)
-        for frame in waiting:
-            self._waiting_bytes -= len(frame)
+        self.path(node).session = session
+        for frame in self._waiting.take(node):
             self._frame[_VNET_AT : _VNET_AT + len(frame)] = frame
             self._forward(len(frame), now)
         self._train.flush()
@@ -73,13 +68,14 @@ class Outbound:
         """Drops the paths of nodes that own no prefix any more, with what waits for them."""
         routed = self._routes.nodes()
         for node in [node for node, path in self._paths.items() if node not in routed and path.session is None]:
-            path = self._paths.pop(node)
-            self._waiting -= bool(path.waiting)
-            self._waiting_bytes -= sum(map(len, path.waiting))
-            self._counters["drop_no_route"] += len(path.waiting)
+            del self._paths[node]
+            self._waiting.forget(node)
 
     def send_control(self, session: Session, kind: int, body: bytes, size: int, now: float) -> None:
         """Seals and sends one body, padded with zeros to `size` bytes of datagram. Expired keys seal nothing."""
+        if len(body) > bounds.MAX_TRAIN_BYTES - wire.BODY:
+            self._counters["seam_refused"] += 1
+            return
         if not session.alive(now):
             self._counters["drop_expired"] += 1
             return
@@ -129,7 +125,7 @@ class Outbound:
         path = self._paths.get(node) or self.path(node)
         session = path.session
         if session is None or not session.alive(now):
-            self._wait(path, size, now)
+            self._waiting.keep(node, bytes(frame[_VNET_AT : _VNET_AT + size]), now)
         else:
             self._seal(path, session, size - segment.VNET_BYTES, now)
 
@@ -147,7 +143,7 @@ class Outbound:
             if not kind:
                 return
         _put_kind(self._frame, _MESSAGE_AT, kind)
-        self._train.add(session.seals[0], _MESSAGE_AT, wire.BODY + size)
+        self._train.add(self._lane_for(session, size), _MESSAGE_AT, wire.BODY + size)
         session.sent_packets += 1
         session.sent_bytes += size
         session.last_sent = now
@@ -180,10 +176,15 @@ class Outbound:
         if largest > path.mtu:
             self._too_big(path.mtu, size, now)
             return
-        self._train.add_cut(session.seals[0], cut)
+        self._train.add_cut(self._lane_for(session, size), cut)
         session.sent_packets += cut.count
         session.sent_bytes += (cut.count - 1) * (cut.size - wire.BODY) + cut.last - wire.BODY
         session.last_sent = now
+
+    def _lane_for(self, session: Session, size: int) -> SealLane:
+        """A worker with several lanes of a session seals all of a flow on one of them, so that its order is kept."""
+        seals = session.seals
+        return seals[0] if len(seals) == 1 else seals[packet.flow(self._frame, INNER, size) % len(seals)]
 
     def _too_big(self, mtu: int, size: int, now: float) -> None:
         self._counters["drop_too_big"] += 1
@@ -198,21 +199,3 @@ class Outbound:
             self._tun.write((_NO_GSO, message))
         except OSError:
             self._counters["drop_tun_write"] += 1
-
-    def _wait(self, path: Path, size: int, now: float) -> None:
-        """Keeps the frame until a session is in use; the oldest of the node's gives way."""
-        waiting = path.waiting
-        if len(waiting) >= bounds.MAX_WAITING:
-            self._waiting_bytes -= len(waiting.popleft())
-            self._waiting -= not waiting
-            self._counters["drop_queue_full"] += 1
-        full = self._waiting_bytes + size > bounds.MAX_WAITING_BYTES
-        if full or (not waiting and self._waiting >= bounds.MAX_WAITING_NODES):
-            self._counters["drop_queue_full"] += 1
-        else:
-            self._waiting += not waiting
-            self._waiting_bytes += size
-            waiting.append(bytes(self._frame[_VNET_AT : _VNET_AT + size]))
-        if now - path.wanted_at >= bounds.WANTED_SECONDS:
-            path.wanted_at = now
-            self._emit(seam.Wanted(path.node))

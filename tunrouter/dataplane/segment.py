@@ -75,6 +75,7 @@ def cut(frame: bytearray, at: int, header: packet.Header, gso: int, size: int) -
     payload = header.length - inner
     if payload <= 0:
         return None
+    size = min(size, payload)
     count = -(-payload // size)
     tail = payload - (count - 1) * size
     prefix = _prefix(frame, at, header, inner, size, count, tail)

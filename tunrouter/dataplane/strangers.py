@@ -1,0 +1,58 @@
+"""Datagrams of handshakes, which are admitted to control or not by their form and source alone.
+
+Both kernels decide here: what no lane opens has left the fast way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from tunrouter.core import bounds, seam, wire
+from tunrouter.core.admission import Admission
+from tunrouter.dataplane.kernel import Emit
+
+_LEAST_ANSWER: Final = wire.HEADER_BYTES + 32 + wire.TAG_BYTES + 1
+_ANSWER: Final = range(_LEAST_ANSWER, bounds.MAX_HANDSHAKE_BYTES + 1)
+_REJECT: Final = range(wire.HEADER_BYTES, wire.HEADER_BYTES + 1)
+_HANDSHAKES: Final = {
+    **{wire.FIRST << 24 | sealed << 16: range(size, size + 1) for sealed, size in wire.FIRST_BYTES.items()},
+    **{wire.ANSWER << 24 | sealed << 16: _ANSWER for sealed in wire.FIRST_BYTES},
+    **{wire.REJECT << 24 | why << 16: _REJECT for why in (wire.NEED_PASSWORD, wire.HAVE_NONE, wire.TAG_FAILED)},
+}
+"""Type, flags and reserved bytes of handshake datagrams, and their sizes: rubbish must not spend anybody's tokens."""
+
+
+class Strangers:
+    def __init__(self, counters: dict[str, int], emit: Emit) -> None:
+        self._counters = counters
+        self._emit = emit
+        self._admission = Admission()
+        self._wakeup = -1
+        self._raw = 0
+
+    def know(self, addresses: Iterable[str]) -> None:
+        self._admission.know(addresses)
+
+    def on_datagram(self, datagram: bytes, sender: seam.Endpoint, now: float, wakeup: int) -> None:
+        """`wakeup` differs from one drain to the next: strangers get a share of each."""
+        if wakeup != self._wakeup:
+            self._wakeup, self._raw = wakeup, 0
+        reason = self._refusal(datagram, sender[0], now)
+        if reason:
+            self._counters[reason] += 1
+        else:
+            self._emit(seam.Raw(sender, datagram))
+
+    def _refusal(self, datagram: bytes, address: str, now: float) -> str:
+        """The counter under which to drop it, or the empty string."""
+        if len(datagram) not in _HANDSHAKES.get(int.from_bytes(datagram[:4], "big"), ()):
+            return "drop_malformed"
+        admission = self._admission
+        if self._raw >= bounds.RAW_BACKLOG and not admission.knows(address):
+            return "handshake_queue_full"
+        first = datagram[0] == wire.FIRST
+        reason = admission.admit(address, now) if first else admission.admit_answer(address, now)
+        if not reason and not admission.knows(address):
+            self._raw += 1
+        return reason
