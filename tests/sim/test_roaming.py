@@ -7,7 +7,7 @@ import pytest
 from tests.sim.internet import Host, Internet, no_larger_than
 from tests.sim.test_targets import everything
 from tests.sim.test_two_nodes import pair, reaches
-from tunrouter.core import bounds, seam
+from tunrouter.core import bounds, seam, wire
 
 
 @pytest.fixture
@@ -58,13 +58,26 @@ def test_a_replayed_or_older_datagram_moves_nobody(internet: Internet) -> None:
     assert not [1 for _, destination, _ in internet.wire if destination == thief]
 
 
+def evicted_by_a_caller(internet: Internet) -> tuple[Host, Host, Host]:
+    """b died, and another node called a from b's address; a had no answer from there."""
+    a, b = pair(internet)
+    b.kill()
+    internet.until(lambda: not a.established(b), 10)
+    internet.fate = lambda rng, source, destination, data: (
+        [] if source == a.endpoint and data[0] == wire.FIRST else [(0.0, data)]
+    )
+    again = Host(internet, "b2", b.endpoint[0], "10.32.2.0/24")
+    again.connect(a)
+    internet.until(lambda: a.established(again), 20)
+    internet.fate = everything
+    return a, b, again
+
+
 @pytest.mark.parametrize("late", [0.0, 30.0])
 def test_an_address_that_another_node_has_now_is_not_asked_for_the_old_one(internet: Internet, late: float) -> None:
     """Not even when packets for the old one, which the data plane still held, want a session."""
-    a, b = pair(internet)
-    b.kill()
-    again = Host(internet, "b2", b.endpoint[0], "10.32.2.0/24")
-    internet.until(lambda: a.established(again), 20)
+    a, b, again = evicted_by_a_caller(internet)
+    a.carry_out(a.node.forget("b", internet.now))
     internet.run(late)
     began = len(internet.wire)
     a.carry_out(a.node.on_messages([seam.Wanted(b.identity.node_id)], internet.now))
@@ -91,15 +104,19 @@ def test_a_dead_node_that_moved_is_given_up_when_another_has_one_of_its_addresse
     assert reaches(internet, a, again, b"for the new one", 1) < 1
 
 
-def test_a_node_that_was_evicted_is_forgotten_after_a_day(internet: Internet) -> None:
-    a, b = pair(internet)
-    b.kill()
-    again = Host(internet, "b2", b.endpoint[0], "10.32.2.0/24")
-    internet.until(lambda: a.established(again), 20)
+@pytest.mark.parametrize("called", [True, False])
+def test_a_node_that_was_evicted_is_forgotten_after_a_day(internet: Internet, called: bool) -> None:
+    if called:
+        a, b, again = evicted_by_a_caller(internet)
+    else:
+        a, b = pair(internet)
+        b.kill()
+        again = Host(internet, "b2", b.endpoint[0], "10.32.2.0/24")
+        internet.until(lambda: a.established(again), 20)
     again.kill()
     a.carry_out(a.node.forget("b", internet.now))
     internet.run(bounds.IDLE_CLOSE_SECONDS + bounds.FORGET_SECONDS + 100)
-    assert not a.node.sessions
+    assert b.identity.node_id not in a.node.sessions
     assert not a.node.dials.all()
 
 
