@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from ipaddress import IPv4Network
@@ -20,7 +19,6 @@ from tunrouter.agent.logs import OncePerKey
 from tunrouter.core import bounds, seam
 from tunrouter.core.node import Node
 from tunrouter.core.outbox import Effect, KernelMtu, Remember
-from tunrouter.dataplane.pipe import PipeEnd
 from tunrouter.errors import ProtocolError
 
 PREFIX = IPv4Network("10.33.0.0/24")
@@ -61,45 +59,22 @@ class FakeNode:
         return [FAREWELL]
 
 
-class FakePipe:
-    """A descriptor that becomes readable with what a test has put there."""
+class FakePlane:
+    """A data plane that notes what it is told."""
 
     def __init__(self) -> None:
-        self._near, self._far = socket.socketpair()
-        self._near.setblocking(False)
-        self.arrived: list[seam.ToControl] = []
         self.sent: list[object] = []
         self.refused: object = None
-        self.wants_write = False
-
-    def fileno(self) -> int:
-        return self._near.fileno()
-
-    def arrive(self, *messages: seam.ToControl) -> None:
-        self.arrived += messages
-        self._far.send(b"x")
-
-    def receive(self) -> list[seam.ToControl]:
-        self._near.recv(100)
-        found, self.arrived = self.arrived, []
-        return found
 
     def send(self, message: object) -> None:
         if message == self.refused:
-            raise ProtocolError("the other end of the seam does not read")
+            raise ProtocolError("Known of 100000 bytes does not fit the seam")
         self.sent.append(message)
-
-    def flush(self) -> None:
-        raise OSError("flush")
-
-    def close(self) -> None:
-        self._near.close()
-        self._far.close()
 
 
 class Carried:
     def __init__(self) -> None:
-        self.node, self.pipe = FakeNode(), FakePipe()
+        self.node, self.plane = FakeNode(), FakePlane()
         self.remembered: list[object] = []
         self.mtus: list[tuple[IPv4Network, int | None]] = []
         log = logging.getLogger("tunrouter")
@@ -107,7 +82,7 @@ class Carried:
         self.control = Control(
             asyncio.get_running_loop(),
             cast("Node", self.node),
-            cast("PipeEnd[seam.ToControl]", self.pipe),
+            self.plane.send,
             OncePerKey(log),
             self.barrier,
             remember=self.remembered.append,
@@ -127,8 +102,7 @@ def run(scenario: Callable[[Carried], Coroutine[Any, Any, None]]) -> Carried:
         try:
             await scenario(carried)
         finally:
-            await carried.control.stop()
-            carried.pipe.close()
+            carried.control.stop()
         return carried
 
     return uvloop.run(main())
@@ -136,13 +110,13 @@ def run(scenario: Callable[[Carried], Coroutine[Any, Any, None]]) -> Carried:
 
 def test_what_fails_in_one_effect_leaves_the_others_and_the_timer(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario(carried: Carried) -> None:
-        carried.pipe.refused = seam.Retire(1)
+        carried.plane.refused = seam.Retire(1)
         carried.node.effects = [seam.Retire(1), KernelMtu(PREFIX, 1200), seam.Retire(2), REMEMBER, seam.Retire(1)]
         carried.node.deadline = 0.0
-        carried.pipe.arrive(seam.Wanted(1))
+        carried.control.hear([seam.Wanted(1)])
         await until(lambda: "messages" in carried.node.calls)
         # The timer, due at once, may have asked for the same again.
-        assert set(carried.pipe.sent) == {seam.Retire(2)}
+        assert set(carried.plane.sent) == {seam.Retire(2)}
         assert set(carried.mtus) == {(PREFIX, 1200)}
         assert set(carried.remembered) == {REMEMBER.endpoints}
         await until(lambda: carried.node.calls.count("timer") >= 2)
@@ -160,7 +134,7 @@ def test_a_message_that_the_node_cannot_bear_costs_that_message_alone(caplog: py
 
     async def scenario(carried: Carried) -> None:
         carried.node.poison = messages[5]
-        carried.pipe.arrive(*messages[:8], messages[5], *messages[8:])
+        carried.control.hear([*messages[:8], messages[5], *messages[8:]])
         await until(lambda: messages[-1] in carried.node.heard)
 
     carried = run(scenario)
@@ -172,7 +146,7 @@ def test_a_message_that_the_node_cannot_bear_costs_that_message_alone(caplog: py
 def test_a_node_that_can_hear_nothing_does_not_hold_the_loop() -> None:
     async def scenario(carried: Carried) -> None:
         carried.node.poison = seam.Wanted(1)
-        carried.pipe.arrive(*[seam.Wanted(1)] * 8)
+        carried.control.hear([seam.Wanted(1)] * 8)
         await until(lambda: carried.barrier.errors > 0)
         assert carried.barrier.errors == 8
 
@@ -205,31 +179,17 @@ def test_messages_do_not_put_off_what_is_due() -> None:
     run(scenario)
 
 
-def test_a_pipe_that_fails_while_it_is_flushed_is_counted() -> None:
-    async def scenario(carried: Carried) -> None:
-        carried.pipe.wants_write = True
-        carried.control.carry_out([])
-        await until(lambda: carried.barrier.errors > 0)
-        carried.pipe.wants_write = False
-        await until(lambda: not carried.control._writing)
-
-    run(scenario)
-
-
-def test_the_last_step_is_the_last_and_comes_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(carrying, "GOODBYE_SECONDS", 0.1)
-
+def test_the_last_step_is_the_last_and_comes_once() -> None:
     async def scenario(carried: Carried) -> None:
         carried.control.carry_out([])
-        stopping = asyncio.ensure_future(carried.control.stop())
-        await asyncio.sleep(0)
-        carried.pipe.arrive(seam.Wanted(1))
-        await stopping
-        await carried.control.stop()
+        carried.control.stop()
+        carried.control.hear([seam.Wanted(1)])
+        carried.control.lanes_lost({1: True})
+        carried.control.stop()
 
     carried = run(scenario)
     assert carried.node.calls == ["stop"]
-    assert carried.pipe.sent == [FAREWELL]
+    assert carried.plane.sent == [FAREWELL]
     assert carried.barrier.errors == 0
 
 

@@ -160,7 +160,8 @@ def test_tcp_crosses_both_ways_unchanged(hosts: Hosts, kernel: str, address: str
 
 def test_a_persistent_tun_is_opened_again_and_a_used_one_is_refused(hosts: Hosts) -> None:
     code = (
-        "from tunrouter.dataplane.tun import open_tun; t = open_tun('tunrouter0'); print('ready', flush=True); input()"
+        "from tunrouter.dataplane.tun import open_tun, prepare_tun; prepare_tun('tunrouter0');"
+        "queues = open_tun('tunrouter0'), open_tun('tunrouter0'); print('ready', flush=True); input()"
     )
     first = hosts.start(1, code)
     refused = subprocess.run(

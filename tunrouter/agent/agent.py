@@ -22,23 +22,23 @@ from nacl.utils import random
 import tunrouter
 from tunrouter.agent import resolve
 from tunrouter.agent.barrier import Barrier
+from tunrouter.agent.child import Order
 from tunrouter.agent.control import Control
+from tunrouter.agent.descriptors import bind_groups, close_groups, patiently
 from tunrouter.agent.hostside import HostSide
 from tunrouter.agent.logs import OncePerKey
 from tunrouter.agent.memory import PeerMemory
+from tunrouter.agent.snapshot import Facts, snapshot
+from tunrouter.agent.workers import Workers
 from tunrouter.config import Config, values
 from tunrouter.core import bounds, keys, report, seam, status, wire
 from tunrouter.core.local import Local
 from tunrouter.core.node import Node
-from tunrouter.dataplane.pipe import PipeEnd, open_pipe
-from tunrouter.dataplane.reference import ReferenceKernel
-from tunrouter.dataplane.tun import TunQueue, open_tun
-from tunrouter.dataplane.udp import UdpSocket, open_udp
-from tunrouter.dataplane.worker import Worker
+from tunrouter.dataplane.tun import prepare_tun
 from tunrouter.edge import api
 from tunrouter.edge.api.server import serve
 from tunrouter.edge.store import Store
-from tunrouter.errors import AgentError, ConfigError, HostError, TunrouterError
+from tunrouter.errors import AgentError, ConfigError, TunrouterError
 from tunrouter.host import HostPlan
 
 NAMES_SECONDS: Final = 10.0
@@ -93,8 +93,7 @@ class Agent:
         peers = [resolve.split(peer, 0)[0] for peer in config.peers if resolve.is_literal(peer)]
         plan = _plan(config, await self._pod_mtu(peers))
         await self._host.prepare(plan, peers)
-        udps = _open_udps(config)
-        tun = open_tun(config.tun)
+        self._workers = await self._open_dataplane(stack)
         await self._host.apply()
         local = Local(
             identity=identity,
@@ -105,19 +104,22 @@ class Agent:
             blocks=(plan.block,),
             pod_mtu=plan.mtu,
             random=random,
+            workers=config.workers,
             silent=config.silent,
         )
         self._announce(local)
+        await self._workers.ready()
         self._control = Control(
             self._loop,
             Node(local, plan.range),
-            self._start_worker(stack, tun, udps),
+            self._workers.send,
             self._once,
             self._barrier,
             remember=memory.remember,
             set_path_mtu=self._host.set_path_mtu,
         )
-        stack.push_async_callback(self._say_goodbye, self._control)
+        stack.callback(self._say_goodbye, self._control)
+        self._workers.hear, self._workers.maimed = self._control.hear, self._control.lanes_lost
         await self._join(self._control, hints)
         log.info("ready: pods of %s on %s, MTU %d, UDP port %d", plan.block, config.bridge, plan.mtu, config.port)
 
@@ -135,16 +137,17 @@ class Agent:
             raise ConfigError(what, f"give at most {underlay - wire.OVERHEAD - wire.IP_UDP_BYTES[4]}, or leave it out")
         return self.config.mtu or wire.pod_mtu(underlay)
 
-    def _start_worker(
-        self, stack: contextlib.AsyncExitStack, tun: TunQueue, udps: list[UdpSocket]
-    ) -> PipeEnd[seam.ToControl]:
-        control, end = open_pipe()
-        kernel = ReferenceKernel(tun, udps, end.send)
-        worker = Worker(self._loop, kernel, tun, udps, end)
-        stack.callback(worker.close)
-        stack.callback(control.close)
-        self._facts |= {"kernel": kernel.name, "offloads": tun.features}
-        return control
+    async def _open_dataplane(self, stack: contextlib.AsyncExitStack) -> Workers:
+        """The port and the device are ours before a worker starts."""
+        config = self.config
+        groups = await patiently(lambda: bind_groups(config.host, config.port, config.workers))
+        stack.callback(close_groups, groups)
+        self._facts["offloads"] = await patiently(lambda: prepare_tun(config.tun))
+        order = Order(config.tun, config.log_level, config.log_format)
+        workers = Workers(self._loop, order, groups, self._barrier, self._once)
+        stack.push_async_callback(workers.close)
+        workers.start()
+        return workers
 
     async def _join(self, control: Control, hints: tuple[seam.Endpoint, ...]) -> None:
         control.carry_out(control.node.start(hints, time.monotonic()))
@@ -152,10 +155,10 @@ class Agent:
             await self._connect(control, peer)
         self._spawn(self._keep_names(control))
 
-    async def _say_goodbye(self, control: Control) -> None:
+    def _say_goodbye(self, control: Control) -> None:
         for task in self._tasks:
             task.cancel()
-        await control.stop()
+        control.stop()
 
     def _not_remembered(self, text: str) -> None:
         self._once.say("error", "remember", text, time.monotonic())
@@ -223,7 +226,9 @@ class Agent:
     async def _obey(self, control: Control, call: api.Call) -> Any:
         match call:
             case api.StatusCall():
-                return self._snapshot(control)
+                assert self._host.host is not None
+                facts = Facts(self._started, warnings=self._warnings, **self._facts)
+                return snapshot(self.config, facts, control, self._workers, self._host.host)
             case api.ConnectCall(peers, replace):
                 await self._connect_all(control, peers, replace=replace)
             case api.ForgetCall(peers):
@@ -257,48 +262,6 @@ class Agent:
         for peer in peers:
             control.carry_out(node.forget(peer, time.monotonic()))
 
-    def _snapshot(self, control: Control) -> status.Snapshot:
-        node = control.node
-        now, local, config = time.monotonic(), node.local, self.config
-        assert self._host.host is not None
-        facts, plan = self._host.host.facts(), self._host.host.plan
-        host = status.Host(
-            bridge=plan.bridge,
-            bridge_address=f"{plan.gateway}/{plan.block.prefixlen}",
-            bridge_mode=facts.bridge_mode,
-            tun=plan.tun,
-            tun_offloads=self._facts["offloads"],
-            underlay_mtu=self._facts["underlay_mtu"],
-            attachments=facts.attachments,
-            firewall=facts.firewall,
-        )
-        conflicts = tuple(
-            f"{node.name_of(c.winner)} and {node.name_of(c.loser)} both announce {c.block}"
-            for c in node.routes.conflicts
-        )
-        return status.Snapshot(
-            version=tunrouter.__version__,
-            name=status.peer_name(local.id),
-            nickname=local.name,
-            id=f"{local.id:016x}",
-            incarnation=local.incarnation,
-            network=local.network,
-            port=config.port,
-            encryption=local.sealed,
-            secrets=len(config.secrets),
-            kernel=self._facts["kernel"],
-            range=config.range,
-            block=config.block,
-            mtu=local.pod_mtu,
-            uptime=now - self._started,
-            targets=node.targets.names,
-            connections=report.connections(node, now),
-            peers=report.peers(node, now),
-            host=host,
-            counters=control.counters,
-            warnings=self._warnings + conflicts,
-        )
-
 
 def _plan(config: Config, mtu: int) -> HostPlan:
     return HostPlan(
@@ -320,18 +283,3 @@ async def _finish(work: asyncio.Future[Any]) -> None:
     """An error before the secrets were needed must not leave their derivation behind."""
     with contextlib.suppress(TunrouterError):
         await work
-
-
-def _open_udps(config: Config) -> list[UdpSocket]:
-    """The sockets of the families that this host has; of the bind address's alone, if there is one."""
-    if config.host:
-        return [open_udp(6 if ":" in config.host else 4, config.port, config.host)]
-    first = open_udp(4, config.port)
-    try:
-        return [first, open_udp(6, config.port)]
-    except HostError as error:
-        if "in use" in error.what:
-            first.close()
-            raise
-        log.info("IPv6 is not used as underlay: %s", error.what)
-        return [first]

@@ -1,8 +1,8 @@
 """The node in its loop: messages and deadlines go in, and its effects are carried out, in order.
 
-    pipe ──> node.on_messages ──┐
-    clock ─> node.on_timer ─────┼──> effects ──> pipe to the worker | host thread | disk | log
-    API ───> node.connect … ────┘
+    workers ─> node.on_messages ──┐
+    clock ───> node.on_timer ─────┼──> effects ──> workers | host thread | disk | log
+    API ─────> node.connect … ────┘
 
 Law: the core decides, this file only carries. One barrier stands around each step and each effect: what fails is given
 up alone, and the timer is armed whatever happens. After `stop` the node is never called again.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import IPv4Network
 from typing import Final, TypeVar
 
@@ -23,10 +23,7 @@ from tunrouter.agent.memory import Endpoints
 from tunrouter.core import seam
 from tunrouter.core.node import Node
 from tunrouter.core.outbox import Effect, KernelMtu, Log, Remember
-from tunrouter.dataplane.pipe import PipeEnd
 
-GOODBYE_SECONDS: Final = 0.05
-"""For the worker, which is on this loop, to send the goodbyes."""
 FAILED_SECONDS: Final = 0.25
 """Pause after a deadline that the node could not meet: it stays in the past, and the loop must not spin on it."""
 LONGEST_SECONDS: Final = 3600.0
@@ -39,40 +36,45 @@ class Control:
         self,
         loop: asyncio.AbstractEventLoop,
         node: Node,
-        pipe: PipeEnd[seam.ToControl],
+        send: Callable[[seam.ToWorker], None],
         once: OncePerKey,
         barrier: Barrier,
         *,
         remember: Callable[[Endpoints], None],
         set_path_mtu: Callable[[IPv4Network, int | None], None],
     ) -> None:
+        """`send` reaches the data plane."""
         self.node = node
         self.stopped = False
         self._loop = loop
-        self._pipe = pipe
+        self._send = send
         self._once = once
         self._barrier = barrier
         self._remember = remember
         self._set_path_mtu = set_path_mtu
         self._timer: asyncio.TimerHandle | None = None
-        self._writing = False
-        loop.add_reader(pipe.fileno(), self._on_pipe)
 
     @property
     def counters(self) -> dict[str, int]:
         return self.node.counters | {COUNTER: self._barrier.errors}
 
     # --- steps -------------------------------------------------------------------------------------------------------
-    def _on_pipe(self) -> None:
-        waiting: deque[seam.ToControl] = deque()
-        with self._barrier:
-            waiting.extend(self._pipe.receive())
+    def hear(self, messages: Iterable[seam.ToControl]) -> None:
+        """What the data plane says, in its order."""
+        if self.stopped:
+            return
+        waiting = deque(messages)
         left = len(waiting) + 1
         while len(waiting) < left:
             # One message was too much for the node: it loses that one and hears the others.
             left = len(waiting)
             if self._try(lambda now: self.node.on_messages(_drained(waiting), now)):
                 break
+
+    def lanes_lost(self, maimed: Mapping[int, bool]) -> None:
+        """A worker was lost with its lanes of these sessions, of some with all that they had."""
+        if not self.stopped:
+            self._try(lambda now: self.node.on_lanes_lost(maimed, now))
 
     def _on_timer(self) -> None:
         self._timer = None
@@ -92,10 +94,6 @@ class Control:
         for effect in effects:
             with self._barrier:
                 self._carry(effect)
-        with self._barrier:
-            if self._pipe.wants_write and not self._writing:
-                self._loop.add_writer(self._pipe.fileno(), self._on_writable)
-                self._writing = True
         self._arm()
 
     def _carry(self, effect: Effect) -> None:
@@ -107,17 +105,7 @@ class Control:
             case Remember(endpoints):
                 self._remember(endpoints)
             case _:
-                self._pipe.send(effect)
-
-    def _on_writable(self) -> None:
-        with self._barrier:
-            self._pipe.flush()
-        if not self._pipe.wants_write:
-            self._stop_writing()
-
-    def _stop_writing(self) -> None:
-        self._writing = False
-        self._loop.remove_writer(self._pipe.fileno())
+                self._send(effect)
 
     def _arm(self, least: float = 0.0) -> None:
         """Sooner than planned, never later: a stream of messages must not put off what is due."""
@@ -135,18 +123,14 @@ class Control:
         self._timer = self._loop.call_at(at, self._on_timer)
 
     # --- the end -----------------------------------------------------------------------------------------------------
-    async def stop(self) -> None:
-        """The node's last step, and time for the worker to send what it says. The pipe stays open."""
+    def stop(self) -> None:
+        """The node's last step, which says goodbye. Idempotent."""
         if self.stopped:
             return
         self.stopped = True
-        self._loop.remove_reader(self._pipe.fileno())
         if self._timer is not None:
             self._timer.cancel()
         self._try(self.node.stop)
-        await asyncio.sleep(GOODBYE_SECONDS)
-        if self._writing:
-            self._stop_writing()
 
 
 def _drained(waiting: deque[T]) -> Iterator[T]:

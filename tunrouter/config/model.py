@@ -35,6 +35,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     state_dir: str = "/var/lib/tunrouter"
     run_dir: str = "/run/tunrouter"
     host_firewall: bool = True
+    workers: int = 1
+    """Processes that move packets."""
     silent: bool = False
     """Strangers get no reject."""
     log_level: str = "info"
@@ -105,6 +107,7 @@ KEYS: Final = (
     Key("state_dir", str, values.directory, "/var/lib/tunrouter"),
     Key("run_dir", str, values.run_directory, "/run/tunrouter"),
     Key("host_firewall", bool, values.as_given, "true", flag="--host-firewall"),
+    Key("workers", int, values.workers, "2"),
     Key("silent", bool, values.as_given, "true"),
     Key("log_level", str, values.choice("debug", "info", "warning", "error"), "info"),
     Key("log_format", str, values.choice("text", "json"), "text"),

@@ -68,6 +68,12 @@ def mtu(value: int) -> int:
     return value
 
 
+def workers(value: int) -> int:
+    if not 1 <= value <= bounds.MAX_WORKERS:
+        raise InvalidValueError(f"a number from 1 to {bounds.MAX_WORKERS}")
+    return value
+
+
 def interface(value: str) -> str:
     allowed = value.isascii() and value.isprintable() and not re.search(r"[\s/:%]", value)
     if not allowed or not 0 < len(value) <= 15 or value in (".", ".."):

@@ -64,6 +64,17 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     """Foreign chains that would drop our traffic, each with what was done about it."""
 
 
+class Worker(msgspec.Struct, frozen=True, kw_only=True):
+    """One process of the data plane."""
+
+    number: int
+    pid: int
+    """0 while it is being replaced."""
+    uptime: float
+    restarts: int
+    """How often it was replaced since the agent started."""
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = SCHEMA
     version: str
@@ -88,6 +99,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     host: Host
     counters: dict[str, int]
     warnings: tuple[str, ...] = ()
+    workers: tuple[Worker, ...] = ()
 
 
 def peer_name(node: int) -> str:

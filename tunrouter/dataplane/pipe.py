@@ -13,7 +13,7 @@ import socket
 import struct
 import termios
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Generic, TypeVar
 
 from tunrouter.core import bounds, seam
@@ -36,6 +36,7 @@ class PipeEnd(Generic[Received]):
         self._end = end
         self._decode = decode
         self._backlog: deque[bytes] = deque()
+        self._most = bounds.SEAM_BACKLOG
         self.dropped = 0
         """Lossy messages that found no room and are not sent again."""
         self.dropped_raw = 0
@@ -73,10 +74,16 @@ class PipeEnd(Generic[Received]):
         if self._backlog or not self._try(data):
             if lossy:
                 return self._drop(message)
-            if len(self._backlog) >= bounds.SEAM_BACKLOG:
+            if len(self._backlog) >= self._most:
                 raise ProtocolError("the other end of the seam does not read")
             self._backlog.append(data)
         return True
+
+    def tell(self, state: Sequence[seam.ToWorker]) -> None:
+        """Sends all that a newborn must know; as much more may wait as it is."""
+        self._most += len(state)
+        for message in state:
+            self.send(message)
 
     def _drop(self, message: seam.ToWorker | seam.ToControl) -> bool:
         if isinstance(message, seam.Raw):
@@ -133,3 +140,8 @@ def open_pipe() -> tuple[PipeEnd[seam.ToControl], PipeEnd[seam.ToWorker]]:
     """Control's end and the worker's end."""
     control, worker = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     return PipeEnd(control, seam.decode_to_control), PipeEnd(worker, seam.decode_to_worker)
+
+
+def inherited_end(descriptor: int) -> PipeEnd[seam.ToWorker]:
+    """The worker's end in a process of its own."""
+    return PipeEnd(socket.socket(fileno=descriptor), seam.decode_to_worker)

@@ -1,4 +1,4 @@
-"""Opens a TUN queue with the offloads the data plane lives on.
+"""Prepares the TUN device, and opens a queue of it with the offloads the data plane lives on.
 
 Every frame has a virtio-net header (10 bytes, native byte order), so the kernel hands over whole TCP super-packets and
 leaves checksums partial. The device is persistent: addresses and routes on it, and with them established connections,
@@ -62,30 +62,45 @@ class TunQueue:
     def write(self, parts: Sequence[Buffer]) -> None:
         os.writev(self._fd, parts)
 
+    def persist(self) -> None:
+        """The device outlives its queues from now on."""
+        try:
+            self._device.persist(True)
+        except OSError as error:
+            raise _refused(self.name, error) from None
+
     def close(self) -> None:
         self._device.close()
 
 
-def open_tun(name: str, *, persist: bool = True) -> TunQueue:
-    """Opens, or creates, the TUN device `name`. Raises HostError with the next step."""
+def prepare_tun(name: str) -> tuple[str, ...]:
+    """Makes the device `name` persistent, or finds it so and unused, and tells its offloads. Raises HostError."""
+    queue = open_tun(name)
+    try:
+        _refuse_shared(name)
+        queue.persist()
+    finally:
+        queue.close()
+    return queue.features
+
+
+def open_tun(name: str) -> TunQueue:
+    """Opens a queue of the TUN device `name`, which is created if it is missing. Raises HostError with the next step.
+
+    The kernel spreads flows over a device's queues, and back when one is closed: nobody but its worker may hold one.
+    """
     flags = pytun.IFF_TUN | pytun.IFF_NO_PI | pytun.IFF_VNET_HDR | pytun.IFF_MULTI_QUEUE
     try:
         device = pytun.TunTapDevice(name=name, flags=flags)
     except OSError as error:
         raise _refused(name, error) from None
     try:
-        _refuse_shared(name)
         os.set_blocking(device.fileno(), False)
         fcntl.ioctl(device.fileno(), _TUNSETVNETHDRSZ, struct.pack("i", VNET_HEADER))
         features = _offloads(device.fileno())
-        if persist:
-            device.persist(True)
     except OSError as error:
         device.close()
         raise _refused(name, error) from None
-    except HostError:
-        device.close()
-        raise
     return TunQueue(device, features)
 
 

@@ -1,8 +1,11 @@
 """One UDP socket per address family: a train out in one call (UDP_SEGMENT), a batch in in one (recvmmsg, UDP_GRO).
 
 DF is set on everything and forged ICMP ignored (IP_PMTUDISC_PROBE): path MTU is found by our own probes. No
-SO_REUSEADDR: a port that another program holds is an error, not a split of its traffic. recvmmsg comes through ctypes
-because a call per datagram costs more than opening a small box; Linux only, 64 bit, like the layouts below.
+SO_REUSEADDR: a port that another program holds is an error, not a split of its traffic. Several workers share the port
+by SO_REUSEPORT, and a classic BPF program gives each datagram to the worker whose lane its receiver index names; the
+kernel numbers the sockets in the order in which they were bound, and again when one of them is closed. recvmmsg comes
+through ctypes because a call per datagram costs more than opening a small box; Linux only, 64 bit, like the layouts
+below.
 
     mmsghdr: name 8 | its length 4 + 4 | iovec 8 | their number 8 | control 8 | its length 8 | flags 4 + 4 | bytes 4 + 4
 """
@@ -31,6 +34,14 @@ _IPV6_MTU_DISCOVER: Final = 23
 _PMTUDISC_PROBE: Final = 3
 _SO_SNDBUFFORCE: Final = 32
 _SO_RCVBUFFORCE: Final = 33
+_SO_ATTACH_REUSEPORT_CBPF: Final = 51
+_INDEX_AT: Final = 4
+"""Where the receiver index stands in a datagram; the program's offsets count from behind the UDP header."""
+_LOAD_WORD: Final = 0x20
+_MODULO: Final = 0x94
+_RETURN_A: Final = 0x16
+_INSTRUCTION: Final = struct.Struct("=HBBI")
+_PROGRAM: Final = struct.Struct("@HP")
 
 SLOT: Final = bounds.MAX_FRAME + 1 + 576
 """Bytes of buffer per read; not a power of two, so that the slots do not fight for the same lines of the cache."""
@@ -87,6 +98,7 @@ class UdpSocket:
     """One bound socket, non-blocking."""
 
     def __init__(self, bound: socket.socket) -> None:
+        bound.setblocking(False)
         self._socket = bound
         self._fd = bound.fileno()
         self.version = 6 if bound.family == socket.AF_INET6 else 4
@@ -165,7 +177,41 @@ def _endpoint(name: bytes) -> seam.Endpoint:
 
 
 def open_udp(version: int, port: int, address: str = "") -> UdpSocket:
-    """Binds the family's socket to `port`. Raises HostError with the next step."""
+    """Binds the family's one socket to `port`. Raises HostError with the next step."""
+    return UdpSocket(_bind(version, port, address))
+
+
+def bind_group(version: int, port: int, address: str, count: int) -> list[socket.socket]:
+    """One socket for each of `count` workers, which must stay open together. Raises HostError with the next step."""
+    alone = _bind(version, port, address)  # who else holds the port, shared or not, is found out here
+    if count == 1:
+        return [alone]
+    port = alone.getsockname()[1]
+    alone.close()
+    group: list[socket.socket] = []
+    try:
+        for _ in range(count):
+            group.append(_bind(version, port, address, shared=True))
+        _steer(group)
+    except HostError:
+        for bound in group:
+            bound.close()
+        raise
+    return group
+
+
+def _steer(group: list[socket.socket]) -> None:
+    """Socket number = receiver index modulo their count; what is too short to have one goes to the first."""
+    steps = (_LOAD_WORD, _INDEX_AT), (_MODULO, len(group)), (_RETURN_A, 0)
+    code = ctypes.create_string_buffer(b"".join(_INSTRUCTION.pack(step, 0, 0, value) for step, value in steps))
+    try:
+        program = _PROGRAM.pack(len(steps), ctypes.addressof(code))
+        group[0].setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, program)
+    except OSError as error:
+        raise HostError(f"cannot steer datagrams to workers: {error.strerror}", "run with --workers 1") from None
+
+
+def _bind(version: int, port: int, address: str, *, shared: bool = False) -> socket.socket:
     family = socket.AF_INET6 if version == 6 else socket.AF_INET
     try:
         bound = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -173,6 +219,8 @@ def open_udp(version: int, port: int, address: str = "") -> UdpSocket:
         raise HostError(f"no IPv{version} UDP socket: {error.strerror}", f"enable IPv{version} on this host") from None
     try:
         _configure(bound, version)
+        if shared:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         bound.bind((address, port))  # the empty address is all of the family's
     except OSError as error:
         bound.close()
@@ -180,7 +228,7 @@ def open_udp(version: int, port: int, address: str = "") -> UdpSocket:
             fix = f"find who holds it with `ss -ulpn 'sport = :{port}'`, stop it, or choose another port with --port"
             raise HostError(f"UDP port {port} is in use", fix) from None
         raise HostError(f"cannot bind UDP port {port}: {error.strerror}", "check the address and your rights") from None
-    return UdpSocket(bound)
+    return bound
 
 
 def _configure(bound: socket.socket, version: int) -> None:

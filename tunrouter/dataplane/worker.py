@@ -1,8 +1,9 @@
 """The loop around a kernel: waits for the TUN, the UDP sockets and the pipe, and lets each move a bounded batch.
 
-It knows control only as the other end of the pipe, so it runs in the agent's loop or in a process of its own. Its only
-timer, the report, runs after something moved: an idle worker costs nothing. One barrier stands around each batch:
-whatever a packet brings to light is logged once per kind and counted, and the loop goes on.
+It knows control only as the other end of the pipe, so it runs in any loop, normally in a process of its own. What
+control has said is obeyed before the first packet is looked at: a newborn's sockets may hold datagrams of sessions that
+are still in its pipe. Its only timer, the report, runs after something moved: an idle worker costs nothing. One barrier
+stands around each batch: whatever a packet brings to light is logged once per kind and counted, and the loop goes on.
 
 A process that runs only a worker should call `gc.freeze()` after its start: the hot loops make no cycles.
 """
@@ -41,7 +42,12 @@ class Worker:
         self._seen: set[str] = set()
         self._writing = False
         self._closed = False
-        self._barred = 0
+        self.ended: asyncio.Future[None] = loop.create_future()
+        """Done when the worker has closed everything."""
+        while self._on_pipe():
+            pass
+        if self._closed:
+            return
         loop.add_reader(tun.fileno(), self._on_tun)
         loop.add_reader(pipe.fileno(), self._on_pipe)
         for udp in udps:
@@ -53,15 +59,23 @@ class Worker:
     def _on_udp(self, udp: Udp) -> None:
         self._guarded(self._kernel.drain_udp, udp, time.monotonic())
 
-    def _on_pipe(self) -> None:
+    def _on_pipe(self) -> bool:
+        """True if there may be more."""
         messages: list[seam.ToWorker] = []
         self._guarded(lambda: messages.extend(self._pipe.receive()))
         now = time.monotonic()
         for message in messages:
-            self._guarded(self._kernel.apply, message, now)
+            self._guarded(self._obey, message, now)
         if self._pipe.closed and not self._closed:
-            log.warning("control is gone; the worker stops")
+            log.debug("control is gone; the worker stops")
             self.close()
+        return bool(messages) and not self._closed
+
+    def _obey(self, message: seam.ToWorker, now: float) -> None:
+        if isinstance(message, seam.Check):
+            self._pipe.send(seam.Alive(self._kernel.name))
+        else:
+            self._kernel.apply(message, now)
 
     def _guarded(self, step: Callable[..., object], *arguments: object) -> None:
         try:
@@ -114,6 +128,8 @@ class Worker:
         for descriptor in descriptors:
             self._loop.remove_reader(descriptor.fileno())
             descriptor.close()
+        if not self.ended.done():
+            self.ended.set_result(None)
 
 
 def _place(error: Exception) -> str:

@@ -1,0 +1,63 @@
+"""`python -m tunrouter.agent.worker`: one worker of the data plane as a process of its own.
+
+Law: it knows what the agent tells it over its pipe and nothing else; keys come that way, never by the command line. It
+ends with the agent: when the pipe closes, after everything said has been done, or at once when the agent is killed.
+Signals that ask a whole group or unit to stop are the agent's to obey, which still has goodbyes to send.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+import sys
+
+import uvloop
+
+from tunrouter.agent import logs, process
+from tunrouter.dataplane.choice import open_kernel
+from tunrouter.dataplane.pipe import inherited_end
+from tunrouter.dataplane.tun import open_tun
+from tunrouter.dataplane.udp import UdpSocket
+from tunrouter.dataplane.worker import Worker
+from tunrouter.errors import TunrouterError
+
+log = logging.getLogger("tunrouter.worker")
+
+
+def arguments(*, number: int, tun: str, pipe: int, udps: list[int], level: str, form: str) -> list[str]:
+    """What `main` reads."""
+    return [str(number), tun, str(pipe), ",".join(map(str, udps)), level, form]
+
+
+def main(argv: list[str]) -> int:
+    """The exit code; what went wrong stands in the log."""
+    number, tun, pipe, udps, level, form = argv
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, signal.SIG_IGN)
+    process.die_with_parent()
+    process.keep_secrets_in_memory()
+    logs.configure(level, json=form == "json")
+    try:
+        uvloop.run(_work(tun, int(pipe), [int(descriptor) for descriptor in udps.split(",")]))
+    except TunrouterError as error:
+        log.error("worker %s: %s", number, error)  # noqa: TRY400 (one line, no traceback)
+        return error.exit_code
+    return 0
+
+
+async def _work(tun: str, pipe: int, descriptors: list[int]) -> None:
+    """Until control is gone."""
+    end = inherited_end(pipe)
+    udps = [UdpSocket(socket.socket(fileno=descriptor)) for descriptor in descriptors]
+    queue = open_tun(tun)
+    kernel = open_kernel(queue, udps, end.send)
+    worker = Worker(asyncio.get_running_loop(), kernel, queue, udps, end)
+    gc.freeze()  # what start-up made lives as long as the process
+    await worker.ended
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,272 @@
+"""The data plane's processes: started, joined into the one data plane that the node sees, watched and replaced.
+
+    node ── effects ──> split ──> pipe ──> worker 0 (TUN queue, a UDP socket a family)
+         <── messages ── merge <── pipe <── worker 1 …
+
+Law: the UDP sockets stay open here as long as the agent lives, for a closed one would renumber the others; what arrives
+for a worker that is being replaced waits in its socket. A worker that is gone, hung or cannot take state is replaced at
+once, later only if the last one did not last; the newborn is told all state but keys, and sessions that lost lanes
+renew theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+from tunrouter.agent.barrier import Barrier
+from tunrouter.agent.child import Child, Order
+from tunrouter.agent.logs import OncePerKey
+from tunrouter.core import seam, status
+from tunrouter.core.shares import Shares
+from tunrouter.errors import HostError, ProtocolError
+
+CHECK_SECONDS: Final = 1.0
+HUNG_SECONDS: Final = 4.0
+"""A worker that owes an answer for so long is replaced; one that has just been started may take longer."""
+START_SECONDS: Final = 15.0
+LASTED_SECONDS: Final = 10.0
+"""A worker that lived so long is replaced at once; before that, after pauses that double."""
+PAUSE_SECONDS: Final = (0.0, 0.25, 0.5, 1.0, 2.0, 5.0)
+LATE_SECONDS: Final = 0.5
+"""A look at the clock that comes so much later than planned accuses nobody: we were held up ourselves."""
+STOP_SECONDS: Final = 1.0
+POLL_SECONDS: Final = 0.01
+log = logging.getLogger("tunrouter.workers")
+
+Hear = Callable[[Iterable[seam.ToControl]], None]
+Maimed = Callable[[Mapping[int, bool]], None]
+
+
+class Workers:
+    """`hear` gets what the data plane says, `maimed` the sessions that lost lanes."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        order: Order,
+        groups: Sequence[Sequence[socket.socket]],
+        barrier: Barrier,
+        once: OncePerKey,
+    ) -> None:
+        """`groups` has for each address family one socket a worker."""
+        self._loop = loop
+        self._order = order
+        self._groups = groups
+        self._barrier = barrier
+        self._once = once
+        self.count = len(groups[0])
+        self.hear: Hear = lambda messages: None
+        self.maimed: Maimed = lambda sessions: None
+        self._shares = Shares(self.count)
+        self._children: dict[int, Child] = {}
+        self._dying: list[Child] = []
+        self._short_lives = dict.fromkeys(range(self.count), 0)
+        """How often in a row each of them did not last."""
+        self._restarts = dict.fromkeys(range(self.count), 0)
+        self._ready: asyncio.Future[None] = loop.create_future()
+        self._check_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    # --- start and stop ----------------------------------------------------------------------------------------------
+    def start(self) -> None:
+        """Starts them all; what is sent from now on reaches them. Raises HostError."""
+        for number in range(self.count):
+            self._spawn(number)
+        self._schedule()
+
+    async def ready(self) -> None:
+        """Returns when every worker moves packets; raises HostError if one does not start."""
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await self._ready
+        except TimeoutError:
+            raise HostError("the workers do not start", "see the log, and whether the machine is overloaded") from None
+
+    async def close(self) -> None:
+        """Lets each do what it was told, then ends them."""
+        self._closed = True
+        self._ready.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        for child in list(self._children.values()):
+            child.pipe.flush()
+            self._leave(child)
+        deadline = self._loop.time() + STOP_SECONDS
+        while not all(child.ended for child in self._dying) and self._loop.time() < deadline:
+            await asyncio.sleep(POLL_SECONDS)
+        for child in self._dying:
+            child.kill()
+
+    def _spawn(self, number: int) -> None:
+        now = time.monotonic()
+        child = Child(number, self._order, [group[number].fileno() for group in self._groups], now)
+        self._children[number] = child
+        child.pipe.tell(self._shares.joined(number))
+        child.pipe.send(seam.Check())
+        self._loop.add_reader(child.pipe.fileno(), self._on_pipe, child)
+        self._watch_writing(child)
+
+    def _leave(self, child: Child) -> None:
+        """Its pipe is closed, and it ends or is killed."""
+        self._loop.remove_reader(child.pipe.fileno())
+        if child.writing:
+            self._loop.remove_writer(child.pipe.fileno())
+        child.pipe.close()
+        self._children.pop(child.number, None)
+        self._dying.append(child)
+
+    # --- messages ----------------------------------------------------------------------------------------------------
+    def send(self, message: seam.ToWorker) -> None:
+        for number, part in self._shares.split(message):
+            self._tell(number, part)
+
+    def _tell(self, number: int, message: seam.ToWorker) -> None:
+        child = self._children.get(number)
+        if child is None:
+            return
+        try:
+            child.pipe.send(message)
+        except ProtocolError as error:
+            if not child.pipe.wants_write:
+                raise  # too large: the message is at fault
+            self._loop.call_soon(self._replace, child, str(error))
+            return
+        self._watch_writing(child)
+
+    def _watch_writing(self, child: Child) -> None:
+        if child.pipe.wants_write and not child.writing:
+            child.writing = True
+            self._loop.add_writer(child.pipe.fileno(), self._on_writable, child)
+
+    def _on_writable(self, child: Child) -> None:
+        with self._barrier:
+            child.pipe.flush()
+        if not child.pipe.wants_write:
+            child.writing = False
+            self._loop.remove_writer(child.pipe.fileno())
+
+    def _on_pipe(self, child: Child) -> None:
+        with self._barrier:
+            self._take(child)
+        if child.pipe.closed:
+            self._replace(child, child.fate)
+
+    def _take(self, child: Child) -> bool:
+        """Hands on what has come; true if there may be more."""
+        received = child.pipe.receive()
+        messages: list[seam.ToControl] = []
+        for message in received:
+            if isinstance(message, seam.Alive):
+                self._on_alive(child, message)
+                continue
+            if isinstance(message, seam.Moved):
+                for number, part in self._shares.follow(child.number, message):
+                    self._tell(number, part)
+            merged = self._shares.merge(child.number, message)
+            if merged is not None:
+                messages.append(merged)
+        if messages:
+            self.hear(messages)
+        return bool(received)
+
+    def _on_alive(self, child: Child, message: seam.Alive) -> None:
+        child.alive_at, child.kernel = time.monotonic(), message.kernel
+        if all(self._children.get(number) and self._children[number].kernel for number in range(self.count)):
+            self._finish(None)
+
+    def _finish(self, error: HostError | None) -> None:
+        if self._ready.done():
+            return
+        if error is None:
+            self._ready.set_result(None)
+        else:
+            self._ready.set_exception(error)
+
+    # --- supervision -------------------------------------------------------------------------------------------------
+    def _schedule(self) -> None:
+        self._check_at = self._loop.time() + CHECK_SECONDS
+        self._timer = self._loop.call_at(self._check_at, self._check)
+
+    def _check(self) -> None:
+        """Once a second: who owes an answer for too long is replaced, the others are asked."""
+        late = self._loop.time() - self._check_at > LATE_SECONDS
+        self._schedule()
+        self._dying = [child for child in self._dying if not child.ended]
+        for child in list(self._children.values()):
+            with self._barrier:
+                self._check_one(child, late=late)
+
+    def _check_one(self, child: Child, *, late: bool) -> None:
+        while self._take(child):
+            pass
+        now = time.monotonic()
+        patience = HUNG_SECONDS if child.kernel else START_SECONDS
+        if not late and child.unanswered(now) > patience:
+            self._replace(child, "it does not answer")
+        elif child.unanswered(now) == 0.0:
+            child.checked_at = now
+            child.pipe.send(seam.Check())
+
+    def _replace(self, child: Child, why: str) -> None:
+        """It is gone, or as good as that. Idempotent."""
+        if self._closed or self._children.get(child.number) is not child:
+            return
+        number, now = child.number, time.monotonic()
+        child.kill()
+        self._leave(child)
+        self._shares.lost(number)
+        if not self._ready.done():
+            self._finish(HostError(f"worker {number} did not start: {why}", "see the log above"))
+            return
+        lasted = now - child.started > LASTED_SECONDS
+        short = self._short_lives[number] = 0 if lasted else self._short_lives[number] + 1
+        pause = PAUSE_SECONDS[min(max(short - 1, 0), len(PAUSE_SECONDS) - 1)]
+        again = f"a new one starts in {pause:g} s" if pause else "a new one starts"
+        self._once.say("error", f"worker {number}", f"worker {number} (pid {child.pid}) is gone: {why}; {again}", now)
+        if pause:
+            self._tell_maimed()
+            self._loop.call_later(pause, self._restart, number)
+        else:
+            self._restart(number)
+
+    def _restart(self, number: int) -> None:
+        if self._closed:
+            return
+        self._restarts[number] += 1
+        with self._barrier:
+            self._spawn(number)
+        if number not in self._children:
+            self._loop.call_later(PAUSE_SECONDS[-1], self._restart, number)
+        self._tell_maimed()
+
+    def _tell_maimed(self) -> None:
+        with self._barrier:
+            self.maimed(self._shares.maimed())
+
+    # --- what status shows -------------------------------------------------------------------------------------------
+    @property
+    def kernel(self) -> str:
+        """What moves the packets; of all workers, if they differ."""
+        return "+".join(sorted({child.kernel for child in self._children.values() if child.kernel}))
+
+    def report(self) -> tuple[status.Worker, ...]:
+        now = time.monotonic()
+        return tuple(
+            status.Worker(
+                number=number,
+                pid=self._children[number].pid if number in self._children else 0,
+                uptime=now - self._children[number].started if number in self._children else 0.0,
+                restarts=restarts,
+            )
+            for number, restarts in self._restarts.items()
+        )
+
+    @property
+    def counters(self) -> dict[str, int]:
+        return {"worker_restarts": sum(self._restarts.values())}
