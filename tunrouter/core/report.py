@@ -69,9 +69,16 @@ def _of_session(node: Node, session: Session, now: float) -> status.Connection:
         sent_bytes=sent_bytes,
         received_packets=received_packets,
         received_bytes=received_bytes,
-        reason=session.reason or (dial.reason if dial is not None and not standing else ""),
+        reason=session.reason if standing else _reason(session, dial),
         retry_in=max(0.0, dial.next_at - now) if dial is not None and not standing else None,
     )
+
+
+def _reason(session: Session, dial: Dial | None) -> str:
+    """Why it does not stand: a mismatch that the peer told us of says more than that it does not answer."""
+    if dial is not None and (dial.mismatch or not session.reason):
+        return dial.reason
+    return session.reason
 
 
 def _of_dial(dial: Dial, now: float) -> status.Connection:
