@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint soak bench-wireguard fresh-machine clean
+.PHONY: help install demo test lint soak bench-compare bench-check fresh-machine clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -33,8 +33,11 @@ test: lint ## lint, then every test but the soak (ARGS="tests/core -k replay")
 soak: install ## the long tests: 1 GiB through 1 % loss
 	$(VENV)/bin/pytest -m soak $(ARGS)
 
-bench-wireguard: install ## one TCP stream pod to pod, in turns with wireguard-go (ARGS="--rounds 7 --offloads")
-	@$(PYTHON) -m tunrouter.bench.wireguard $(ARGS)
+bench-compare: install ## beside wireguard-go, Nebula, tinc, VXLAN and bare veth (ARGS="--only wireguard-go --scenario tcp-1")
+	@$(PYTHON) -m benchmarks.compare $(ARGS)
+
+bench-check: install ## beside the revision in benchmarks/baseline.json: nothing became slower (ARGS="--base REV")
+	@$(PYTHON) -m benchmarks.check $(ARGS)
 
 fresh-machine: ## the demo and the tests in a new Debian 12 that holds only git and make (ARGS="demo test")
 	tests/fresh-machine.sh $(ARGS)

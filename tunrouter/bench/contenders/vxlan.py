@@ -1,4 +1,7 @@
-"""Kernel VXLAN (RFC 7348), routed as flannel does: no encryption, no process, the price of encapsulation alone."""
+"""Kernel VXLAN (RFC 7348), routed as flannel does: no encryption, no process, the price of encapsulation alone.
+
+It can pass bare veth: its device joins TCP segments again (GRO cells) where the underlay's card was told not to.
+"""
 
 from __future__ import annotations
 
