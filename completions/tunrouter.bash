@@ -14,7 +14,7 @@ _tunrouter() {
         --bridge|--tun|--interface) COMPREPLY=($(compgen -W "$(ls /sys/class/net 2>/dev/null)" -- "$current")); return ;;
     esac
     case $command in
-        up) words="--config --password --password-file --name --nickname --port --host --block --range --ipalloc-range --network --mtu --bridge --tun --state-dir --run-dir --host-firewall --no-host-firewall --silent --log-level --log-format --help" ;;
+        up) words="--config --password --password-file --name --nickname --port --host --block --range --ipalloc-range --network --mtu --bridge --tun --state-dir --run-dir --host-firewall --no-host-firewall --workers --silent --log-level --log-format --help" ;;
         status) words="connections peers targets --output -o --socket --help" ;;
         connect) words="--replace --socket --help" ;;
         forget) words="--socket --help" ;;
@@ -23,10 +23,11 @@ _tunrouter() {
         reset) words="--force --bridge --tun --config --socket --help" ;;
         doctor) words="--config --output -o --socket --help" ;;
         genkey) words="--help" ;;
+        bench) words="--scenario --rounds --seconds --quick --mtu --offloads --workers --no-encryption --output -o --plot --help" ;;
         version) words="--help" ;;
         completion) words="bash zsh fish --help" ;;
         config) words="check show --help" ;;
-        *) words="up status connect forget attach detach reset doctor genkey version completion config --help --version" ;;
+        *) words="up status connect forget attach detach reset doctor genkey bench version completion config --help --version" ;;
     esac
     COMPREPLY=($(compgen -W "$words" -- "$current"))
 }
