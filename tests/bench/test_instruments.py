@@ -48,7 +48,7 @@ def test_every_datagram_is_a_packet_of_its_own_and_is_counted_once(lab: Lab, siz
 def test_the_rate_is_the_one_asked_for(lab: Lab) -> None:
     """On a busy machine a sender may be late, but never early."""
     rates = [instruments.send_datagrams(*ends(lab), size=64, rate=20_000, seconds=0.3).offered for _ in range(3)]
-    assert 18_000 < max(rates) <= 20_100
+    assert 15_000 < max(rates) <= 20_100
 
 
 def test_loss_is_seen(lab: Lab) -> None:

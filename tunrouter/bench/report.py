@@ -26,7 +26,9 @@ class Product(msgspec.Struct, frozen=True):
     revision: str
     """git's name of it; empty when it does not run from a checkout."""
     kernel: str
-    """Of the data plane: `c` or `reference`."""
+    """Of the data plane, as `tunrouter status` names it."""
+    tun_offloads: tuple[str, ...]
+    """What its TUN device leaves to be done late."""
     workers: int
     """Asked for; 0: as many as the agent starts by itself."""
 

@@ -195,4 +195,5 @@ def run(options: Options, progress: Progress) -> Report:
 
 def describe_product(tunnel: Tunrouter, options: Options) -> Product:
     snapshot = tunnel.hosts[0].agent.snapshot()
-    return Product(snapshot.version, revision(PACKAGE), snapshot.kernel, options.workers)
+    offloads = snapshot.host.tun_offloads
+    return Product(snapshot.version, revision(PACKAGE), snapshot.kernel, offloads, options.workers)
