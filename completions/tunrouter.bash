@@ -9,7 +9,9 @@ _tunrouter() {
         -o) COMPREPLY=($(compgen -W "text wide json" -- "$current")); return ;;
         --log-level) COMPREPLY=($(compgen -W "debug info warning error" -- "$current")); return ;;
         --log-format) COMPREPLY=($(compgen -W "text json" -- "$current")); return ;;
-        --config|--password-file|--socket) COMPREPLY=($(compgen -f -- "$current")); return ;;
+        --offloads) COMPREPLY=($(compgen -W "off gro on" -- "$current")); return ;;
+        --scenario) COMPREPLY=($(compgen -W "tcp-1 tcp-4 tcp-reverse tcp-both loss-0.1 loss-1 udp-64 udp-1400 rtt memory no-encryption mtu-9000" -- "$current")); return ;;
+        --config|--password-file|--socket|--plot) COMPREPLY=($(compgen -f -- "$current")); return ;;
         --state-dir|--run-dir) COMPREPLY=($(compgen -d -- "$current")); return ;;
         --bridge|--tun|--interface) COMPREPLY=($(compgen -W "$(ls /sys/class/net 2>/dev/null)" -- "$current")); return ;;
     esac

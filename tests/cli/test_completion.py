@@ -22,7 +22,7 @@ def test_the_shipped_script_is_current(shell: str) -> None:
 @pytest.mark.parametrize("shell", SHELLS)
 def test_every_script_knows_every_command(shell: str) -> None:
     text = script(shell)
-    commands = "up status connect forget attach detach reset doctor genkey version completion config"
+    commands = "up status connect forget attach detach reset doctor genkey bench version completion config"
     assert all(command in text for command in commands.split())
     assert "--host-firewall" in text.replace("-l host-firewall", "--host-firewall")
 
@@ -38,6 +38,8 @@ def test_every_script_knows_every_command(shell: str) -> None:
         (["tunrouter", "up", "--log-level", "d"], {"debug"}),
         (["tunrouter", "attach", "--interface", "l"], {"lo"}),
         (["tunrouter", "completion", "f"], {"fish"}),
+        (["tunrouter", "bench", "--scenario", "tcp-r"], {"tcp-reverse"}),
+        (["tunrouter", "bench", "--offloads", "g"], {"gro"}),
         (["tunrouter", "--v"], {"--version"}),
     ],
 )

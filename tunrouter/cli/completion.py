@@ -9,12 +9,14 @@ from typing import Any, Final, NamedTuple
 
 import typer
 
+from tunrouter.bench.suite import NAMES
+from tunrouter.cli.bench import OFFLOADS
 from tunrouter.cli.parser import parser
 from tunrouter.cli.settings import one_of
 from tunrouter.cli.status import REPORTS
 
 SHELLS: Final = ("bash", "zsh", "fish")
-FILES: Final = ("--config", "--password-file", "--socket")
+FILES: Final = ("--config", "--password-file", "--socket", "--plot")
 DIRECTORIES: Final = ("--state-dir", "--run-dir")
 DEVICES: Final = ("--bridge", "--tun", "--interface")
 CHOICES: Final = {
@@ -22,6 +24,8 @@ CHOICES: Final = {
     "-o": ("text", "wide", "json"),
     "--log-level": ("debug", "info", "warning", "error"),
     "--log-format": ("text", "json"),
+    "--offloads": OFFLOADS,
+    "--scenario": NAMES,
 }
 ARGUMENTS: Final = {"status": REPORTS, "completion": SHELLS}
 NAMESPACED: Final = ("attach", "detach")
