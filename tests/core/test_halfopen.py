@@ -1,0 +1,275 @@
+"""What a first message of a stranger may cause, and what makes it a peer's: an entry here, and its confirmation."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+
+from tests.core.test_dial import ELSEWHERE, START, THERE, Caller, local
+from tunrouter.core import bounds, keys, seam, wire
+from tunrouter.core.dial import Opened
+from tunrouter.core.halfopen import HalfOpenTable
+from tunrouter.core.handshake import RESPONDER_SIGNS, Initiator
+from tunrouter.core.local import Local
+from tunrouter.core.outbox import Outbox
+
+
+class Callee:
+    """A node that answers, and what it did."""
+
+    def __init__(self, who: Local | None = None) -> None:
+        self.local = who or local(2)
+        self.out = Outbox()
+        self.newest = (-1, -1)
+        """Incarnation and sequence of the caller that were confirmed."""
+        self.reflected: list[seam.Endpoint] = []
+        self.table = HalfOpenTable(self.local, self.out, self._stale, lambda source, _: self.reflected.append(source))
+
+    def _stale(self, sender: int, incarnation: int, sequence: int) -> bool:
+        return (incarnation, sequence) <= self.newest
+
+    def hear(self, first: bytes, source: seam.Endpoint = THERE, now: float = START) -> list[bytes]:
+        """What is sent back."""
+        self.table.on_first(source, first, now)
+        self.effects = self.out.take()
+        return [effect.datagram for effect in self.effects if isinstance(effect, seam.SendRaw)]
+
+    def installs(self) -> list[seam.Install]:
+        return [effect for effect in self.effects if isinstance(effect, seam.Install)]
+
+    def confirm(self, base: int, confirm: wire.Confirm, now: float = START) -> Opened | None:
+        return self.table.confirm(base, ELSEWHERE, confirm, now)
+
+
+class Made(NamedTuple):
+    caller: Caller
+    callee: Callee
+    first: bytes
+    answer: bytes
+    base: int
+
+
+def called(caller: Caller | None = None) -> tuple[Caller, bytes]:
+    caller = caller or Caller()
+    caller.dials.start(THERE, START)
+    (first,) = caller.tick()
+    return caller, first
+
+
+def half_way(workers: tuple[int, int] = (1, 1)) -> Made:
+    """A first message was answered and the answer was read."""
+    caller, first = called(Caller(workers[0]))
+    callee = Callee(local(2, workers[1]))
+    (answer,) = callee.hear(first)
+    (install,) = callee.installs()
+    return Made(caller, callee, first, answer, install.session)
+
+
+def confirmation(made: Made) -> wire.Confirm:
+    opened = made.caller.dials.on_answer(made.answer, START)
+    assert opened is not None
+    body = wire.decode_control(opened.confirm)
+    assert isinstance(body, wire.Confirm)
+    return body
+
+
+def first_with(who: Local, *, target: int = 0, version: int = wire.VERSION, inside: bytes | None = None) -> bytes:
+    """A first message with one field of its payload chosen."""
+    header = wire.HEADER.pack(wire.FIRST, wire.SEALED_MODE, 0, 77, 99)
+    payload = wire.First(inside or header, version, who.id, target, who.incarnation, 1, 1)
+    return header + Initiator(who.suites[0], bytes(range(32))).write_first(wire.encode_first(payload))
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("workers", [(1, 1), (3, 1), (1, 3)])
+def test_both_ends_have_the_same_lanes_as_many_as_the_larger_count(workers: tuple[int, int]) -> None:
+    made = half_way(workers)
+    (install,) = made.callee.installs()
+    opened = made.caller.dials.on_answer(made.answer, START)
+    assert opened is not None
+    assert len(install.lanes) == len(opened.lanes) == max(workers)
+    for theirs, ours in zip(install.lanes, opened.lanes, strict=True):
+        assert (theirs.seal_key, theirs.seal_salt) == (ours.open_key, ours.open_salt)
+        assert (theirs.open_key, theirs.open_salt) == (ours.seal_key, ours.seal_salt)
+    assert (install.remote, opened.remote) == (opened.base, install.session)
+    assert (install.node, install.endpoint, install.sealed) == (made.caller.local.id, THERE, True)
+
+
+def test_keys_of_an_answer_expire_by_themselves() -> None:
+    (install,) = half_way().callee.installs()
+    assert install.expires == START + bounds.REJECT_SECONDS
+
+
+def test_an_answer_is_never_longer_than_what_caused_it() -> None:
+    made = half_way()
+    assert len(made.answer) <= len(made.first)
+
+
+def test_a_repetition_gets_the_same_answer_and_nothing_more() -> None:
+    made = half_way()
+    assert made.callee.hear(made.first, ELSEWHERE) == [made.answer]
+    assert made.callee.installs() == []
+    assert len(made.callee.table) == 1
+
+
+def test_entries_are_given_back_after_five_seconds() -> None:
+    made = half_way()
+    table = made.callee.table
+    assert table.deadline == START + bounds.HALF_OPEN_SECONDS
+    table.tick(table.deadline - 0.01)
+    assert made.base in table
+    table.tick(table.deadline)
+    assert made.callee.out.take() == [seam.Retire(made.base)]
+    assert made.callee.out.counters == {"half_open_expired": 1}
+    assert (len(table), table.deadline) == (0, float("inf"))
+    (again,) = made.callee.hear(made.first)
+    assert again != made.answer, "a message that comes later is answered anew"
+
+
+def test_entries_are_bounded_and_the_last_one_is_still_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "MAX_HALF_OPEN", 2)
+    callee = Callee()
+    answers = [callee.hear(called(caller)[1]) for caller in (Caller(), Caller(2), Caller(3))]
+    assert [len(answer) for answer in answers] == [1, 1, 0]
+    assert callee.out.counters == {"half_open_full": 1, "handshake_refused": 1}
+
+
+# --- confirmations ---------------------------------------------------------------------------------------------------
+def test_a_confirmation_opens_where_it_came_from() -> None:
+    made = half_way()
+    opened = made.callee.confirm(made.base, confirmation(made), START + 0.04)
+    assert opened is not None
+    assert (opened.node, opened.initiator, opened.endpoint) == (made.caller.local.id, False, ELSEWHERE)
+    assert (opened.incarnation, opened.sequence, opened.base) == (7, 1, made.base)
+    assert opened.rtt == pytest.approx(0.04)
+    assert opened.confirm == b""
+    assert made.base not in made.callee.table
+    assert made.callee.out.take() == [], "nothing is retired"
+
+
+def test_a_confirmation_that_lies_costs_the_keys() -> None:
+    other = local(9)
+    for field in ("public_key", "signature", "label"):
+        made = half_way()
+        true = confirmation(made)
+        changed = {
+            "public_key": wire.Confirm(other.identity.public_key, true.signature, true.introduction),
+            "signature": wire.Confirm(true.public_key, bytes(64), true.introduction),
+            "label": wire.Confirm(
+                true.public_key, made.caller.local.identity.sign(RESPONDER_SIGNS + bytes(64)), true.introduction
+            ),
+        }
+        assert made.callee.confirm(made.base, changed[field]) is None
+        assert made.callee.out.counters == {"identity_failed": 1}
+        assert made.callee.out.take() == [seam.Retire(made.base)]
+        assert made.base not in made.callee.table
+        indices = made.callee.local.indices
+        assert len(indices._taken) == len(indices._resting) == 1
+
+
+def test_of_two_handshakes_the_one_confirmed_later_must_be_the_newer() -> None:
+    made = half_way()
+    made.callee.newest = (7, 1)  # another message of the same caller was confirmed meanwhile
+    assert made.callee.confirm(made.base, confirmation(made)) is None
+    assert made.callee.out.counters == {"handshake_refused": 1}
+    assert made.callee.out.take() == [seam.Retire(made.base)]
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("lie", ["version", "target", "header", "stale", "restarted"])
+def test_a_message_with_one_lie_gets_no_answer(lie: str) -> None:
+    callee, who = Callee(), local(1)
+    firsts = {
+        "version": first_with(who, version=wire.VERSION + 1),
+        "target": first_with(who, target=local(9).id),
+        "header": first_with(who, inside=bytes(16)),
+        "stale": first_with(who),
+        "restarted": first_with(who),
+    }
+    callee.newest = {"stale": (7, 1), "restarted": (8, 0)}.get(lie, (-1, -1))
+    assert callee.hear(firsts[lie]) == []
+    assert callee.installs() == []
+    assert len(callee.table) == 0
+    assert callee.out.counters == {"handshake_refused": 1}
+
+
+@pytest.mark.parametrize("target", [0, local(2).id])
+def test_a_message_for_us_or_for_anybody_is_answered(target: int) -> None:
+    assert len(Callee().hear(first_with(local(1), target=target))) == 1
+
+
+def test_a_newer_message_than_the_last_confirmed_is_answered() -> None:
+    for newest in ((7, 0), (6, 100)):
+        callee = Callee()
+        callee.newest = newest
+        assert len(callee.hear(first_with(local(1)))) == 1
+
+
+def test_our_own_message_is_a_reflection_and_another_lifes_a_clone() -> None:
+    callee = Callee()
+    assert callee.hear(first_with(callee.local)) == []
+    assert callee.reflected == [THERE]
+    twin = local(2)
+    twin.incarnation = 8
+    assert callee.hear(first_with(twin)) == []
+    assert callee.reflected == [THERE]
+    assert callee.out.counters == {"handshake_refused": 2, "identity_cloned": 1}
+
+
+@pytest.mark.parametrize("change", ["short", "long", "flags", "reserved", "mode"])
+def test_what_has_not_the_shape_of_a_first_message_is_counted(change: str) -> None:
+    callee = Callee()
+    _, first = called()
+    rubbish = {
+        "short": first[:-1],
+        "long": first + b"\0",
+        "flags": first[:1] + b"\x03" + first[2:],
+        "reserved": first[:3] + b"\x01" + first[4:],
+        "mode": first[:1] + b"\0" + first[2:],
+    }
+    assert callee.hear(rubbish[change]) == []
+    callee.table.on_carried(THERE, rubbish[change], lambda answer: pytest.fail("answered"), START)
+    assert callee.out.counters == {"handshake_malformed": 2}
+
+
+def test_a_message_inside_a_session_is_answered_the_way_it_came() -> None:
+    callee, (_, first) = Callee(), called()
+    answers: list[bytes] = []
+    callee.table.on_carried(THERE, first, answers.append, START)
+    assert len(answers) == 1
+    assert not [effect for effect in callee.out.take() if isinstance(effect, seam.SendRaw)]
+
+
+# --- strangers whose secret is another -------------------------------------------------------------------------------
+def test_a_mismatch_is_told_shown_and_forgotten() -> None:
+    callee, (_, first) = Callee(), called()
+    callee.local.use_secrets(keys.KeyRing((b"other" * 6 + b"xx",)))
+    (reject,) = callee.hear(first)
+    assert reject == bytes((wire.REJECT, wire.TAG_FAILED)) + first[2:16]
+    assert {endpoint: seen.reason for endpoint, seen in callee.table.rejected.items()} == {THERE: "wrong password"}
+    callee.table.tick(START + bounds.REJECTED_SECONDS - 0.01)
+    assert THERE in callee.table.rejected
+    callee.table.tick(START + bounds.REJECTED_SECONDS)
+    assert not callee.table.rejected
+
+
+def test_a_stranger_that_joins_after_all_is_no_mismatch_any_more() -> None:
+    made = half_way()
+    callee = made.callee
+    ring = keys.KeyRing((bytes(32),))
+    callee.local.use_secrets(keys.KeyRing((b"other" * 6 + b"xx",)))
+    for source in (THERE, ELSEWHERE):
+        callee.hear(called(Caller(2))[1], source)
+    callee.local.use_secrets(ring)
+    assert callee.confirm(made.base, confirmation(made)) is not None
+    assert list(callee.table.rejected) == [THERE], "the confirmation came from elsewhere"
+
+
+def test_strangers_that_are_shown_are_bounded_and_the_newest_are_shown() -> None:
+    callee, (_, first) = Callee(), called()
+    callee.local.use_secrets(keys.KeyRing((b"other" * 6 + b"xx",)))
+    sources = [(f"198.51.100.{number}", 1) for number in range(bounds.MAX_REJECTED + 3)]
+    for source in [*sources, sources[5]]:
+        callee.hear(first, source)
+    assert list(callee.table.rejected) == [*sources[3:5], *sources[6:], sources[5]]
