@@ -54,10 +54,7 @@ def measure(base: Path, options: argparse.Namespace, progress: Progress) -> Stag
     openers = {BASE: opener(BASE, base), NEW: opener(NEW, PACKAGE)}
     stage = Stage(UNDERLAYS[0])
     contest.run(stage, openers, options.scenario, repeat=options.rounds, seconds=options.seconds, progress=progress,
-                save=lambda: None)  # fmt: skip
-    if stage.absent:
-        name, reason = next(iter(stage.absent.items()))
-        raise HostError(f"{name} did not start: {reason}")
+                save=lambda: None, required=openers)  # fmt: skip
     return stage
 
 

@@ -1,12 +1,12 @@
 """One underlay's part of a run: a lab with two hosts for each contender, all of them open at once, taken in turns.
 
 Law: contenders that are idle cost the one that is measured next to nothing, and opening them anew for each turn would
-cost more than measuring. Who cannot be opened is left out by name; only without tunrouter there is nothing to measure.
+cost more than measuring. Who cannot be opened is left out by name, but for those a run makes no sense without.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Final
 
@@ -24,7 +24,7 @@ from tunrouter.bench.instruments import mtu
 from tunrouter.bench.lab import Host, Lab
 from tunrouter.bench.progress import Progress
 from tunrouter.bench.rounds import Match, Sample
-from tunrouter.errors import TunrouterError
+from tunrouter.errors import HostError, TunrouterError
 
 Opener = Callable[[Lab, tuple[Host, Host]], AbstractContextManager[Contender]]
 
@@ -48,11 +48,11 @@ ONLY: Final = {PLAIN: ("tcp-1",)}
 
 
 def run(stage: Stage, openers: dict[str, Opener], names: Sequence[str], *, repeat: int, seconds: int,
-        progress: Progress, save: Callable[[], None]) -> None:  # fmt: skip
+        progress: Progress, save: Callable[[], None], required: Collection[str] = (OURS,)) -> None:  # fmt: skip
     """Fills the stage: every contender opened, every scenario of these names measured `repeat` times."""
     underlay = stage.underlay
     with Lab(hosts=2 * len(openers), mtu=underlay.mtu, offloads=underlay.offloads) as lab, ExitStack() as stack:
-        contenders = open_all(lab, openers, stack, stage)
+        contenders = open_all(lab, openers, stack, stage, required)
         chosen = scenarios.chosen(scenarios.standard(scenarios.fitting_payload(contenders)), names)
         matches = match(chosen, contenders)
         stage.figures = columns(chosen)
@@ -66,15 +66,17 @@ def run(stage: Stage, openers: dict[str, Opener], names: Sequence[str], *, repea
             rounds.run(matches, repeat, seconds, taken, begin=progress.begin)
 
 
-def open_all(lab: Lab, openers: dict[str, Opener], stack: ExitStack, stage: Stage) -> list[Contender]:
+def open_all(
+    lab: Lab, openers: dict[str, Opener], stack: ExitStack, stage: Stage, required: Collection[str]
+) -> list[Contender]:
     """Each contender on two hosts of its own; entrants and absent are noted in the stage."""
     contenders = []
     for at, (name, opener) in enumerate(openers.items()):
         try:
             contender = stack.enter_context(opener(lab, (lab.hosts[2 * at], lab.hosts[2 * at + 1])))
         except TunrouterError as error:
-            if name == OURS:
-                raise
+            if name in required:
+                raise HostError(f"{name} did not start: {error.what}", error.fix) from None
             stage.absent[name] = str(error)
             continue
         contenders.append(contender)

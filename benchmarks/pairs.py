@@ -48,7 +48,7 @@ class Pair:
 
 def chance(below: int, rounds: int) -> float:
     """How likely a fair coin shows heads at least `below` times in `rounds`."""
-    return sum(comb(rounds, heads) for heads in range(below, rounds + 1)) / 2**rounds
+    return sum(comb(rounds, heads) for heads in range(below, rounds + 1)) / float(2**rounds)
 
 
 def pair(samples: Sequence[Sample], column: Column, *, new: str, base: str) -> Pair:
