@@ -95,6 +95,29 @@ def test_a_peer_that_is_silent_altogether_says_nothing_about_sizes() -> None:
     assert path.search.size == NEED
 
 
+@pytest.mark.parametrize("rtt", [0.0, 0.05, 0.5, 2.0])
+def test_a_slow_path_is_not_a_small_one(rtt: float) -> None:
+    """Each probe has four round trips to come back, and never less than the pause between heartbeats to a suspect."""
+    search = PathMtu(NEED, 0.0)
+    assert search.probe(0.0, 1, rtt=rtt, heard_at=0.0, busy=True) == NEED
+    assert search.deadline == max(bounds.PROBE_SECONDS, 4 * rtt)
+    assert search.probe(search.deadline - 0.01, 2, rtt=rtt, heard_at=0.0, busy=True) is None
+    search.answered(1, search.deadline - 0.005)
+    assert (search.size, search.missed) == (NEED, False)
+
+
+def test_a_search_that_found_enough_is_not_begun_again() -> None:
+    path = Path(1300)
+    path.run(5)
+    path.limit = 1500
+    path.run(bounds.PATH_MTU_RAISE_SECONDS + 10)
+    assert path.search.size == NEED
+    path.sent.clear()
+    path.limit = 9100
+    path.run(2 * bounds.PATH_MTU_RAISE_SECONDS)
+    assert {size for _, size in path.sent} == {NEED}
+
+
 def test_late_and_foreign_answers_are_of_no_use() -> None:
     search = PathMtu(NEED, 0.0)
     for number in range(6):

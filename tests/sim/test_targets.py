@@ -36,6 +36,54 @@ def test_two_addresses_of_one_peer_are_one_session(internet: Internet) -> None:
     assert a.session(b).keep  # type: ignore[union-attr]
 
 
+def test_a_target_where_a_session_stands_is_held_without_a_handshake(internet: Internet) -> None:
+    a, b = pair(internet)
+    a.carry_out(a.node.forget("b", internet.now))
+    internet.run(1)
+    assert not a.session(b).keep  # type: ignore[union-attr]
+    began = len(internet.wire)
+    a.carry_out(a.node.connect("b again", b.endpoint, "", internet.now))
+    internet.run(bounds.IDLE_CLOSE_SECONDS + 10)
+    assert not internet.firsts(began)
+    assert a.established(b)
+
+
+def test_targets_are_bounded_and_those_that_are_there_can_still_move(
+    internet: Internet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "MAX_TARGETS", 2)
+    a, b, c = (internet.host(name, number) for number, name in enumerate("abc", 1))
+    a.connect(b)
+    a.carry_out(a.node.connect("c", None, "no such name", internet.now))
+    assert "targets_full" not in a.counters
+    a.carry_out(a.node.connect("d", ("192.0.2.4", 6783), "", internet.now))
+    assert a.counters["targets_full"] == 1
+    assert a.node.targets.names == ("b", "c")
+    a.connect(c)
+    internet.until(lambda: a.established(b) and a.established(c), 2)
+    assert not [1 for _, destination, _ in internet.wire if destination == ("192.0.2.4", 6783)]
+
+
+def test_a_target_at_another_address_lets_the_old_session_go(internet: Internet) -> None:
+    a, b = pair(internet)
+    c = internet.host("c", 3)
+    a.carry_out(a.node.connect("b", c.endpoint, "", internet.now))
+    internet.until(lambda: a.established(c), 2)
+    internet.run(bounds.IDLE_CLOSE_SECONDS + 10)
+    assert not a.established(b)
+    assert a.established(c)
+
+
+def test_a_target_whose_name_is_resolved_again_to_the_same_address_changes_nothing(internet: Internet) -> None:
+    a, b = pair(internet)
+    before = a.session(b).current  # type: ignore[union-attr]
+    for _ in range(20):
+        a.connect(b)
+        internet.run(1)
+    assert a.session(b).current is before  # type: ignore[union-attr]
+    assert len(internet.firsts()) == 1
+
+
 def test_a_peer_that_answers_from_another_address_is_followed(internet: Internet) -> None:
     """A virtual address: packets for it arrive, but what comes back comes from the machine's own."""
     a, b = internet.host("a", 1), internet.host("b", 2)
@@ -201,6 +249,7 @@ def test_room_for_a_new_peer_is_made_by_the_one_gone_longest(
     internet: Internet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bounds, "MAX_PEERS", 2)
+    monkeypatch.setattr(bounds, "FORGET_SECONDS", 50.0)
     a = internet.host("a", 1)
     guests = [internet.host(f"g{n}", n) for n in (2, 3, 4)]
     for guest in guests[:2]:
@@ -213,3 +262,68 @@ def test_room_for_a_new_peer_is_made_by_the_one_gone_longest(
     internet.until(lambda: a.established(guests[2]), 3)
     assert a.session(guests[0]) is None
     assert a.session(guests[1]) is not None
+    internet.run(100)
+    assert a.established(guests[2]), "what was due for the one that is gone is due no more"
+
+
+def test_where_all_peers_are_there_a_new_one_is_turned_away(
+    internet: Internet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "MAX_PEERS", 2)
+    a = internet.host("a", 1)
+    guests = [internet.host(f"g{n}", n) for n in (2, 3, 4)]
+    for guest in guests:
+        guest.connect(a)
+        internet.run(2)
+    assert [a.established(guest) for guest in guests] == [True, True, False]
+    assert a.counters["peers_full"] > 0
+    indices = a.node.local.indices
+    assert len(indices._taken) - len(indices._resting) == len(a.node._by_base) + len(a.node.half_open)
+
+
+def test_endpoints_of_an_earlier_life_are_tried_for_a_minute_and_bounded(
+    internet: Internet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "MAX_TARGETS", 3)
+    a = internet.host("a", 1)
+    a.kill()
+    a.disk = tuple((f"192.0.2.{number}", 6783) for number in range(50, 60))
+    a.boot()
+    internet.run(70)
+    assert {destination for _, destination, _ in internet.wire} == set(a.disk[:3])
+    began = len(internet.wire)
+    internet.run(60)
+    assert len(internet.wire) == began
+
+
+def test_a_node_that_nobody_knows_is_wanted_in_vain(internet: Internet) -> None:
+    a = internet.host("a", 1)
+    a.carry_out(a.node.on_messages([seam.Wanted(4711)], internet.now))
+    assert a.counters["wanted_unknown"] == 1
+    assert internet.wire == []
+
+
+@pytest.mark.parametrize(
+    ("datagram", "counter"),
+    [
+        (b"", "handshake_malformed"),
+        (b"\x01" * 15, "handshake_malformed"),
+        (bytes(16), "handshake_malformed"),
+        (b"\x04" + bytes(60), "handshake_malformed"),
+        (b"\x01" + bytes(15), "handshake_malformed"),
+        (b"\x02" + bytes(15), "handshake_unexpected"),
+        (b"\x03" + bytes(15), "handshake_unexpected"),
+    ],
+)
+def test_rubbish_is_counted_under_one_name_by_itself_and_inside_a_session(
+    internet: Internet, datagram: bytes, counter: str
+) -> None:
+    a, b = pair(internet)
+    a.carry_out(a.node.on_messages([seam.Raw(b.endpoint, datagram)], internet.now))
+    assert a.node.counters[counter] == 1
+    b.session(a).say(wire.Carried(datagram))  # type: ignore[union-attr]
+    b.carry_out(b.node.on_timer(internet.now))
+    internet.run(1)
+    inside = "handshake_malformed" if datagram[:1] == b"\x03" else counter
+    assert a.node.counters[inside] == (2 if inside == counter else 1)
+    assert a.established(b)
