@@ -18,7 +18,7 @@ import nacl._sodium
 from tunrouter.core import bounds, packet, seam
 from tunrouter.dataplane import sockaddr
 from tunrouter.dataplane._kernel import ffi, lib
-from tunrouter.dataplane.kernel import Emit, Tun, Udp
+from tunrouter.dataplane.kernel import Emit, Loop, Tun, Udp
 from tunrouter.dataplane.strangers import Strangers
 from tunrouter.dataplane.waiting import Waiting
 from tunrouter.errors import HostError
@@ -111,6 +111,14 @@ class CompiledKernel:
 
     def drain_udp(self, udp: Udp, now: float) -> bool:
         return bool(lib.tr_drain_udp(self._at, udp.version, now))
+
+    def loops(self, tun: Tun, udps: Sequence[Udp]) -> Sequence[Loop]:
+        """One thread seals, one opens; both wait in C, where a wakeup wakes no interpreter."""
+        fds = {udp.version: udp.fileno() for udp in udps}
+        return (
+            lambda stop: lib.tr_run_tun(self._at, tun.fileno(), stop),
+            lambda stop: lib.tr_run_udp(self._at, fds.get(4, -1), fds.get(6, -1), stop),
+        )
 
     # --- control's messages ------------------------------------------------------------------------------------------
     @contextmanager

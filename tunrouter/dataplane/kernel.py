@@ -18,6 +18,9 @@ Emit = Callable[[seam.ToControl], bool | None]
 Datagram = tuple[int, int, seam.Endpoint]
 """Offset and size in the socket's receive buffer, and the sender."""
 
+Loop = Callable[[int], object]
+"""Waits and works until the descriptor that it is given is readable, or one of its own is gone."""
+
 Buffer = bytes | bytearray | memoryview
 Memory = bytearray | mmap.mmap
 """What datagrams are received into and opened in."""
@@ -83,6 +86,9 @@ class Kernel(Protocol):
 
     def drain_udp(self, udp: Udp, now: float) -> bool:
         """Moves what waits in `udp`, within a budget; true if there may be more."""
+
+    def loops(self, tun: Tun, udps: Sequence[Udp]) -> Sequence[Loop]:
+        """What moves the packets of these descriptors in threads of their own; none: the worker's loop drains them."""
 
     def report(self, now: float) -> bool:
         """Emits what was used and counted since the last report; false if nothing was."""

@@ -12,6 +12,7 @@ import fcntl
 import socket
 import struct
 import termios
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, TypeVar
@@ -25,7 +26,10 @@ _INT: Final = struct.Struct("i")
 
 
 class PipeEnd(Generic[Received]):
-    """One end, non-blocking; drives no loop. Its owner waits for `fileno` and calls `flush` while `wants_write`."""
+    """One end, non-blocking; drives no loop. Its owner waits for `fileno` and calls `flush` while `wants_write`.
+
+    Any thread may send.
+    """
 
     def __init__(self, end: socket.socket, decode: Callable[[bytes], Received]) -> None:
         end.setblocking(False)
@@ -36,6 +40,7 @@ class PipeEnd(Generic[Received]):
         self._end = end
         self._decode = decode
         self._backlog: deque[bytes] = deque()
+        self._sending = threading.RLock()
         self._most = bounds.SEAM_BACKLOG
         self.dropped = 0
         """Lossy messages that found no room and are not sent again."""
@@ -58,6 +63,10 @@ class PipeEnd(Generic[Received]):
 
         Raises ProtocolError for a message that is too large, and when nobody reads and more state would wait than may.
         """
+        with self._sending:
+            return self._send(message)
+
+    def _send(self, message: seam.ToWorker | seam.ToControl) -> bool:
         if self._backlog:
             self.flush()
         if self.closed:
@@ -99,8 +108,9 @@ class PipeEnd(Generic[Received]):
     def flush(self) -> None:
         """Sends what waits, as far as there is room."""
         backlog = self._backlog
-        while backlog and self._try(backlog[0]):
-            backlog.popleft()
+        with self._sending:
+            while backlog and self._try(backlog[0]):
+                backlog.popleft()
 
     def _try(self, data: bytes) -> bool:
         """False if there is no room now."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from tunrouter.core import bounds, seam, wire
 from tunrouter.dataplane.inbound import Inbound
-from tunrouter.dataplane.kernel import Emit, Tun, Udp
+from tunrouter.dataplane.kernel import Emit, Loop, Tun, Udp
 from tunrouter.dataplane.lanes import Session
 from tunrouter.dataplane.outbound import Outbound
 from tunrouter.dataplane.routes import Routes
@@ -88,6 +88,9 @@ class ReferenceKernel:
 
     def drain_udp(self, udp: Udp, now: float) -> bool:
         return self._inbound.drain(udp, now)
+
+    def loops(self, tun: Tun, udps: Sequence[Udp]) -> Sequence[Loop]:
+        return ()
 
     def report(self, now: float) -> bool:
         """Emits what was used and counted since the last report; false if nothing was."""

@@ -2,8 +2,9 @@
 
 It knows control only as the other end of the pipe, so it runs in any loop, normally in a process of its own. What
 control has said is obeyed before the first packet is looked at: a newborn's sockets may hold datagrams of sessions that
-are still in its pipe. Its only timer, the report, runs after something moved: an idle worker costs nothing. One barrier
-stands around each batch: whatever a packet brings to light is logged once per kind and counted, and the loop goes on.
+are still in its pipe. A kernel that has threads of its own waits for the packets itself and leaves the loop to control.
+The only timer is the report, once a second after something moved. One barrier stands around each batch: whatever a
+packet brings to light is logged once per kind and counted, and the loop goes on.
 
 A process that runs only a worker should call `gc.freeze()` after its start: the hot loops make no cycles.
 """
@@ -18,6 +19,7 @@ from collections.abc import Callable, Sequence
 from tunrouter.core import bounds, seam
 from tunrouter.dataplane.kernel import Kernel, Tun, Udp
 from tunrouter.dataplane.pipe import PipeEnd
+from tunrouter.dataplane.threads import Threads
 
 log = logging.getLogger(__name__)
 
@@ -42,16 +44,30 @@ class Worker:
         self._seen: set[str] = set()
         self._writing = False
         self._closed = False
+        self._threads: Threads | None = None
         self.ended: asyncio.Future[None] = loop.create_future()
         """Done when the worker has closed everything."""
         while self._on_pipe():
             pass
         if self._closed:
             return
-        loop.add_reader(tun.fileno(), self._on_tun)
         loop.add_reader(pipe.fileno(), self._on_pipe)
+        if loops := kernel.loops(tun, udps):
+            self._threads = Threads(loops, self._on_thread_end)
+            self._guarded(self._threads.start)
+            return
+        loop.add_reader(tun.fileno(), self._on_tun)
         for udp in udps:
             loop.add_reader(udp.fileno(), self._on_udp, udp)
+
+    def _on_thread_end(self) -> None:
+        """Called by a thread whose descriptor is gone."""
+        self._loop.call_soon_threadsafe(self._on_lost)
+
+    def _on_lost(self) -> None:
+        if not self._closed:
+            log.error("the TUN device or a UDP socket is gone; the worker stops, to be replaced")
+            self.close()
 
     def _on_tun(self) -> None:
         self._guarded(self._kernel.drain_tun, time.monotonic())
@@ -84,6 +100,9 @@ class Worker:
             self._count(error)
         if self._report is None and not self._closed:
             self._report = self._loop.call_later(bounds.REPORT_SECONDS, self._on_report)
+        self._write_later()
+
+    def _write_later(self) -> None:
         if self._pipe.wants_write and not self._writing:
             self._writing = True
             self._loop.add_writer(self._pipe.fileno(), self._on_writable)
@@ -103,17 +122,18 @@ class Worker:
             self._loop.remove_writer(self._pipe.fileno())
 
     def _on_report(self) -> None:
-        """Reports, and again in a second only if something moves."""
+        """Reports, and again in a second: where the loop itself moves the packets, only if something moves."""
         counters = self._kernel.counters
         counters["seam_full"] = self._pipe.dropped
         counters["handshake_pipe_full"] = self._pipe.dropped_raw
         counters["seam_malformed"] = self._pipe.malformed
         self._report = None
         try:
-            if self._kernel.report(time.monotonic()):
+            if self._kernel.report(time.monotonic()) or self._threads is not None:
                 self._report = self._loop.call_later(bounds.REPORT_SECONDS, self._on_report)
         except Exception as error:
             self._count(error)
+        self._write_later()  # what the kernel's threads could not send
 
     def close(self) -> None:
         """Leaves the loop and closes every descriptor. Idempotent."""
@@ -122,6 +142,8 @@ class Worker:
         self._closed = True
         if self._report is not None:
             self._report.cancel()
+        if self._threads is not None:
+            self._threads.stop()
         if self._writing:
             self._loop.remove_writer(self._pipe.fileno())
         descriptors: list[Tun | Udp | PipeEnd[seam.ToWorker]] = [self._tun, self._pipe, *self._udps]

@@ -40,9 +40,14 @@ static void enter(tr_kernel *k, pthread_mutex_t *gate) {
     pthread_mutex_lock(gate);
 }
 
-/* False when it is time to stop. */
+/* False when it is time to stop, or a descriptor is gone: what has nothing to read but an error would never wait. */
 static bool wait_for(struct pollfd *fds, nfds_t count) {
-    return (poll(fds, count, -1) >= 0 || errno == EINTR) && !fds[0].revents;
+    if (poll(fds, count, -1) < 0)
+        return errno == EINTR;
+    for (nfds_t i = 1; i < count; i++)
+        if (fds[i].revents & POLLNVAL || (fds[i].revents & (POLLERR | POLLHUP) && !(fds[i].revents & POLLIN)))
+            return false;
+    return !fds[0].revents;
 }
 
 void tr_run_tun(tr_kernel *k, int tun, int stop) {
