@@ -4,6 +4,7 @@ SHELL  := /bin/bash
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
+KERNEL := setup.py tunrouter/dataplane/build.py tunrouter/core/bounds.py $(wildcard tunrouter/dataplane/c/*)
 ARGS   ?=
 
 .DEFAULT_GOAL := help
@@ -14,7 +15,7 @@ help: ## this list
 
 install: $(STAMP) ## a virtual environment in .venv, and the host packages that are missing
 
-$(STAMP): setup.cfg pyproject.toml .ci/install
+$(STAMP): setup.cfg pyproject.toml .ci/install $(KERNEL)
 	@.ci/install $(VENV)
 	@touch $@
 
@@ -44,5 +45,5 @@ fresh-machine: ## the demo and the tests in a new Debian 12 that holds only git 
 
 clean: ## removes what the build and the tests made, and namespaces that a killed lab left
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -c 'from tunrouter.bench.namespaces import sweep; sweep()'; fi
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist *.egg-info tunrouter/dataplane/_kernel.abi3.so tunrouter/dataplane/_kernel.c .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
