@@ -47,6 +47,18 @@ def test_a_sender_at_its_own_end_ends_the_search() -> None:
     assert max(trials) == 512_000
 
 
+def test_a_sender_that_was_held_up_once_is_not_at_its_end() -> None:
+    calm, held_up = tunnel(100_000), tunnel(100_000, sender=10_000)
+    count = 0
+
+    def disturbed(rate: float) -> Trial:
+        nonlocal count
+        count += 1
+        return held_up(rate) if count % 2 else calm(rate)
+
+    assert highest_rate(disturbed, resolution=0.03).delivered > 97_000
+
+
 def test_one_disturbed_trial_does_not_count() -> None:
     """Every third trial loses much; none is disturbed twice in a row."""
     calm = tunnel(100_000)

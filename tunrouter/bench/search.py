@@ -1,7 +1,8 @@
 """The highest rate that passes, in the manner of RFC 2544 (26.1): up until a trial fails, then bisection.
 
-Law: the trials are short, so one that fails is tried again before it counts, since a busy machine may lose a few
-datagrams at any rate; and what is returned was delivered in a trial that passed, never interpolated.
+Law: the trials are short, so one that fails, or whose sender could not offer what it was asked for, is tried again
+before it counts, since a busy machine may hold up anybody; and what is returned was delivered in a trial that passed,
+never interpolated.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ LOSS: Final = 0.005
 START: Final = 16_000.0
 LOWEST: Final = 100.0
 KEPT_UP: Final = 0.95
-"""A sender that cannot offer this share of what it was asked for has come to its own end."""
+"""A sender that twice cannot offer this share of what it was asked for has come to its own end."""
 
 
 def highest_rate(trial: Callable[[float], Trial], *, resolution: float, start: float = START) -> Trial:
@@ -27,13 +28,13 @@ def highest_rate(trial: Callable[[float], Trial], *, resolution: float, start: f
     rate = start
     while high > low * (1 + resolution):
         attempt = _passing(trial, rate)
-        if attempt:
+        if attempt and (best is None or attempt.delivered > best.delivered):
+            best = attempt
+        if attempt and _kept_up(attempt):
             low = rate
-            best = attempt if best is None or attempt.delivered > best.delivered else best
-            if attempt.offered < rate * KEPT_UP:
-                break
         else:
             high = rate
+            low = max(low, attempt.delivered if attempt else 0.0)
         if high < LOWEST:
             raise HostError(f"more than {LOSS:.1%} of the datagrams are lost at any rate")
         rate = _between(low, high)
@@ -48,9 +49,16 @@ def _between(low: float, high: float) -> float:
 
 
 def _passing(trial: Callable[[float], Trial], rate: float) -> Trial | None:
-    """A trial at `rate` that passed, the first or the second; else None."""
+    """Of two trials at `rate` the one that passed, the more delivered if both did; the second only if it is needed."""
+    passed: list[Trial] = []
     for _ in range(2):
         attempt = trial(rate)
         if attempt.lost < LOSS:
-            return attempt
-    return None
+            passed.append(attempt)
+            if _kept_up(attempt):
+                break
+    return max(passed, key=lambda attempt: attempt.delivered, default=None)
+
+
+def _kept_up(attempt: Trial) -> bool:
+    return attempt.offered >= attempt.asked * KEPT_UP

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from tunrouter.bench import instruments, rounds
@@ -99,13 +100,15 @@ class Suite:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.tunnels: dict[str, Tunrouter] = {}
+        self._labs: list[Lab] = []
         self._stack = ExitStack()
 
     def __enter__(self) -> Suite:
         try:
             self._open()
-        except BaseException:
-            self._stack.close()
+        except BaseException as error:
+            # With the error, so that the labs keep their logs.
+            self._stack.__exit__(type(error), error, error.__traceback__)
             raise
         return self
 
@@ -123,7 +126,13 @@ class Suite:
             self._tunnel(JUMBO, jumbo, jumbo.hosts, encrypted=self.options.encryption)
 
     def _lab(self, *, hosts: int, mtu: int) -> Lab:
-        return self._stack.enter_context(Lab(hosts=hosts, mtu=mtu, offloads=self.options.offloads))
+        lab = self._stack.enter_context(Lab(hosts=hosts, mtu=mtu, offloads=self.options.offloads))
+        self._labs.append(lab)
+        return lab
+
+    def logs(self) -> list[Path]:
+        """The agents'; after the context there are some only if an error has ended it."""
+        return [log for lab in self._labs for log in lab.logs()]
 
     def _tunnel(self, name: str, lab: Lab, hosts: Sequence[Host], *, encrypted: bool) -> None:
         one, two = hosts
@@ -170,9 +179,20 @@ def largest_frame(tunnel: Tunrouter) -> int:
 def run(options: Options, progress: Progress) -> Report:
     """The whole run; raises what ends it, and keeps what merely fails in the report."""
     options.check()
+    suite = Suite(options)
+    try:
+        return _measured(suite, progress)
+    except Exception:
+        for log in suite.logs():
+            progress.say(f"log: {log}")
+        raise
+
+
+def _measured(suite: Suite, progress: Progress) -> Report:
+    options = suite.options
     started, clock = datetime.now(UTC), time.monotonic()
     progress.say("setting up")
-    with Suite(options) as suite:
+    with suite:
         variants = suite.describe()
         payload = fitting_payload([suite.tunnels[TUNROUTER]])
         matches = suite.matches(payload)
