@@ -155,16 +155,6 @@ def test_a_late_goodbye_on_old_keys_closes_nothing(internet: Internet) -> None:
     assert a.established(b)
 
 
-def test_a_message_before_the_timer_does_not_make_a_starved_node_accuse(internet: Internet) -> None:
-    a, _ = pair(internet)
-    a.pause()
-    internet.run(10)
-    a._stopped = None
-    a.log.clear()
-    a.carry_out(a.node.on_messages([seam.Counters({})], internet.now))
-    assert not [line for line in a.log if "suspect" in line or "opening" in line]
-
-
 def test_keys_are_renewed_inside_the_session_while_strangers_flood(internet: Internet) -> None:
     """Not one handshake datagram gets through by itself, and the session lives on."""
     a, b = pair(internet)
