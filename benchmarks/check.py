@@ -25,13 +25,14 @@ from tunrouter.bench.contenders.ours import Tunrouter
 from tunrouter.bench.lab import Host, Lab
 from tunrouter.bench.machine import revision
 from tunrouter.bench.progress import Progress
+from tunrouter.bench.scenarios import LARGE, chosen, standard
 from tunrouter.errors import ConfigError, HostError, TunrouterError
 
 BASE: Final = "base"
 NEW: Final = "new"
 SCENARIOS: Final = ("tcp-1", "tcp-reverse", "loss-1", "udp-64", "udp-1400", "rtt")
-FIGURES: Final = ("tcp-1", "tcp-reverse", "loss-1", "udp-64", "udp-1400", "rtt-p50", "rtt-p99")
-"""What must be kept; other figures of these scenarios are for reading."""
+READ_ONLY: Final = ("-cpu", "-p90")
+"""Ends of figures that are not judged: they say why, not whether."""
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -76,13 +77,15 @@ def check(options: argparse.Namespace) -> int:
         raise HostError("namespaces and TUN devices need root", "sudo make bench-check")
     if options.rounds < ROUNDS:
         raise ConfigError(f"{options.rounds} rounds cannot tell a slower revision from chance", f"--rounds {ROUNDS}")
+    chosen(standard(LARGE), options.scenario)
     commit = revisions.resolve(options.base or baseline.load().revision)
     progress = Progress()
     progress.say(f"base: {commit[:12]}; new: {revision(PACKAGE)}")
     revisions.build(PACKAGE)
     with revisions.checked_out(commit) as base:
         stage = measure(base, options, progress)
-    pairs = [pair(stage.samples, each, new=NEW, base=BASE) for each in stage.figures if each.name in FIGURES]
+    judged = (each for each in stage.figures if not each.name.endswith(READ_ONLY))
+    pairs = [pair(stage.samples, each, new=NEW, base=BASE) for each in judged]
     sys.stdout.write(render(stage, pairs))
     return int(slower(pairs))
 

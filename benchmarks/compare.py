@@ -25,6 +25,7 @@ from tunrouter.bench.agent import PACKAGE
 from tunrouter.bench.fabric import Offloads
 from tunrouter.bench.machine import Machine, revision
 from tunrouter.bench.progress import Progress
+from tunrouter.bench.scenarios import LARGE, chosen, standard
 from tunrouter.errors import ConfigError, HostError, TunrouterError
 
 RESULTS: Final = Path(__file__).parent / "results"
@@ -86,9 +87,9 @@ def scenarios(underlay: Underlay, wanted: Sequence[str] | None, *, alone: bool) 
 
 def plan(options: argparse.Namespace) -> list[tuple[Underlay, tuple[str, ...]]]:
     """The stages of a run with their scenarios."""
-    chosen = underlays(options.offloads, options.mtu)
-    alone = len(chosen) == 1
-    stages = [(each, scenarios(each, options.scenario, alone=alone)) for each in chosen]
+    wanted = underlays(options.offloads, options.mtu)
+    alone = len(wanted) == 1
+    stages = [(each, scenarios(each, options.scenario, alone=alone)) for each in wanted]
     return [(each, found) for each, found in stages if found or not options.scenario]
 
 
@@ -125,6 +126,8 @@ def write(report: Report, stem: Path) -> list[Verdict]:
 def compare(options: argparse.Namespace, argv: Sequence[str]) -> int:
     if os.geteuid():
         raise HostError("namespaces and TUN devices need root", "sudo make bench-compare")
+    chosen(standard(LARGE), options.scenario or ())
+    entrants(options.only)
     commit = baseline.clean_commit(PACKAGE) if options.set_baseline else ""
     stem = options.output or RESULTS / ("compare" if whole(options) else "part")
     stem.parent.mkdir(parents=True, exist_ok=True)
