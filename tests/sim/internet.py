@@ -13,8 +13,8 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network
 from itertools import count
 
-from tests.dataplane.fakes import FakeTun, FakeUdp
-from tests.dataplane.kernels import SIM_KERNEL, open_kernel
+from tests.dataplane.kernels import SIM_KERNEL
+from tests.sim.plane import Plane
 from tunrouter.core import keys, report, seam, status, wire
 from tunrouter.core.local import Local
 from tunrouter.core.node import Node
@@ -57,6 +57,7 @@ class Host:
         seed: int | None = None,
         pod_mtu: int = 1376,
         network: str = "weave",
+        workers: int = 1,
     ) -> None:
         self.internet = internet
         self.name = name
@@ -65,6 +66,7 @@ class Host:
         self.secrets = secrets
         self.pod_mtu = pod_mtu
         self.network = network
+        self.workers = workers
         self.identity = keys.Identity(internet.rng.randbytes(32) if seed is None else bytes([seed]) * 32)
         self.incarnation = 1000
         self.disk: tuple[seam.Endpoint, ...] = ()
@@ -72,6 +74,7 @@ class Host:
         self.kernel_mtus: dict[IPv4Network, int] = {}
         self.alive = False
         self._stopped: list[tuple[seam.Endpoint, bytes]] | None = None
+        self._stalled = False
         internet.hosts[self.endpoint] = self
         self.boot()
 
@@ -79,10 +82,9 @@ class Host:
         """A new life; `peers` are its targets."""
         self.alive = True
         self.incarnation += 1
-        self.tun, self.udp = FakeTun(), FakeUdp()
-        self.udp.version = 6 if ":" in self.endpoint[0] else 4
-        self._reports: list[seam.ToControl] = []
-        self.kernel = open_kernel(self.internet.kernel, self.tun, (self.udp,), self._reports.append)
+        version = 6 if ":" in self.endpoint[0] else 4
+        self.plane = Plane(self.internet.kernel, version, self.workers, lambda: self.internet.now)
+        self.tun = self.plane.workers[0].tun
         local = Local(
             identity=self.identity,
             incarnation=self.incarnation,
@@ -92,6 +94,7 @@ class Host:
             blocks=(self.block,),
             pod_mtu=self.pod_mtu,
             random=self.internet.rng.randbytes,
+            workers=self.workers,
         )
         self.node = Node(local, RANGE)
         self.carry_out(self.node.start(self.disk, self.internet.now))
@@ -112,6 +115,27 @@ class Host:
         for source, datagram in waiting:
             self.arrive(source, datagram)
 
+    def stall(self) -> None:
+        """SIGSTOP of control alone: the workers go on."""
+        self._stalled = True
+
+    def recover(self) -> None:
+        self._stalled = False
+        self.settle()
+        self.tick()
+
+    def lose_worker(self, number: int = 0, *, replaced_after: float = 0.3) -> None:
+        """kill -9 of one; its successor has all that it was told before it moves the first packet."""
+        self.plane.kill(number)
+        self.carry_out(self.node.on_lanes_lost(self.plane.shares.maimed(), self.internet.now))
+        self.internet.at(replaced_after, lambda: self._replace_worker(number))
+
+    def _replace_worker(self, number: int) -> None:
+        self.plane.start(number)
+        self.carry_out(self.node.on_lanes_lost(self.plane.shares.maimed(), self.internet.now))
+        self.plane.read_socket(number)
+        self.settle()
+
     def move(self, address: str) -> None:
         """The same life at another address."""
         del self.internet.hosts[self.endpoint]
@@ -125,28 +149,26 @@ class Host:
     def send(self, destination: str, payload: bytes = b"", *, source: str | None = None, identity: int = 0) -> None:
         """A pod's packet leaves through the TUN."""
         source = source or str(self.block.network_address + 2)
-        self.tun.readable.append(bytes(10) + packet(source, destination, payload, identity))
-        self.kernel.drain_tun(self.internet.now)
+        self.plane.send(bytes(10) + packet(source, destination, payload, identity))
         self.settle()
 
     def arrive(self, source: seam.Endpoint, datagram: bytes) -> None:
         if self._stopped is not None:
             self._stopped.append((source, datagram))
             return
-        self.udp.readable.append((datagram, source))
-        self.kernel.drain_udp(self.udp, self.internet.now)
+        self.plane.arrive(source, datagram)
         self.settle()
 
     def tick(self) -> None:
-        self.kernel.report(self.internet.now)
+        self.plane.report()
         if self.node.deadline <= self.internet.now:
             self.carry_out(self.node.on_timer(self.internet.now))
         self.settle()
 
     def settle(self) -> None:
         """Carries messages over the seam in both directions until there are none, and datagrams to the internet."""
-        while self._reports:
-            waiting, self._reports[:] = list(self._reports), []
+        while self.plane.heard and not self._stalled:
+            waiting, self.plane.heard[:] = list(self.plane.heard), []
             self.carry_out(self.node.on_messages(waiting, self.internet.now))
         self._depart()
 
@@ -162,21 +184,18 @@ class Host:
                 case KernelMtu(prefix, int(mtu)):
                     self.kernel_mtus[prefix] = mtu
                 case _:
-                    # Through the codec, as over the pipe.
-                    message = seam.decode_to_worker(seam.encode(effect))  # type: ignore[arg-type]
-                    self.kernel.apply(message, self.internet.now)
+                    self.plane.tell(effect)  # type: ignore[arg-type]
         self._depart()
 
     def _depart(self) -> None:
-        sent, self.udp.sent[:] = list(self.udp.sent), []
-        for datagram, endpoint in sent:
+        for datagram, endpoint in self.plane.departed():
             self.internet.transmit(self.endpoint, endpoint, datagram)
 
     # --- what tests look at ------------------------------------------------------------------------------------------
     @property
     def received(self) -> list[bytes]:
         """Inner packets that reached this host's pods."""
-        return [frame[10:] for frame in self.tun.written]
+        return [frame[10:] for frame in self.plane.written]
 
     @property
     def payloads(self) -> list[bytes]:
@@ -194,10 +213,11 @@ class Host:
 
     @property
     def counters(self) -> dict[str, int]:
-        return self.kernel.counters | self.node.counters
+        return self.plane.counters | self.node.counters
 
     def deadline(self) -> float:
-        return self.node.deadline if self.alive and self._stopped is None else float("inf")
+        idle = not self.alive or self._stopped is not None or self._stalled
+        return float("inf") if idle else self.node.deadline
 
 
 class Internet:
