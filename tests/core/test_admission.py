@@ -208,6 +208,17 @@ def test_strangers_answers_share_one_budget_and_spend_nothing_of_first_messages(
     assert admission.admit_answer("192.0.2.1", START + 1.001 / bounds.ANSWERS_PER_SECOND) == ""
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_answers_get_their_rate_and_no_more(known: bool) -> None:
+    admission = Admission()
+    peers = [f"192.0.{number >> 8}.{number & 255}" for number in range(1000)]
+    admission.know(peers if known else [])
+    burst = bounds.ANSWERS_BURST * (bounds.FIRST_KNOWN_FACTOR if known else 1)
+    verdicts = (admission.admit_answer(peers[tick % 1000], START + tick / 10_000) for tick in range(10_000))
+    total = sum(verdict == "" for verdict in verdicts)
+    assert total in range(bounds.ANSWERS_PER_SECOND, bounds.ANSWERS_PER_SECOND + burst + 1)
+
+
 def test_strangers_answers_spend_nothing_of_peers_and_no_peer_anothers() -> None:
     admission = Admission()
     admission.know(["192.0.2.7", "192.0.2.8"])
@@ -239,6 +250,13 @@ def test_all_sources_are_told_twenty_times_a_second() -> None:
     rejects = RejectBudget()
     assert sum(rejects.allow(address, START) for address in strangers()) == bounds.REJECTS_PER_SECOND
     assert sum(rejects.allow(address, START + 1.0) for address in strangers()) == bounds.REJECTS_PER_SECOND
+
+
+def test_the_memory_of_who_was_told_is_bounded() -> None:
+    rejects = RejectBudget()
+    for tick, address in enumerate(strangers()):
+        assert rejects.allow(address, START + tick / bounds.REJECTS_PER_SECOND)
+    assert len(rejects._sources) == bounds.MAX_SOURCES
 
 
 def test_a_refused_source_spends_nothing_of_the_others() -> None:
