@@ -5,11 +5,16 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunrouter.bench import instruments
+from tunrouter.bench.contender import End
+from tunrouter.bench.datagrams import Counted, Sent
 from tunrouter.bench.instruments import Trial
+from tunrouter.bench.namespaces import Namespace
 from tunrouter.bench.search import highest_rate
 from tunrouter.errors import HostError
 
@@ -92,9 +97,27 @@ def test_half_a_percent_is_the_limit() -> None:
     assert highest_rate(slightly_lossy, resolution=0.1).delivered == pytest.approx(300_000, rel=0.01)
 
 
-def test_what_was_only_stored_has_not_been_carried() -> None:
+def test_what_was_only_stored_has_not_been_carried(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second's datagrams that took two seconds to come out are half the rate."""
-    trial = Trial(1000, 1000, 1000, 0, 2.0)
+
+    class Receiver:
+        def __enter__(self) -> Receiver:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def terminate(self) -> None:
+            pass
+
+        def communicate(self, timeout: float) -> tuple[bytes, None]:
+            del timeout
+            return msgspec.json.encode(Counted(received=1000, seconds=2.0, overrun=0)), None
+
+    monkeypatch.setattr(instruments, "_instrument", lambda *_: Receiver())
+    monkeypatch.setattr(instruments, "_finish", lambda *_: Sent(sent=1000, seconds=1.0))
+    one, two = (End(Namespace("none"), "10.0.0.1") for _ in range(2))
+    trial = instruments.send_datagrams(one, two, size=64, rate=1000, seconds=1.0)
     assert (trial.lost, trial.delivered) == (0.0, 500.0)
 
 
