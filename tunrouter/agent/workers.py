@@ -31,7 +31,7 @@ HUNG_SECONDS: Final = 4.0
 START_SECONDS: Final = 15.0
 LASTED_SECONDS: Final = 10.0
 """A worker that lived so long is replaced at once; before that, after pauses that double."""
-PAUSE_SECONDS: Final = (0.0, 0.25, 0.5, 1.0, 2.0, 5.0)
+PAUSE_SECONDS: Final = (0.0, 0.25, 0.5, 1.0, 2.0)
 LATE_SECONDS: Final = 0.5
 """A look at the clock that comes so much later than planned accuses nobody: we were held up ourselves."""
 STOP_SECONDS: Final = 1.0
