@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from tunrouter.core import bounds, keys, seam, wire
-from tunrouter.core.dial import Dials, Opened
+from tunrouter.core.dial import Dials, Opened, text
 from tunrouter.core.handshake import INITIATOR_SIGNS, RESPONDER_SIGNS
 from tunrouter.core.local import Local
 from tunrouter.core.outbox import Outbox
@@ -349,3 +349,8 @@ def test_our_own_message_from_where_we_dialled_is_ourself(caller: Caller) -> Non
     assert dial.reason == ""
     caller.dials.on_reflected(THERE, first)
     assert (dial.reason, dial.mismatch) == ("cannot connect to ourself", True)
+
+
+def test_an_endpoint_as_text() -> None:
+    assert text(("192.0.2.7", 6783)) == "192.0.2.7:6783"
+    assert text(("2001:db8::7", 6783)) == "[2001:db8::7]:6783"

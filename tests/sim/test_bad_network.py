@@ -121,6 +121,26 @@ def test_a_path_that_is_small_from_the_start(internet: Internet) -> None:
     assert b.kernel_mtus == {a.block: 1400 - 61}
 
 
+def test_a_packet_that_is_too_large_for_the_path_is_answered_with_the_paths_size(internet: Internet) -> None:
+    internet.fate = no_larger_than(1300)
+    a, b = pair(internet)
+    internet.run(5)
+    largest = 1280 - 61
+    a.send("10.32.2.2", bytes(largest - 20))
+    internet.run(0.1)
+    assert [len(data) for data in b.received] == [largest]
+    assert a.received == []
+    a.send("10.32.2.2", bytes(largest - 19))
+    (answer,) = a.received
+    assert answer[20:22] == bytes((3, 4)), "ICMP: fragmentation needed"
+    assert int.from_bytes(answer[26:28], "big") == largest
+    internet.fate = lambda rng, source, destination, data: [(0.0, data)]
+    internet.run(bounds.PATH_MTU_RAISE_SECONDS + 10)
+    a.send("10.32.2.2", bytes(1376 - 20))
+    internet.run(0.1)
+    assert len(b.received[-1]) == 1376
+
+
 def test_a_new_path_after_roaming_is_tested_at_once(internet: Internet) -> None:
     a, b = pair(internet)
     internet.run(6)

@@ -118,6 +118,39 @@ def test_a_short_outage_is_over_when_something_is_heard(internet: Internet) -> N
     assert len(sent) < 200, "and heartbeats have their slow pace again"
 
 
+def test_what_is_heard_after_an_outage_is_enough_without_new_keys(internet: Internet) -> None:
+    a, b = pair(internet)
+    internet.run(5)
+    before = a.session(b).current  # type: ignore[union-attr]
+    internet.fate = lambda rng, source, destination, data: []
+    internet.until(lambda: a.session(b).state is State.SUSPECT, 4)  # type: ignore[union-attr]
+    internet.fate = lambda rng, source, destination, data: [(0.0, data)] if len(data) < 200 else []
+    internet.until(lambda: a.session(b).state is State.ESTABLISHED, 0.6)  # type: ignore[union-attr]
+    assert a.session(b).current is before  # type: ignore[union-attr]
+    assert not a.node.dials.all(), "what was begun meanwhile is ended"
+
+
+def test_a_confirmation_is_repeated_four_times_a_second_and_no_more(internet: Internet) -> None:
+    a, b = internet.host("a", 1), internet.host("b", 2)
+    internet.fate = lambda rng, source, destination, data: [(0.0, data)] if data[0] != wire.DATA else []
+    a.connect(b)
+    internet.until(lambda: a.established(b), 1)
+    session = a.session(b)
+    assert session is not None
+    assert session.current is not None
+    base, confirm = session.current.base, session.current.confirm
+    effects = effects_of(a)
+    for _ in range(100):
+        a.carry_out(a.node.on_messages([seam.Moved(base, b.endpoint)], internet.now))
+        internet.run(0.01)
+    assert effects.count(seam.SendControl(base, confirm)) in range(3, 5)
+    internet.fate = everything
+    internet.until(lambda: b.established(a), 0.3)
+    effects.clear()
+    internet.run(1)
+    assert seam.SendControl(base, confirm) not in effects
+
+
 def test_a_session_that_stands_longer_than_a_day_is_not_forgotten(
     internet: Internet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
