@@ -11,8 +11,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tunrouter.bench import suite
+from tunrouter.bench.machine import Machine
 from tunrouter.bench.namespaces import NETNS_DIR
-from tunrouter.bench.report import SCHEMA, Report
+from tunrouter.bench.report import SCHEMA, Failure, Product, Report, Row, Settings, Variant
+from tunrouter.bench.statistics import Summary
+from tunrouter.cli.bench import Flags, run
+from tunrouter.errors import HostError
 
 ROOT = Path(__file__).parent.parent.parent
 BENCH = [sys.executable, "-m", "tunrouter.cli", "bench"]
@@ -49,6 +54,52 @@ def test_one_scenario_as_json_and_as_a_plot(tmp_path: Path) -> None:
     assert report.failures == []
     assert "round 1  tcp-1  tunrouter" in done.stderr
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def report(*, failed: bool) -> Report:
+    """Two rounds of `tcp-1` over a tunnel and a variant of it; the variant's second one failed, if asked for."""
+    speed = Row("tcp-1", "tcp-1", "TCP, one stream", "tunrouter", "Mbit/s", "higher", [1000, 1200],
+                Summary.of([1000, 1200]), None)  # fmt: skip
+    plain = Row("tcp-1", "tcp-1", "TCP, one stream", "no-encryption", "Mbit/s", "higher", [2200],
+                Summary.of([2200]), Summary(2.0, 2.0, 2.0, 0.0))  # fmt: skip
+    return Report(
+        kind="tunrouter bench", schema=SCHEMA, started="2026-01-01T00:00:00+00:00", elapsed=12.3,
+        tunrouter=Product("1.2.3", "abc1234", "compiled", ("tso4",), 0),
+        machine=Machine("Linux 6.18 x86_64", "A CPU", 2, 4096, "cubic", "3.11", "3.12"),
+        settings=Settings(2, 3, 1500, "off", True, 1348),
+        variants=[Variant("tunrouter", "1.2.3 (kernel compiled)", True, 1500, 1376, "off", 1437)],
+        figures=[speed, plain],
+        failures=[Failure(2, "tcp-1", "no-encryption", "iperf3: nothing arrived")] if failed else [],
+    )  # fmt: skip
+
+
+def show(monkeypatch: pytest.MonkeyPatch, output: str, *, failed: bool) -> None:
+    monkeypatch.setattr(suite.Options, "check", lambda _: None)
+    monkeypatch.setattr(suite, "run", lambda *_: report(failed=failed))
+    run(Flags((), None, None, True, "1500", "off", None, False, output, None))
+
+
+def test_the_table_says_what_was_measured_and_on_what(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show(monkeypatch, "text", failed=False)
+    said = capsys.readouterr().out
+    assert "tunrouter 1.2.3 abc1234, kernel compiled; underlay MTU 1500, offloads off; 2 × A CPU" in said
+    assert "largest frame seen 1,437 bytes" in said
+    rows = [line.split("  ") for line in said.splitlines() if "TCP, one stream" in line]
+    cells = [[cell.strip() for cell in row if cell.strip()] for row in rows]
+    assert cells == [
+        ["TCP, one stream", "tunrouter", "1,100", "1,000 to 1,200", "Mbit/s"],
+        ["TCP, one stream", "no-encryption", "2,200", "2,200 to 2,200", "Mbit/s", "2.00"],
+    ]
+
+
+def test_a_measurement_that_failed_is_in_the_result_and_in_the_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(HostError, match="1 measurement failed, the first: tcp-1 over no-encryption: iperf3: nothing"):
+        show(monkeypatch, "json", failed=True)
+    assert msgspec.json.decode(capsys.readouterr().out, type=Report) == report(failed=True)
 
 
 @pytest.mark.root

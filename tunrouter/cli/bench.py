@@ -71,8 +71,10 @@ def run(flags: Flags) -> None:
     if picture and report.figures:
         plot.draw(report.figures, _title(report), picture)
     if report.failures:
-        first = report.failures[0]
-        what = f"{len(report.failures)} measurements failed, the first: {first.scenario} over {first.contender}"
+        first, count = report.failures[0], len(report.failures)
+        what = (
+            f"{count} measurement{'s' if count > 1 else ''} failed, the first: {first.scenario} over {first.contender}"
+        )
         raise HostError(f"{what}: {first.reason}")
 
 
