@@ -22,11 +22,13 @@ typedef struct {
     tr_endpoint from;
 } tr_slot;
 
-/* One send: datagrams of `segment` bytes, the last perhaps shorter, that leave in one call. */
+/* One send: datagrams of `segment` bytes, the last perhaps shorter, that leave in one call with a TTL of `hops`
+ * (0: the socket's own). */
 typedef struct {
     const uint8_t *data;
     uint32_t size;
     uint32_t segment;
+    uint32_t hops;
     const tr_endpoint *to;
 } tr_wagon;
 

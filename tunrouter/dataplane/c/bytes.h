@@ -3,6 +3,7 @@
 #ifndef TR_BYTES_H
 #define TR_BYTES_H
 
+#include <endian.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -13,13 +14,13 @@ static inline uint16_t get16(const uint8_t *at) {
 static inline uint32_t get32(const uint8_t *at) {
     uint32_t value;
     memcpy(&value, at, sizeof value);
-    return __builtin_bswap32(value);
+    return be32toh(value);
 }
 
 static inline uint64_t get64(const uint8_t *at) {
     uint64_t value;
     memcpy(&value, at, sizeof value);
-    return __builtin_bswap64(value);
+    return be64toh(value);
 }
 
 static inline void put16(uint8_t *at, uint32_t value) {
@@ -28,12 +29,12 @@ static inline void put16(uint8_t *at, uint32_t value) {
 }
 
 static inline void put32(uint8_t *at, uint32_t value) {
-    value = __builtin_bswap32(value);
+    value = htobe32(value);
     memcpy(at, &value, sizeof value);
 }
 
 static inline void put64(uint8_t *at, uint64_t value) {
-    value = __builtin_bswap64(value);
+    value = htobe64(value);
     memcpy(at, &value, sizeof value);
 }
 

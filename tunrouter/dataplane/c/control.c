@@ -76,6 +76,7 @@ tr_kernel *tr_open(const tr_io *io, const tr_events *events, const tr_nacl *nacl
     k->nacl = *nacl;
     k->in.joins = joins;
     k->versions = versions;
+    k->last = &k->first;
     k->out.icmp = budget_of(TOO_BIG_PER_SECOND, TOO_BIG_PER_SECOND);
     pthread_mutex_init(&k->door, NULL);
     pthread_mutex_init(&k->in_gate, NULL);
@@ -145,6 +146,9 @@ static void lane_fill(tr_kernel *k, struct session *session, uint32_t i, uint32_
     struct open_lane *open = &session->opens[i];
     seal->session = open->session = session;
     seal->index = remote + keys->number;
+    /* The receiving host may join what it gets of one address and port (GRO) and steers it by the first datagram's
+     * index; of two lanes joined, one would reach the other one's worker. */
+    seal->hops = keys->number ? USUAL_HOPS + keys->number : 0;
     open->index = session->id + keys->number;
     nonce_of(seal->nonce, seal->index, keys->seal_salt);
     nonce_of(open->nonce, open->index, keys->open_salt);
@@ -163,6 +167,11 @@ static bool lanes_put(tr_kernel *k, struct session *session) {
         return false;
     }
     return true;
+}
+
+static void lanes_remove(tr_kernel *k, const struct session *session) {
+    for (uint32_t i = 0; i < session->lanes; i++)
+        table_remove(&k->lanes, session->opens[i].index);
 }
 
 static struct session *session_make(tr_kernel *k, const tr_install_message *message, const tr_lane_keys *lanes) {
@@ -185,11 +194,13 @@ static struct session *session_make(tr_kernel *k, const tr_install_message *mess
     }
     for (uint32_t i = 0; i < session->lanes; i++)
         lane_fill(k, session, i, message->remote, &lanes[i]);
-    if (!lanes_put(k, session) || !table_put(&k->sessions, session->id, session)) {
-        session_free(session);
-        return NULL;
-    }
-    return session;
+    bool put = lanes_put(k, session);
+    if (put && table_put(&k->sessions, session->id, session))
+        return session;
+    if (put)
+        lanes_remove(k, session);
+    session_free(session);
+    return NULL;
 }
 
 int tr_install(tr_kernel *k, const tr_install_message *message, const tr_lane_keys *lanes) {
@@ -203,11 +214,9 @@ int tr_install(tr_kernel *k, const tr_install_message *message, const tr_lane_ke
         return -1;
     }
     k->lane_count += session->lanes;
-    session->next = k->first;
-    session->link = &k->first;
-    if (k->first)
-        k->first->link = &session->next;
-    k->first = session;
+    session->link = k->last;
+    *k->last = session;
+    k->last = &session->next;
     return 0;
 }
 
@@ -228,6 +237,10 @@ int tr_deliver(tr_kernel *k, uint32_t id) {
 
 int tr_use(tr_kernel *k, uint64_t node, uint32_t id) {
     struct session *session = session_of(k, id);
+    if (session && session->node != node) { /* nobody may read what is for another */
+        k->out_counters[count_seam_refused]++;
+        return -1;
+    }
     struct path *path = session ? path_of(k, node) : NULL;
     if (!path)
         return -1;
@@ -252,9 +265,9 @@ int tr_retire(tr_kernel *k, uint32_t id, tr_used *last) {
     struct session *session = session_of(k, id);
     if (!session)
         return -1;
+    train_flush(k); /* no wagon outlives the session whose endpoint it goes to */
     used(session, last);
-    for (uint32_t i = 0; i < session->lanes; i++)
-        table_remove(&k->lanes, session->opens[i].index);
+    lanes_remove(k, session);
     table_remove(&k->sessions, id);
     struct path *path = table_get(&k->paths, session->node);
     if (path && path->session == session)
@@ -263,6 +276,8 @@ int tr_retire(tr_kernel *k, uint32_t id, tr_used *last) {
     *session->link = session->next;
     if (session->next)
         session->next->link = session->link;
+    else
+        k->last = session->link;
     session_free(session);
     return 0;
 }

@@ -16,7 +16,7 @@
 enum { UDP_SEGMENT = 103, UDP_GRO = 104 };
 
 union control {
-    char room[CMSG_SPACE(sizeof(int))];
+    char room[CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(uint16_t))];
     struct cmsghdr align;
 };
 
@@ -92,6 +92,16 @@ static int32_t io_receive(void *self, uint32_t version, tr_slot *slots, uint32_t
     return count;
 }
 
+/* Adds one option to a message; `room` has place for the two there may be. */
+static void add_control(struct msghdr *message, union control *room, int level, int type, const void *value,
+                        size_t size) {
+    struct cmsghdr *c = (struct cmsghdr *)(void *)(room->room + message->msg_controllen);
+    *c = (struct cmsghdr){.cmsg_level = level, .cmsg_type = type, .cmsg_len = CMSG_LEN(size)};
+    memcpy(CMSG_DATA(c), value, size);
+    message->msg_control = room;
+    message->msg_controllen += CMSG_SPACE(size);
+}
+
 static int32_t io_send(void *self, uint32_t version, const tr_wagon *wagons, uint32_t count) {
     tr_descriptors *d = self;
     count = count < MAX_WAGONS ? count : MAX_WAGONS;
@@ -105,16 +115,15 @@ static int32_t io_send(void *self, uint32_t version, const tr_wagon *wagons, uin
             .msg_iov = &d->out_parts[i],
             .msg_iovlen = 1,
         };
-        if (wagon->size <= wagon->segment)
-            continue;
-        uint16_t segment = (uint16_t)wagon->segment;
-        message->msg_control = &d->out_controls[i];
-        message->msg_controllen = CMSG_SPACE(sizeof segment);
-        struct cmsghdr *c = CMSG_FIRSTHDR(message);
-        c->cmsg_level = IPPROTO_UDP;
-        c->cmsg_type = UDP_SEGMENT;
-        c->cmsg_len = CMSG_LEN(sizeof segment);
-        memcpy(CMSG_DATA(c), &segment, sizeof segment);
+        if (wagon->size > wagon->segment) {
+            uint16_t segment = (uint16_t)wagon->segment;
+            add_control(message, &d->out_controls[i], IPPROTO_UDP, UDP_SEGMENT, &segment, sizeof segment);
+        }
+        int hops = (int)wagon->hops;
+        if (hops && version == 6)
+            add_control(message, &d->out_controls[i], IPPROTO_IPV6, IPV6_HOPLIMIT, &hops, sizeof hops);
+        else if (hops)
+            add_control(message, &d->out_controls[i], IPPROTO_IP, IP_TTL, &hops, sizeof hops);
     }
     int sent = sendmmsg(d->udp[version], d->outgoing, count, MSG_DONTWAIT);
     return sent < 0 ? -errno : sent;

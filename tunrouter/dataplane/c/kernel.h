@@ -34,6 +34,7 @@ enum { FRAME_BYTES = INNER + MAX_FRAME + 1 };
 enum { SLOT_BYTES = MAX_FRAME + 1 + 576 };         /* no power of two: slots must not share lines of the cache */
 enum { TRAIN_BYTES = 2 * (BODY + MAX_FRAME + 1) };   /* of all wagons that leave in one call */
 enum { MAX_WAGONS = 64 };
+enum { USUAL_HOPS = 64 };                          /* lane n has n more: a host joins no datagrams of different TTL */
 enum { MAX_MESSAGE = 1280 };                       /* an ICMP message: IPv6 fills its minimum MTU */
 enum { MAX_HEADERS = 60 + 60 };                    /* IP and TCP, both with all their options */
 
@@ -126,6 +127,7 @@ struct seal_lane {
     struct session *session;
     uint64_t counter;  /* the next one; law: it only grows, so (key, nonce) never repeats */
     uint32_t index;    /* the other side's receiver index */
+    uint32_t hops;     /* the TTL that keeps lanes apart */
     uint8_t key[32];   /* HSalsa20's subkey, or the key if there is no direct stream, or the cookie in clear mode */
     uint8_t nonce[24]; /* header bytes 0-7, the lane's salt, the counter */
 };
@@ -154,7 +156,7 @@ struct session {
     uint32_t lanes;
     struct seal_lane *seals;
     struct open_lane *opens;
-    struct session *next, **link; /* of all sessions */
+    struct session *next, **link; /* of all sessions, oldest first; what points here */
 };
 
 struct path {
@@ -264,7 +266,7 @@ struct tr_kernel {
     struct table sessions; /* id -> session */
     struct table paths;    /* node -> path */
     struct routes routes;
-    struct session *first;
+    struct session *first, **last; /* all sessions, in the order of their installation; where the next one is put */
     struct path *first_path;
     uint32_t lane_count;
     struct out out;

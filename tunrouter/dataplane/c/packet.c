@@ -56,7 +56,7 @@ uint32_t packet_sum(const uint8_t *data, size_t size, uint64_t initial) {
     }
     while (sum >> 16)
         sum = (sum & 0xffff) + (sum >> 16);
-    sum = __builtin_bswap16((uint16_t)sum) + initial;
+    sum = be16toh((uint16_t)sum) + initial;
     while (sum >> 16)
         sum = (sum & 0xffff) + (sum >> 16);
     return (uint32_t)sum;

@@ -34,7 +34,7 @@ static void depart(tr_kernel *k, const struct seal_lane *lane, uint32_t size) {
     if (out->wagons == MAX_WAGONS || TRAIN_BYTES - out->end < size)
         train_flush(k);
     out->wagon[out->wagons] = (tr_wagon){
-        .data = out->buffer + out->end, .segment = size, .to = &lane->session->endpoint,
+        .data = out->buffer + out->end, .segment = size, .hops = lane->hops, .to = &lane->session->endpoint,
     };
     out->of[out->wagons++] = lane->session;
     out->lane = lane;
@@ -59,7 +59,9 @@ static void singly(tr_kernel *k, uint32_t version, const tr_wagon *wagon, const 
     bool told = false;
     for (uint32_t at = 0; at < wagon->size; at += wagon->segment) {
         uint32_t left = wagon->size - at, size = left < wagon->segment ? left : wagon->segment;
-        tr_wagon one = {.data = wagon->data + at, .size = size, .segment = size, .to = wagon->to};
+        tr_wagon one = *wagon;
+        one.data += at;
+        one.size = one.segment = size;
         int32_t sent = k->io.send(k->io.self, version, &one, 1);
         if (sent > 0) {
             k->out_counters[count_datagrams_out]++;
@@ -107,8 +109,7 @@ void train_flush(tr_kernel *k) {
     for (uint32_t at = 0; at < out->wagons;) {
         uint32_t version = endpoint_version(out->wagon[at].to), count = together(out, at, version);
         if (!(k->versions & (version == 6 ? 2u : 1u))) {
-            k->out_counters[count_drop_no_socket]++;
-            at++;
+            k->out_counters[count_drop_no_socket] += datagrams(&out->wagon[at++]);
             continue;
         }
         if (!count) {
