@@ -141,6 +141,25 @@ def test_a_packet_that_is_too_large_for_the_path_is_answered_with_the_paths_size
     assert len(b.received[-1]) == 1376
 
 
+def test_a_peer_that_was_forgotten_and_is_back_has_its_paths_size_again(
+    internet: Internet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "FORGET_SECONDS", 20.0)
+    internet.fate = no_larger_than(1300)
+    a, b = pair(internet)
+    internet.run(5)
+    b.kill()
+    a.carry_out(a.node.forget("b", internet.now))
+    internet.run(bounds.IDLE_CLOSE_SECONDS + 30)
+    assert not a.node.sessions
+    assert a.kernel_mtus == {}
+    a.tick()
+    b.boot(a)
+    internet.until(lambda: a.kernel_mtus == {b.block: 1280 - 61}, 5)
+    a.send("10.32.2.2", bytes(1300))
+    assert len(a.received) == 1, "ICMP"
+
+
 def test_a_new_path_after_roaming_is_tested_at_once(internet: Internet) -> None:
     a, b = pair(internet)
     internet.run(6)
