@@ -8,7 +8,7 @@ KERNEL := setup.py tunrouter/dataplane/build.py tunrouter/core/bounds.py $(wildc
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint soak bench-compare bench-check fresh-machine clean
+.PHONY: help install demo test lint soak bench-compare bench-check bench-sessions fresh-machine clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -39,6 +39,9 @@ bench-compare: install ## beside wireguard-go, Nebula, tinc, VXLAN and bare veth
 
 bench-check: install ## beside the revision in benchmarks/baseline.json: nothing became slower (ARGS="--base REV")
 	@$(PYTHON) -m benchmarks.check $(ARGS)
+
+bench-sessions: install ## what 10, 100 and 1,000 sessions cost the flow of one (ARGS="--rounds 9")
+	@$(PYTHON) -m benchmarks.sessions $(ARGS)
 
 fresh-machine: ## the demo and the tests in a new Debian 12 that holds only git and make (ARGS="demo test")
 	tests/fresh-machine.sh $(ARGS)
