@@ -184,7 +184,7 @@ def test_the_last_step_is_the_last_and_comes_once() -> None:
         carried.control.carry_out([])
         carried.control.stop()
         carried.control.hear([seam.Wanted(1)])
-        carried.control.lanes_lost({1: True})
+        carried.control.lanes_lost([1])
         carried.control.stop()
 
     carried = run(scenario)

@@ -7,7 +7,7 @@ import pytest
 
 from tunrouter.cli.render import Style, report
 from tunrouter.cli.text import duration, printable, size
-from tunrouter.core.status import Connection, Host, Peer, Snapshot
+from tunrouter.core.status import Connection, Host, Peer, Snapshot, Worker
 
 A, B, C = "7a:16:dd:5b:83:de", "42:8e:e8:c4:52:1b", "00:11:22:33:44:55"
 ESTABLISHED = Connection(
@@ -65,6 +65,11 @@ SNAPSHOT = Snapshot(
         firewall=("iptables FORWARD would drop: accepts added",),
     ),
     counters={"replayed": 3, "zero": 0},
+)
+
+WORKERS = (
+    Worker(number=0, pid=4711, uptime=60.0, restarts=0),
+    Worker(number=1, pid=0, uptime=0.0, restarts=2),
 )
 
 SUMMARY = """
@@ -230,3 +235,10 @@ def test_duration(seconds: float, shown: str) -> None:
 )
 def test_size(count: int, shown: str) -> None:
     assert size(count) == shown
+
+
+def test_workers_are_listed_with_what_became_of_them() -> None:
+    text = report(msgspec.structs.replace(SNAPSHOT, workers=WORKERS), None, Style(wide=True))
+    lines = [line.strip() for line in text.splitlines()]
+    assert f"Worker: 0 (pid 4711, up {duration(60.0)})" in lines
+    assert "Worker: 1 (being replaced, replaced 2 times)" in lines

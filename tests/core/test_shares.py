@@ -82,25 +82,25 @@ def test_a_death_maims_the_sessions_it_held() -> None:
     shares = started(2)
     shares.split(install(128, 2))
     shares.split(install(256, 1))
-    assert shares.maimed() == {}
+    assert shares.maimed() == []
     shares.lost(0)
-    assert shares.maimed() == {128: False, 256: True}
+    assert shares.maimed() == [128, 256]
     assert shares.split(seam.SendControl(128, b"x")) == [(1, seam.SendControl(128, b"x"))]
     shares.joined(0)
-    assert shares.maimed() == {128: False, 256: True}, "the newborn has none of their lanes"
+    assert shares.maimed() == [128, 256], "the newborn has none of their lanes"
     assert shares.split(seam.SendControl(256, b"x")) == []
     shares.split(seam.Retire(128))
-    assert shares.maimed() == {256: True}
+    assert shares.maimed() == [256]
 
 
 def test_keys_installed_while_a_worker_is_away_are_maimed_from_the_start() -> None:
     shares = started(2)
     shares.lost(1)
     assert [worker for worker, _ in shares.split(install(128, 2))] == [0]
-    assert shares.maimed() == {128: False}
+    assert shares.maimed() == [128]
     shares.lost(0)
     shares.split(install(256, 2))
-    assert shares.maimed() == {128: True, 256: True}
+    assert shares.maimed() == [128, 256]
     shares.joined(0)
     shares.joined(1)
     shares.split(install(384, 2))

@@ -122,3 +122,28 @@ def test_rubbish_is_counted_and_its_neighbours_arrive() -> None:
     assert worker.malformed == 1
     control.close()
     worker.close()
+
+
+def test_the_last_words_of_an_end_that_had_not_read_everything_are_heard() -> None:
+    control, worker = open_pipe()
+    for i in range(3):
+        control.send(seam.Deliver(i))
+    worker.send(seam.Wanted(1))
+    worker.send(seam.Wanted(2))
+    worker.close()
+    assert control.receive() == [seam.Wanted(1), seam.Wanted(2)]
+    assert control.closed
+    control.close()
+
+
+def test_state_for_a_newborn_may_wait_beyond_the_backlog() -> None:
+    control, worker = open_pipe()
+    state = [seam.Deliver(i) for i in range(3 * bounds.SEAM_BACKLOG)]
+    control.tell(state)
+    got: list[seam.ToWorker] = []
+    while len(got) < len(state):
+        got += worker.receive()
+        control.flush()
+    assert got == state
+    control.close()
+    worker.close()

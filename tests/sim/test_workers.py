@@ -189,20 +189,25 @@ def test_a_stall_of_control_under_traffic_is_no_fall(settle: float) -> None:
     assert not any("no answer" in line or "MTU" in line for line in a.log + b.log)
 
 
-def test_a_black_hole_for_large_packets_is_still_found_without_heartbeats() -> None:
-    """Nobody keeps the session, so only probes and payload are sent; who answers small ones is no stalled peer."""
+def test_a_black_hole_for_large_packets_is_found_as_soon_as_without_workers() -> None:
     internet, a, b = joined(1, 1)
     a.carry_out(a.node.forget(b.name, internet.now))
     internet.run(2)
     internet.fate = lambda rng, source, destination, data: [(0.0, data)] if len(data) + 28 <= 1300 else []
-    for _ in range(50):
+    start, since = len(internet.wire), internet.now
+    while not a.kernel_mtus:
         a.send("10.32.2.2", b"x")
         b.send("10.32.1.2", b"x")
         internet.run(0.1)
+        assert internet.now - since < 4
         for host in (a, b):
             host.plane.report()
             host.settle()
-    assert a.kernel_mtus == {b.block: 1280 - 61}
+    assert list(a.kernel_mtus) == [b.block]
+    # A small heartbeat goes beside each probe that follows a lost one: who answers it is no stalled peer.
+    sent = [len(data) for source, _, data in internet.wire[start:] if source == a.endpoint]
+    assert len([size for size in sent if size > 1400]) == 6
+    assert len([size for size in sent if 38 <= size < 50]) >= 10
 
 
 def test_used_reports_name_the_session_and_not_a_lane() -> None:

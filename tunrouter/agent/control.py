@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from ipaddress import IPv4Network
 from typing import Final, TypeVar
 
@@ -71,8 +71,8 @@ class Control:
             if self._try(lambda now: self.node.on_messages(_drained(waiting), now)):
                 break
 
-    def lanes_lost(self, maimed: Mapping[int, bool]) -> None:
-        """A worker was lost with its lanes of these sessions, of some with all that they had."""
+    def lanes_lost(self, maimed: Collection[int]) -> None:
+        """A worker was lost with its lanes of these sessions, perhaps with all that they had."""
         if not self.stopped:
             self._try(lambda now: self.node.on_lanes_lost(maimed, now))
 

@@ -15,7 +15,7 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
 from tunrouter.agent.barrier import Barrier
@@ -39,7 +39,7 @@ POLL_SECONDS: Final = 0.01
 log = logging.getLogger("tunrouter.workers")
 
 Hear = Callable[[Iterable[seam.ToControl]], None]
-Maimed = Callable[[Mapping[int, bool]], None]
+Maimed = Callable[[Collection[int]], None]
 
 
 class Workers:
@@ -101,7 +101,8 @@ class Workers:
         while not all(child.ended for child in self._dying) and self._loop.time() < deadline:
             await asyncio.sleep(POLL_SECONDS)
         for child in self._dying:
-            child.kill()
+            if not child.ended:
+                child.kill()
 
     def _spawn(self, number: int) -> None:
         now = time.monotonic()
@@ -153,7 +154,8 @@ class Workers:
 
     def _on_pipe(self, child: Child) -> None:
         with self._barrier:
-            self._take(child)
+            while self._take(child) and child.pipe.closed:
+                pass  # its last words
         if child.pipe.closed:
             self._replace(child, child.fate)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from tunrouter.cli.text import duration, paint, printable, size
-from tunrouter.core.status import Connection, Peer, Snapshot
+from tunrouter.core.status import Connection, Peer, Snapshot, Worker
 
 STATES: Final = ("established", "pending", "retrying", "failed", "connecting")
 STATE_COLOURS: Final = {"established": "green", "pending": "yellow", "retrying": "yellow", "failed": "red"}
@@ -96,10 +96,16 @@ def _host(snapshot: Snapshot) -> list[str]:
         ("Service", "host"),
         ("Bridge", f"{host.bridge} {host.bridge_address} ({host.bridge_mode})"),
         ("Tun", f"{host.tun} ({', '.join(host.tun_offloads) or 'no offloads'})"),
+        *(("Worker", _worker(worker)) for worker in snapshot.workers),
         ("UnderlayMTU", host.underlay_mtu),
         ("Attachments", host.attachments),
         *(("Firewall", finding) for finding in host.firewall),
     )
+
+
+def _worker(worker: Worker) -> str:
+    state = f"pid {worker.pid}, up {duration(worker.uptime)}" if worker.pid else "being replaced"
+    return f"{worker.number} ({state}{f', replaced {worker.restarts} times' if worker.restarts else ''})"
 
 
 def _counters(snapshot: Snapshot) -> list[str]:

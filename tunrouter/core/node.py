@@ -7,7 +7,7 @@ send raises here: it is counted under a name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 from functools import partial
 from ipaddress import IPv4Network
 from typing import Final
@@ -47,8 +47,8 @@ class Node:
         self._stopping = False
         self._known: frozenset[str] = frozenset()
         self._remembered: tuple[seam.Endpoint, ...] = ()
-        self._maimed: dict[int, bool] = {}
-        """Half-open sessions of which lanes were lost, and whether all were."""
+        self._maimed: set[int] = set()
+        """Half-open sessions of which lanes were lost."""
         self._timetable = Timetable()
         self._touched: set[int] = set()
         """Sessions that this step changed."""
@@ -120,12 +120,12 @@ class Node:
             case seam.Counters(values):
                 self.worker_counters = values
 
-    def on_lanes_lost(self, maimed: Mapping[int, bool], now: float) -> list[Effect]:
-        """Lanes of these sessions are with nobody, of some all of them: their keys are renewed."""
-        self._maimed = {base: mute for base, mute in maimed.items() if base in self.half_open}
-        for base, mute in maimed.items():
+    def on_lanes_lost(self, maimed: Collection[int], now: float) -> list[Effect]:
+        """Lanes of these sessions are with nobody, perhaps all that they had: their keys are renewed at once."""
+        self._maimed = {base for base in maimed if base in self.half_open}
+        for base in maimed:
             if session := self._session_of(base):
-                session.on_lanes_lost(base, now, mute=mute)
+                session.on_lanes_lost(base, now)
         return self._step(now)
 
     def on_timer(self, now: float) -> list[Effect]:
@@ -204,8 +204,6 @@ class Node:
     def _carry(self, endpoint: seam.Endpoint, datagram: bytes) -> bool:
         for session in self.sessions.values():
             if session.current is not None and endpoint in (session.endpoint, session.home):
-                if session.current.mute:
-                    return False
                 session.say(wire.Carried(datagram))
                 return session.state is State.REKEYING and not session.current.maimed
         return False
@@ -284,7 +282,8 @@ class Node:
         fresh = session.state is not State.ESTABLISHED
         session.adopt(opened, now)
         if opened.base in self._maimed:
-            session.on_lanes_lost(opened.base, now, mute=self._maimed.pop(opened.base))
+            self._maimed.remove(opened.base)
+            session.on_lanes_lost(opened.base, now)
         if opened.initiator:
             self.targets.bind(opened.endpoint, opened.node)
         self._touched.add(opened.node)

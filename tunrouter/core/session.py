@@ -39,8 +39,6 @@ class Keys:
         self.remote = opened.remote
         self.maimed = False
         """Lanes of them were lost with a worker."""
-        self.mute = False
-        """All of them were."""
         self.ours = opened.initiator
         self.made = now
         self.superseded = FOREVER
@@ -152,7 +150,7 @@ class Session:
         """Seal with new keys once the peer is known to have them, or at once where there is nothing better."""
         if keys is not self.current:
             return
-        older = any(k.made + bounds.REJECT_SECONDS > now and not k.maimed for k in self.older)
+        older = any(k.made + bounds.REJECT_SECONDS > now for k in self.older)
         if keys.heard or not older or now - self.live.heard_at > bounds.SUSPECT_SECONDS:
             self._out.put(seam.Use(self.node, keys.base))
 
@@ -227,12 +225,12 @@ class Session:
         self.live.spoke_at = now
         self.on_heard(base, now)
 
-    def on_lanes_lost(self, base: int, now: float, *, mute: bool) -> None:
+    def on_lanes_lost(self, base: int, now: float) -> None:
         """Lanes of the keys under `base` are with nobody any more: the keys are renewed at once."""
         keys = self.keys_of(base)
         if keys is None:
             return
-        keys.maimed, keys.mute = True, mute
+        keys.maimed = True
         if keys is self.current:
             self.fire(Event.REKEY, now)
             self._dials.hasten({self.endpoint, self.home}, now)

@@ -78,9 +78,9 @@ class Shares:
         for name, value in self._counters.pop(worker, {}).items():
             self._gone[name] = self._gone.get(name, 0) + value
 
-    def maimed(self) -> dict[int, bool]:
-        """Sessions of which lanes are with nobody; true where that is so of all of them."""
-        return {number: not session.holders for number, session in self._sessions.items() if session.maimed}
+    def maimed(self) -> list[int]:
+        """Sessions of which lanes are with nobody, perhaps all that they had."""
+        return [number for number, session in self._sessions.items() if session.maimed]
 
     # --- from control to the workers ---------------------------------------------------------------------------------
     def split(self, message: ToWorker) -> Told:

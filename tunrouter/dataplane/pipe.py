@@ -128,7 +128,7 @@ class PipeEnd(Generic[Received]):
         messages: list[Received] = []
         try:
             while len(messages) < bounds.WAKEUP_BATCH:
-                data = self._end.recv(bounds.SEAM_MESSAGE_BYTES)
+                data = self._receive()
                 if not data:
                     self.closed = True
                     break
@@ -138,9 +138,14 @@ class PipeEnd(Generic[Received]):
                     self.malformed += 1
         except (BlockingIOError, InterruptedError):
             pass
-        except ConnectionResetError:
-            self.closed = True
         return messages
+
+    def _receive(self) -> bytes:
+        """The next message; none at the end. An end that had not read everything says so before its last words."""
+        try:
+            return self._end.recv(bounds.SEAM_MESSAGE_BYTES)
+        except ConnectionResetError:
+            return self._end.recv(bounds.SEAM_MESSAGE_BYTES)
 
     def close(self) -> None:
         self._end.close()

@@ -1,0 +1,244 @@
+"""Supervision: workers that die, hang, do not read or do not start, and what the node hears of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, ClassVar
+
+import pytest
+import uvloop
+
+from tunrouter.agent import workers as supervision
+from tunrouter.agent.barrier import Barrier
+from tunrouter.agent.child import Order
+from tunrouter.agent.logs import OncePerKey
+from tunrouter.agent.workers import Workers
+from tunrouter.core import bounds, seam
+from tunrouter.dataplane.pipe import PipeEnd, open_pipe
+from tunrouter.errors import HostError
+
+ROUTE = seam.Route(b"\n\0\1\0", 24, 7)
+LANES = tuple(seam.Lane(n, bytes(32), bytes(8), bytes(32), bytes(8)) for n in range(2))
+INSTALL = seam.Install(128, 7, 256, LANES, ("192.0.2.7", 6783), 9e9, sealed=True)
+
+
+class FakeChild:
+    """As `Child`, but what stands at the other end of its pipe is the test."""
+
+    made: ClassVar[list[FakeChild]] = []
+    answers = True
+
+    def __init__(self, number: int, order: Order, sockets: Sequence[int], now: float) -> None:
+        self.number, self.started, self.sockets = number, now, list(sockets)
+        self.kernel = ""
+        self.checked_at = self.alive_at = now
+        self.writing = self.killed = False
+        self.pid = 1000 + len(self.made)
+        self.pipe, self.end = open_pipe()
+        self.told: list[seam.ToWorker] = []
+        self.fate = "signal 9"
+        self.made.append(self)
+
+    def unanswered(self, now: float) -> float:
+        return now - self.checked_at if self.checked_at > self.alive_at else 0.0
+
+    @property
+    def ended(self) -> bool:
+        return True
+
+    def kill(self) -> None:
+        self.killed = True
+        self.end.close()
+
+    # --- the test's side ---------------------------------------------------------------------------------------------
+    def serve(self) -> None:
+        """Reads what has come, and answers."""
+        while messages := self.end.receive():
+            for message in messages:
+                if isinstance(message, seam.Check) and self.answers:
+                    self.end.send(seam.Alive("fake"))
+                else:
+                    self.told.append(message)
+
+
+class Bench:
+    def __init__(self, count: int) -> None:
+        FakeChild.made = []
+        FakeChild.answers = True
+        self.sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(count)]
+        log = logging.getLogger("tunrouter")
+        self.barrier = Barrier(log)
+        order = Order("tunrouter0", "info", "text")
+        loop = asyncio.get_running_loop()
+        self.workers = Workers(loop, order, [self.sockets], self.barrier, OncePerKey(log))
+        self.heard: list[seam.ToControl] = []
+        self.maimed: list[list[int]] = []
+        self.workers.hear = self.heard.extend
+        self.workers.maimed = lambda sessions: self.maimed.append(list(sessions))
+
+    @property
+    def children(self) -> list[FakeChild]:
+        return FakeChild.made
+
+    async def start(self) -> None:
+        self.workers.start()
+        for child in self.children:
+            child.serve()
+        await self.workers.ready()
+
+    async def until(self, condition: Callable[[], object], *, serve: bool = True) -> None:
+        async with asyncio.timeout(5):
+            while not condition():
+                if serve:
+                    for child in self.children:
+                        if not child.killed and not child.pipe.closed and child.end.fileno() >= 0:
+                            child.serve()
+                await asyncio.sleep(0.002)
+
+
+def run(scenario: Callable[[Bench], Coroutine[Any, Any, None]], count: int = 2) -> Bench:
+    async def main() -> Bench:
+        bench = Bench(count)
+        try:
+            await scenario(bench)
+        finally:
+            await bench.workers.close()
+            for bound in bench.sockets:
+                bound.close()
+            for child in bench.children:
+                child.end.close()
+        assert bench.barrier.errors == 0
+        return bench
+
+    return uvloop.run(main())
+
+
+@pytest.fixture(autouse=True)
+def fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervision, "Child", FakeChild)
+
+
+def test_each_worker_has_its_socket_and_its_share() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.start()
+        bench.workers.send(INSTALL)
+        await bench.until(lambda: all(child.told for child in bench.children))
+        for number, child in enumerate(bench.children):
+            (install,) = child.told
+            assert isinstance(install, seam.Install)
+            assert [lane.number for lane in install.lanes] == [number]
+            assert child.sockets == [bench.sockets[number].fileno()]
+        assert bench.workers.kernel == "fake"
+        bench.children[1].end.send(seam.Used(128, 1, 10, 1, 10, 5.0, 5.0))
+        await bench.until(lambda: bench.heard)
+
+    run(scenario)
+
+
+def test_one_that_dies_is_replaced_at_once_and_told_state_without_keys(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.start()
+        for message in (ROUTE, INSTALL):
+            bench.workers.send(message)
+        bench.children[1].end.send(seam.Wanted(7))
+        bench.children[1].end.close()
+        await bench.until(lambda: len(bench.children) == 3)
+        assert bench.heard == [seam.Wanted(7)]
+        newborn = bench.children[2]
+        await bench.until(lambda: newborn.told)
+        assert newborn.told == [ROUTE]
+        assert (newborn.number, newborn.sockets) == (1, [bench.sockets[1].fileno()])
+        assert bench.maimed == [[128]]
+        assert [worker.restarts for worker in bench.workers.report()] == [0, 1]
+        assert bench.workers.counters == {"worker_restarts": 1}
+
+    run(scenario)
+    assert [r.getMessage() for r in caplog.records] == ["worker 1 (pid 1001) is gone: signal 9; a new one starts"]
+
+
+def test_one_that_dies_again_and_again_is_given_pauses_and_said_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervision, "PAUSE_SECONDS", (0.0, 0.05, 0.1))
+
+    async def scenario(bench: Bench) -> None:
+        await bench.start()
+        bench.workers.send(INSTALL)
+        times = []
+        for _ in range(4):
+            bench.children[-1].end.close()
+            died, lives = asyncio.get_running_loop().time(), len(bench.children)
+            await bench.until(lambda lives=lives: len(bench.children) > lives)  # type: ignore[misc]
+            times.append(asyncio.get_running_loop().time() - died)
+        assert times[0] < 0.04
+        assert times[1] > 0.04
+        assert min(times[2:]) > 0.09
+        assert bench.workers.report()[0].restarts == 4
+
+    run(scenario, count=1)
+    assert len(caplog.records) == 1
+
+
+def test_one_that_hangs_is_replaced_but_not_when_we_were_held_up_ourselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervision, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(supervision, "HUNG_SECONDS", 0.2)
+
+    async def scenario(bench: Bench) -> None:
+        await bench.start()
+        await asyncio.sleep(0.1)  # a check is out
+        checked = bench.children[0].checked_at
+        bench.children[0].serve()
+        # Held up for longer than a worker may be: the answer has come meanwhile and is read first.
+        bench.workers._check_at -= 1.0
+        bench.children[0].checked_at = checked - 1.0
+        bench.workers._check()
+        assert len(bench.children) == 2
+        FakeChild.answers = False
+        await bench.until(lambda: len(bench.children) >= 4)
+        assert bench.children[0].killed
+
+    run(scenario)
+
+
+def test_one_that_cannot_take_state_is_replaced_and_resynchronised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "SEAM_BACKLOG", 50)
+    routes = [seam.Route(bytes((10, i >> 8, i & 255, 0)), 24, 7) for i in range(5000)]
+
+    async def scenario(bench: Bench) -> None:
+        await bench.start()
+        for route in routes:
+            bench.workers.send(route)
+        await bench.until(lambda: len(bench.children) == 2, serve=False)
+        newborn = bench.children[1]
+        await bench.until(lambda: len(newborn.told) == len(routes))
+        assert newborn.told == routes
+
+    run(scenario, count=1)
+
+
+def test_one_that_does_not_start_is_an_error() -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.workers.start()
+        bench.children[1].end.close()
+        with pytest.raises(HostError, match="worker 1 did not start: signal 9"):
+            await bench.workers.ready()
+        assert len(bench.children) == 2
+
+    run(scenario)
+
+
+def test_the_end_lets_workers_read_what_was_said() -> None:
+    ends: list[PipeEnd[seam.ToWorker]] = []
+
+    async def scenario(bench: Bench) -> None:
+        await bench.start()
+        bench.workers.send(seam.SendRaw(("192.0.2.7", 1), b"goodbye"))
+        ends.append(bench.children[0].end)
+        await bench.workers.close()
+        assert ends[0].receive() == [seam.SendRaw(("192.0.2.7", 1), b"goodbye")]
+        assert ends[0].closed
+
+    run(scenario, count=1)
