@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import select
+import socket
 
 import pytest
 
-from tunrouter.core import bounds
-from tunrouter.dataplane.udp import UdpSocket, open_udp
+from tunrouter.core import bounds, wire
+from tunrouter.dataplane.udp import UdpSocket, bind_group, open_udp
 from tunrouter.errors import HostError
 
 LOOPBACK = {4: "127.0.0.1", 6: "::1"}
@@ -67,3 +68,37 @@ def test_a_port_in_use_names_the_port_and_the_next_step() -> None:
 def test_an_address_of_another_host() -> None:
     with pytest.raises(HostError, match="cannot bind"):
         open_udp(4, 0, "192.0.2.1")
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_group_shares_the_port_by_receiver_index(version: int) -> None:
+    group = bind_group(version, 0, LOOPBACK[version], 3)
+    where = group[0].getsockname()[:2]
+    sender = socket.socket(group[0].family, socket.SOCK_DGRAM)
+    indices = [0, 1, 2, 3, 127, 128, 129, 0xFFFF_FFFF]
+    for index in indices:
+        sender.sendto(wire.HEADER.pack(wire.DATA, 0, 0, index, 1), where)
+    for rubbish in (b"", b"abc", b"1234567"):
+        sender.sendto(rubbish, where)
+    for number, bound in enumerate(group):
+        got = []
+        for _ in range(sum(index % 3 == number for index in indices)):
+            got.append(int.from_bytes(bound.recv(100)[4:8], "big"))
+        assert got == [index for index in indices if index % 3 == number]
+    assert [group[0].recv(100) for _ in range(3)] == [b"", b"abc", b"1234567"]
+    for bound in (*group, sender):
+        bound.close()
+
+
+def test_a_group_does_not_share_its_port_with_others_nor_take_part_of_theirs() -> None:
+    group = bind_group(4, 0, "127.0.0.1", 2)
+    port = group[0].getsockname()[1]
+    for count in (1, 2):
+        with pytest.raises(HostError, match="is in use"):
+            bind_group(4, port, "127.0.0.1", count)
+    for bound in group:
+        bound.close()
+    alone = bind_group(4, port, "127.0.0.1", 1)
+    with pytest.raises(HostError, match="is in use"):
+        bind_group(4, port, "127.0.0.1", 2)
+    alone[0].close()
