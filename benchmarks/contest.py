@@ -12,6 +12,7 @@ from typing import Final
 
 from benchmarks.gates import OURS, PLAIN
 from benchmarks.report import Column, Entrant, Stage
+from benchmarks.wire import Hosted, largest_frame
 from tunrouter.bench import rounds, scenarios
 from tunrouter.bench.contender import Contender, Scenario
 from tunrouter.bench.contenders.nebula import Nebula
@@ -26,7 +27,7 @@ from tunrouter.bench.progress import Progress
 from tunrouter.bench.rounds import Match, Sample
 from tunrouter.errors import HostError, TunrouterError
 
-Opener = Callable[[Lab, tuple[Host, Host]], AbstractContextManager[Contender]]
+Opener = Callable[[Lab, tuple[Host, Host]], AbstractContextManager[Hosted]]
 
 
 def plain(lab: Lab, hosts: tuple[Host, Host]) -> Tunrouter:
@@ -68,7 +69,7 @@ def run(stage: Stage, openers: dict[str, Opener], names: Sequence[str], *, repea
 
 def open_all(
     lab: Lab, openers: dict[str, Opener], stack: ExitStack, stage: Stage, required: Collection[str]
-) -> list[Contender]:
+) -> list[Hosted]:
     """Each contender on two hosts of its own; entrants and absent are noted in the stage."""
     contenders = []
     for at, (name, opener) in enumerate(openers.items()):
@@ -80,7 +81,9 @@ def open_all(
             stage.absent[name] = str(error)
             continue
         contenders.append(contender)
-        stage.entrants.append(Entrant(contender.name, contender.version, mtu(contender.ends[0])))
+        stage.entrants.append(
+            Entrant(contender.name, contender.version, mtu(contender.ends[0]), largest_frame(contender))
+        )
     return contenders
 
 

@@ -36,6 +36,8 @@ class Entrant(msgspec.Struct, frozen=True):
     version: str
     mtu: int
     """Of its pods."""
+    largest_frame: int
+    """IP bytes of the longest frame that it was seen to put on the underlay."""
 
 
 class Column(msgspec.Struct, frozen=True):

@@ -20,7 +20,7 @@ from benchmarks import contest, plane, table
 from benchmarks.compare import UNDERLAYS, names, positive
 from benchmarks.report import Stage
 from tunrouter.bench.agent import CLI, PACKAGE, cpu_seconds, family, resident_kib
-from tunrouter.bench.contender import Contender, End
+from tunrouter.bench.contender import End
 from tunrouter.bench.lab import Host, Lab
 from tunrouter.bench.namespaces import stop, wait_until
 from tunrouter.bench.progress import Progress
@@ -104,7 +104,7 @@ class Crowd:
 
 
 def opener(count: int) -> contest.Opener:
-    def open_crowd(lab: Lab, hosts: tuple[Host, Host]) -> AbstractContextManager[Contender]:
+    def open_crowd(lab: Lab, hosts: tuple[Host, Host]) -> AbstractContextManager[Crowd]:
         return Crowd(lab, hosts, count)
 
     return open_crowd

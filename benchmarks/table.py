@@ -47,7 +47,11 @@ def stage_section(stage: Stage) -> str:
     names = [entrant.name for entrant in stage.entrants]
     bases = [base for base in BASES if base in names and OURS in names]
     heads = ["", *names, *(f"{OURS} × {base}" for base in bases)]
-    rows = [("pods' MTU", *(str(entrant.mtu) for entrant in stage.entrants), *("" for _ in bases))]
+    empty = ("",) * len(bases)
+    rows: list[tuple[str, ...]] = [
+        ("pods' MTU", *(f"{entrant.mtu:,}" for entrant in stage.entrants), *empty),
+        ("longest frame on the underlay", *(f"{entrant.largest_frame:,}" for entrant in stage.entrants), *empty),
+    ]
     rows += [figure_row(stage, column, names, bases) for column in stage.figures]
     versions = ", ".join(f"{entrant.name} {entrant.version}" for entrant in stage.entrants)
     absent = "".join(f"Left out: {name}: {reason}.\n\n" for name, reason in stage.absent.items())

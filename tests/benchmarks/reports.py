@@ -27,7 +27,7 @@ def stage(values: Values, *columns: Column, underlay: str = "default",
         for figure, series in figures.items()
         for at, value in enumerate(series)
     ]  # fmt: skip
-    entrants = [Entrant(name, f"version of {name}", 1400) for name in values]
+    entrants = [Entrant(name, f"version of {name}", 1400, 1460) for name in values]
     return Stage(Underlay(underlay, f"the {underlay} underlay"), list(columns), entrants, dict(absent or {}), samples)
 
 

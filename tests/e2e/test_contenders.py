@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.wire import largest_frame
 from tunrouter.bench import instruments
 from tunrouter.bench.agent import PACKAGE
 from tunrouter.bench.contenders import nebula, tinc, vxlan
@@ -15,6 +16,7 @@ from tunrouter.bench.contenders.rival import Rival
 from tunrouter.bench.contenders.veth import Veth
 from tunrouter.bench.contenders.wireguard import WireGuardGo
 from tunrouter.bench.lab import Lab
+from tunrouter.errors import HostError
 
 pytestmark = pytest.mark.root
 
@@ -34,6 +36,7 @@ def test_a_rival_carries_a_stream_between_pods_over_its_own_device(kind: type[Ri
             assert sent > stream.bytes
             largest = instruments.largest_payload(rival.ends[0])
             assert 1200 < largest <= 1472
+            assert largest < largest_frame(rival) <= 1500
             processes = [site.process for site in rival.sites]
             cpu, resident = rival.cpu_seconds(), rival.resident_mib()
             if kind in (Veth, vxlan.Vxlan):
@@ -66,3 +69,12 @@ def test_ours_may_be_another_checkout_and_unencrypted(tmp_path: Path) -> None:
             assert tunnel.version.startswith("9.9.9 (kernel ")
             assert not one.agent.snapshot().encryption
             assert instruments.tcp(*tunnel.ends, seconds=1).mbits > 20
+
+
+def test_super_packets_on_an_underlay_without_offloads_are_found_out() -> None:
+    with Lab(hosts=2, offloads="off") as lab:
+        one, two = lab.hosts
+        with Veth(lab, (one, two)) as bare:
+            one.namespace.run("ethtool", "-K", "eth0", "tso", "on", "gso", "on")
+            with pytest.raises(HostError, match=r"veth put .* bytes in a frame on an underlay with an MTU of 1500"):
+                largest_frame(bare)
