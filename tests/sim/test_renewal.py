@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from tests.sim.internet import Host, Internet, no_larger_than
@@ -149,6 +151,39 @@ def test_a_confirmation_is_repeated_four_times_a_second_and_no_more(internet: In
     effects.clear()
     internet.run(1)
     assert seam.SendControl(base, confirm) not in effects
+
+
+def test_of_two_crossed_handshakes_the_one_that_the_peer_never_learnt_of_is_given_up(internet: Internet) -> None:
+    """The lower id's keys should win, but not one of their datagrams gets through: the other's are used."""
+    a, b = internet.host("a", 1), internet.host("b", 2)
+    lower, higher = sorted((a, b), key=lambda host: host.identity.node_id)
+    lost: set[bytes] = set()
+
+    def fate(
+        rng: random.Random, source: seam.Endpoint, destination: seam.Endpoint, data: bytes
+    ) -> list[tuple[float, bytes]]:
+        session = lower.session(higher)
+        if session is not None and session.current is not None and session.current.ours:
+            lost.add(session.current.remote.to_bytes(4, "big"))
+        lost_now = source == lower.endpoint and data[0] == wire.DATA and data[4:8] in lost
+        return [] if lost_now else [(0.0, data)]
+
+    internet.fate = fate
+    a.connect(b)
+    b.connect(a)
+    internet.run(1)
+    assert lower.session(higher).current.ours  # type: ignore[union-attr]
+    internet.until(lambda: not lower.session(higher).current.ours, 3)  # type: ignore[union-attr]
+    assert lost
+    for number in range(20):
+        lower.send(str(higher.block[2]), b"%d" % number)
+        higher.send(str(lower.block[2]), b"%d" % number)
+        internet.run(1)
+    assert len(lower.payloads) == len(higher.payloads) == 20
+    assert installed(lower) == installed(higher) == 1
+    internet.run(2)
+    assert lower.session(higher).traffic()[0] == 20  # type: ignore[union-attr]
+    assert accusations(higher) == []
 
 
 def test_a_session_that_stands_longer_than_a_day_is_not_forgotten(

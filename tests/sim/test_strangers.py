@@ -188,3 +188,12 @@ def test_two_nodes_that_announce_one_block_do_not_flap(internet: Internet) -> No
         assert winner.payloads[-1:] == [b"x"]
         assert any("both announce 10.32.7.0/24" in line for line in c.log)
         winner.tun.written.clear()
+
+
+def test_a_goodbyes_reason_is_shown_printable_and_short(internet: Internet) -> None:
+    a, b = pair(internet)
+    b.session(a).say(wire.Close("\x1b[2J\n" + "x" * 500))  # type: ignore[union-attr]
+    b.carry_out(b.node.stop(internet.now))
+    internet.until(lambda: not a.established(b), 0.1)
+    reason = a.session(b).reason  # type: ignore[union-attr]
+    assert reason == "[2J" + "x" * (bounds.MAX_NAME_BYTES - 5)
