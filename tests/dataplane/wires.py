@@ -16,6 +16,20 @@ ROOM = 70_000
 SEGMENTS = 64
 
 
+def take_read(waiting: deque[tuple[bytes, seam.Endpoint]]) -> list[bytes]:
+    """The datagrams that a host with GRO gives in one read, taken from the head of those that wait."""
+    data, sender = waiting.popleft()
+    read, size = [data], len(data)
+    while waiting and waiting[0][1] == sender and 0 < len(waiting[0][0]) <= len(data) and len(read) < SEGMENTS:
+        if (len(read) + 1) * len(data) > bounds.MAX_FRAME:
+            break
+        more, _ = waiting.popleft()
+        read.append(more)
+        if len(more) < size:
+            break
+    return read
+
+
 class FakeIo:
     def __init__(self, tun: Tun, udps: Sequence[Udp]) -> None:
         self._tun = tun
@@ -63,18 +77,12 @@ class FakeIo:
 
     @staticmethod
     def _fill(slot: Any, waiting: deque[tuple[bytes, seam.Endpoint]]) -> None:
-        data, sender = waiting.popleft()
-        segment, count = len(data), 1
-        while waiting and waiting[0][1] == sender and 0 < len(waiting[0][0]) <= segment and count < SEGMENTS:
-            if (count + 1) * segment > bounds.MAX_FRAME:
-                break
-            more, _ = waiting.popleft()
-            data, count = data + more, count + 1
-            if len(more) < segment:
-                break
+        sender = waiting[0][1]
+        read = take_read(waiting)
+        data = b"".join(read)
         ffi.memmove(slot.data, data, len(data))
         name = sockaddr.pack(sender)
-        slot.size, slot.segment = len(data), segment if count > 1 else 0
+        slot.size, slot.segment = len(data), len(read[0]) if len(read) > 1 else 0
         ffi.memmove(getattr(slot, "from").name, name, len(name))
         getattr(slot, "from").size = len(name)
 

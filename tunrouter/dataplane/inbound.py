@@ -55,6 +55,11 @@ class Inbound:
         self._held = 0
 
     # --- control's messages ------------------------------------------------------------------------------------------
+    def is_free_for(self, session: Session) -> bool:
+        """Whether no lane stands where one of `session` would, nor two of its own in one place."""
+        places = {lane.first for lane in session.opens}
+        return len(places) == len(session.opens) and self._lanes.keys().isdisjoint(places)
+
     def install(self, session: Session) -> None:
         for lane in session.opens:
             self._lanes[lane.first] = lane

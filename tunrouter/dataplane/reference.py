@@ -123,10 +123,11 @@ class ReferenceKernel:
     def _install(self, message: seam.Install, _now: float) -> None:
         lanes = min(len(message.lanes), bounds.MAX_WORKERS)
         full = len(self._sessions) >= bounds.MAX_SESSIONS or self._lanes + lanes > bounds.MAX_LANES
-        if message.session in self._sessions or not lanes or full:
+        session = None if message.session in self._sessions or not lanes or full else Session(message)
+        if session is None or not self._inbound.is_free_for(session):
             self.counters["seam_refused"] += 1  # keys installed twice would begin their counters anew
             return
-        session = self._sessions[message.session] = Session(message)
+        self._sessions[session.id] = session
         self._lanes += len(session.opens)
         self._inbound.install(session)
 
@@ -135,8 +136,11 @@ class ReferenceKernel:
             self._inbound.deliver(session)
 
     def _use(self, message: seam.Use, now: float) -> None:
-        if session := self._session(message.session):
+        session = self._session(message.session)
+        if session and session.node == message.node:
             self._outbound.use(message.node, session, now)
+        elif session:
+            self.counters["seam_refused"] += 1  # nobody may read what is for another
 
     def _retire(self, message: seam.Retire, _now: float) -> None:
         if session := self._session(message.session):

@@ -19,8 +19,10 @@ class Routes:
         """Answers of `owner`, to be asked first; without those that found nothing."""
 
     def add(self, prefix: bytes, length: int, node: int) -> bool:
-        """False, without effect, if the table is full."""
+        """False, without effect, if the table is full or this is no prefix."""
         size = len(prefix)
+        if not _is_prefix(size, length):
+            return False
         table = self._tables.setdefault((size, length), {})
         key = int.from_bytes(prefix, "big") >> (size * 8 - length)
         if key not in table:
@@ -33,6 +35,8 @@ class Routes:
 
     def remove(self, prefix: bytes, length: int) -> None:
         size = len(prefix)
+        if not _is_prefix(size, length):
+            return
         table = self._tables.get((size, length), {})
         if table.pop(int.from_bytes(prefix, "big") >> (size * 8 - length), None) is not None:
             self._count -= 1
@@ -63,3 +67,7 @@ class Routes:
     def nodes(self) -> set[int]:
         """Every node that owns a prefix."""
         return {node for table in self._tables.values() for node in table.values()}
+
+
+def _is_prefix(size: int, length: int) -> bool:
+    return size in (4, 16) and 0 <= length <= size * 8

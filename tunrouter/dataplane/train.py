@@ -57,8 +57,10 @@ class Train:
         full = cut.count if cut.last == cut.size else cut.count - 1
         done = 0
         while done < full:
-            if self._room <= 0 or lane is not self._lane or cut.size != self._size:
+            if self._room <= 0 or lane is not self._lane or cut.size > self._size:
                 self._depart(lane, cut.size)
+            if cut.size < self._size:
+                self._room = 1  # as a shorter one it is the last of the train that stands
             upto = min(full, done + self._room)
             self._add_equal(lane, cut, done, upto)
             done = upto
@@ -104,7 +106,7 @@ class Train:
         version = 6 if ":" in lane.session.endpoint[0] else 4
         udp = self._udps.get(version)
         if udp is None:
-            self._counters["drop_no_socket"] += 1
+            self._counters["drop_no_socket"] += -(-end // self._size)
         elif end <= self._size or version in self._single:
             self._singly(udp, lane, end)
         else:
