@@ -54,7 +54,7 @@ def panel(axes: Axes, stage: Stage, column: Column) -> None:
     axes.invert_yaxis()
     axes.margins(x=0.2)
     direction = " (less is better)" if column.better == "lower" else ""
-    where = "" if stage.underlay.name == "default" else f"\n{stage.underlay.title}"
+    where = "" if stage.underlay.name == "default" else f"\n{stage.underlay.title.partition(':')[0]}"
     axes.set_title(f"{column.title}, {column.unit}{direction}{where}", fontsize=9)
     axes.tick_params(labelsize=8)
     axes.set_xticks([])
