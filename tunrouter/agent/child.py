@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from tunrouter.agent.worker import arguments
 from tunrouter.dataplane.pipe import open_pipe
 from tunrouter.errors import HostError
 
@@ -39,14 +38,8 @@ class Child:
         self.alive_at = now
         self.writing = False
         self.pipe, end = open_pipe()
-        argv = arguments(
-            number=number,
-            tun=order.tun,
-            pipe=end.fileno(),
-            udps=list(sockets),
-            level=order.log_level,
-            form=order.log_format,
-        )
+        udps = ",".join(map(str, sockets))
+        argv = (str(number), order.tun, str(end.fileno()), udps, order.log_level, order.log_format)
         try:
             # -P: nothing is imported from the directory the agent happens to be started in.
             self._process = subprocess.Popen(

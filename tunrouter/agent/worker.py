@@ -27,13 +27,8 @@ from tunrouter.errors import TunrouterError
 log = logging.getLogger("tunrouter.worker")
 
 
-def arguments(*, number: int, tun: str, pipe: int, udps: list[int], level: str, form: str) -> list[str]:
-    """What `main` reads."""
-    return [str(number), tun, str(pipe), ",".join(map(str, udps)), level, form]
-
-
 def main(argv: list[str]) -> int:
-    """The exit code; what went wrong stands in the log."""
+    """The exit code; what went wrong stands in the log. The arguments are what `agent/child.py` gives."""
     number, tun, pipe, udps, level, form = argv
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, signal.SIG_IGN)
