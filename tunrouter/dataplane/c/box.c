@@ -2,6 +2,10 @@
  *
  * XSalsa20-Poly1305 derives a subkey from key and the first 16 nonce bytes, which are constant in a lane: it is kept.
  * What remains is one Salsa20 pass, whose first 32 bytes are the one-time key of Poly1305, and one Poly1305 pass.
+ * A Salsa20 pass costs the same for 65 as for 256 bytes and hardly more for 512, for blocks are made four and eight at a
+ * time and stragglers one by one, at as much each as four: so the pass goes on to the next multiple of 256, over bytes
+ * that nobody looks at (a datagram of 1,409 bytes: a third off).
+ *
  * Opening makes its pass beside the datagram and before the tag is compared, since that pass brings the tag's key as
  * well; law: nobody looks at what it wrote unless the tag was right.
  */
@@ -9,7 +13,9 @@
 #include "bytes.h"
 #include "kernel.h"
 
-enum { ZEROS = 32, COUNTER_AT = 16 };
+enum { ZEROS = 32, COUNTER_AT = 16, BLOCK = 64 };
+
+_Static_assert(SLACK == 255 && SLOT_BYTES >= MAX_FRAME + SLACK, "a pass ends inside its buffers");
 
 void box_key(const tr_nacl *nacl, bool sealed, uint8_t *to, const uint8_t *key, const uint8_t *nonce) {
     if (sealed && nacl->subkey)
@@ -18,13 +24,18 @@ void box_key(const tr_nacl *nacl, bool sealed, uint8_t *to, const uint8_t *key, 
         memcpy(to, key, 32);
 }
 
+/* How many bytes a pass over `size` goes. */
+static uint32_t pass(uint32_t size) {
+    return size <= BLOCK ? size : (size + SLACK) & ~(uint32_t)SLACK;
+}
+
 static void seal(const tr_nacl *nacl, const struct seal_lane *lane, uint8_t *to, const uint8_t *message, uint32_t size) {
     uint8_t tag[TAG_BYTES];
     if (!nacl->stream_xor) {
         nacl->seal(to, message, size, lane->nonce, lane->key);
         return;
     }
-    nacl->stream_xor(to, message, size, lane->nonce + COUNTER_AT, lane->key);
+    nacl->stream_xor(to, message, pass(size), lane->nonce + COUNTER_AT, lane->key);
     nacl->authenticate(tag, to + ZEROS, size - ZEROS, to);
     memcpy(to + HEADER_BYTES, tag, sizeof tag);
 }
@@ -57,7 +68,7 @@ uint8_t *box_open(const tr_nacl *nacl, struct open_lane *lane, uint8_t *to, uint
     if (!nacl->stream_xor)
         return nacl->open(to, datagram, size, lane->nonce, lane->key) ? NULL : to;
     uint8_t key[32];
-    nacl->stream_xor(to, datagram, size, lane->nonce + COUNTER_AT, lane->key);
+    nacl->stream_xor(to, datagram, pass(size), lane->nonce + COUNTER_AT, lane->key);
     for (uint32_t i = 0; i < sizeof key; i++)
         key[i] = to[i] ^ datagram[i];
     return nacl->verify(datagram + HEADER_BYTES, datagram + ZEROS, size - ZEROS, key) ? NULL : to;

@@ -58,10 +58,10 @@ static uint8_t *map(size_t size) {
 }
 
 static bool open_memory(tr_kernel *k) {
-    k->out.frame = map(FRAME_BYTES);
-    k->out.buffer = map(TRAIN_BYTES);
-    k->in.buffer = map((size_t)RECEIVE_BATCH * SLOT_BYTES);
-    k->in.opened = map((size_t)RECEIVE_BATCH * SLOT_BYTES);
+    k->out.frame = map(FRAME_ROOM);
+    k->out.buffer = map(TRAIN_ROOM);
+    k->in.buffer = map(BATCH_ROOM);
+    k->in.opened = map(BATCH_ROOM);
     k->in.runs = calloc(MAX_FLOWS + 1, sizeof *k->in.runs);
     bool tables = table_open(&k->lanes) & table_open(&k->sessions) & table_open(&k->paths) & routes_open(&k->routes);
     return tables && k->out.frame && k->out.buffer && k->in.buffer && k->in.opened && k->in.runs;
@@ -119,7 +119,7 @@ void tr_close(tr_kernel *k) {
     routes_close(&k->routes);
     uint8_t *const maps[] = {k->out.frame, k->out.buffer, k->in.buffer, k->in.opened};
     const size_t sizes[] = {
-        FRAME_BYTES, TRAIN_BYTES, (size_t)RECEIVE_BATCH * SLOT_BYTES, (size_t)RECEIVE_BATCH * SLOT_BYTES,
+        FRAME_ROOM, TRAIN_ROOM, BATCH_ROOM, BATCH_ROOM,
     };
     for (int i = 0; i < 4; i++)
         if (maps[i])

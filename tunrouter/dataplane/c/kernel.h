@@ -29,10 +29,12 @@ enum { HEADER_BYTES = 16, TAG_BYTES = 16, BODY = 33, KIND_AT = 32, VNET_BYTES = 
 enum { TYPE_FIRST = 1, TYPE_ANSWER = 2, TYPE_REJECT = 3, TYPE_DATA = 4 };
 enum { KEEPALIVE = 0, PACKET = 1, PACKET_PARTIAL = 2, CONTROL = 3 };
 enum { VNET_CSUM = 1, GSO_NONE = 0, GSO_TCP4 = 1, GSO_TCP6 = 4, GSO_UDP = 5, GSO_ECN = 0x80 };
+enum { SLACK = 255 };                              /* bytes behind a datagram that box.c may read and spoil */
 enum { INNER = 128, VNET_AT = INNER - VNET_BYTES, MESSAGE_AT = INNER - BODY };
-enum { FRAME_BYTES = INNER + MAX_FRAME + 1 };
+enum { FRAME_BYTES = INNER + MAX_FRAME + 1, FRAME_ROOM = FRAME_BYTES + SLACK };
 enum { SLOT_BYTES = MAX_FRAME + 1 + 576 };         /* no power of two: slots must not share lines of the cache */
-enum { TRAIN_BYTES = 2 * (BODY + MAX_FRAME + 1) };   /* of all wagons that leave in one call */
+enum { BATCH_ROOM = RECEIVE_BATCH * SLOT_BYTES + SLACK };
+enum { TRAIN_BYTES = 2 * (BODY + MAX_FRAME + 1), TRAIN_ROOM = TRAIN_BYTES + SLACK }; /* wagons that leave in one call */
 enum { MAX_WAGONS = 64 };
 enum { USUAL_HOPS = 64 };                          /* lane n has n more: a host joins no datagrams of different TTL */
 enum { MAX_MESSAGE = 1280 };                       /* an ICMP message: IPv6 fills its minimum MTU */
@@ -171,9 +173,10 @@ struct path {
 
 /* The key to seal or open with, for nonces that begin with the 16 bytes at `nonce`. */
 void box_key(const tr_nacl *nacl, bool sealed, uint8_t *to, const uint8_t *key, const uint8_t *nonce);
-/* Seals a message of `size` bytes to a datagram with its header at `to`; spends a counter. */
+/* Both read up to SLACK bytes behind what they are given, and write as many behind `to`.
+ * Seals a message of `size` bytes to a datagram with its header at `to`; spends a counter. */
 void box_seal(const tr_nacl *nacl, struct seal_lane *lane, uint8_t *to, const uint8_t *message, uint32_t size);
-/* The opened datagram (kind at KIND_AT), at `to` or in place; null, and nothing to be looked at, if it is forged. */
+/* Returns the opened datagram (kind at KIND_AT), at `to` or in place; null, and nothing to be looked at, if it is forged. */
 uint8_t *box_open(const tr_nacl *nacl, struct open_lane *lane, uint8_t *to, uint8_t *datagram, uint32_t size);
 
 /* --- segment.c ------------------------------------------------------------------------------------------------------------ */
@@ -196,8 +199,8 @@ void cut_prefix(const struct cut *cut, uint8_t *frame, uint32_t i);
 /* --- train.c, outbound.c ------------------------------------------------------------------------------------------------- */
 
 struct out {
-    uint8_t *frame;  /* FRAME_BYTES */
-    uint8_t *buffer; /* TRAIN_BYTES: sealed datagrams, wagon after wagon */
+    uint8_t *frame;  /* FRAME_ROOM */
+    uint8_t *buffer; /* TRAIN_ROOM: sealed datagrams, wagon after wagon */
     uint32_t end;
     uint32_t wagons;
     tr_wagon wagon[MAX_WAGONS];
