@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +26,19 @@ BODIES = st.one_of(
     st.builds(wire.Pong, st.integers(0, 1 << 60)),
     st.builds(wire.Close, NAMES),
     st.builds(wire.Carried, st.binary(max_size=wire.FIRST_BYTES[True])),
+    st.builds(wire.BenchAsk, st.integers(0, 1 << 60)),
+    st.builds(wire.BenchAnswer, st.integers(0, 1 << 60), st.integers(1, 9)),
+    st.builds(
+        wire.BenchAnswer,
+        st.integers(0, 1 << 60),
+        st.just(0),
+        st.ip_addresses(v=4).map(str),
+        st.integers(1, 65_535),
+        st.integers(1, 65_535),
+        st.binary(min_size=wire.BENCH_TOKEN_BYTES, max_size=wire.BENCH_TOKEN_BYTES),
+        NAMES,
+        st.integers(1, bounds.MAX_WORKERS),
+    ),
 )
 
 
@@ -57,6 +71,27 @@ def test_names_that_could_spoil_a_log_are_refused(name: str) -> None:
     body = wire.Confirm(bytes(32), bytes(64), wire.Introduction(name, (), 1376, keep=False))
     with pytest.raises(ProtocolError):
         wire.decode_control(wire.encode_control(body))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"address": "10.32.1"},
+        {"address": "::1"},
+        {"tcp": 0},
+        {"udp": 65_536},
+        {"token": bytes(15)},
+        {"workers": 0},
+        {"workers": bounds.MAX_WORKERS + 1},
+        {"kernel": "\x1b[31m"},
+        {"kernel": "x" * 65},
+    ],
+)
+def test_a_responder_that_cannot_be_is_refused(change: dict[str, object]) -> None:
+    good = wire.BenchAnswer(7, 0, "10.32.1.1", 1024, 1025, bytes(16), "c", 1)
+    assert wire.decode_control(wire.encode_control(good)) == good
+    with pytest.raises(ProtocolError):
+        wire.decode_control(wire.encode_control(msgspec.structs.replace(good, **change)))
 
 
 def test_no_answer_is_longer_than_the_first_message_that_causes_it() -> None:

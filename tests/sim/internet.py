@@ -18,7 +18,7 @@ from tests.sim.plane import Plane
 from tunrouter.core import keys, report, seam, status, wire
 from tunrouter.core.local import Local
 from tunrouter.core.node import Node
-from tunrouter.core.outbox import Effect, KernelMtu, Log, Remember
+from tunrouter.core.outbox import Effect, KernelMtu, Log, Remember, Said
 from tunrouter.core.session import Session
 
 RANGE = IPv4Network("10.32.0.0/12")
@@ -71,6 +71,8 @@ class Host:
         self.incarnation = 1000
         self.disk: tuple[seam.Endpoint, ...] = ()
         self.log: list[str] = []
+        self.said: list[Said] = []
+        """What peers' agents said to this one's."""
         self.kernel_mtus: dict[IPv4Network, int] = {}
         self.alive = False
         self._stopped: list[tuple[seam.Endpoint, bytes]] | None = None
@@ -183,6 +185,8 @@ class Host:
                     self.kernel_mtus.pop(prefix, None)
                 case KernelMtu(prefix, int(mtu)):
                     self.kernel_mtus[prefix] = mtu
+                case Said():
+                    self.said.append(effect)
                 case _:
                     self.plane.tell(effect)  # type: ignore[arg-type]
         self._depart()

@@ -20,9 +20,9 @@ from typing import Final, TypeVar
 from tunrouter.agent.barrier import COUNTER, Barrier
 from tunrouter.agent.logs import OncePerKey
 from tunrouter.agent.memory import Endpoints
-from tunrouter.core import seam
+from tunrouter.core import seam, wire
 from tunrouter.core.node import Node
-from tunrouter.core.outbox import Effect, KernelMtu, Log, Remember
+from tunrouter.core.outbox import Effect, KernelMtu, Log, Remember, Said
 
 FAILED_SECONDS: Final = 0.25
 """Pause after a deadline that the node could not meet: it stays in the past, and the loop must not spin on it."""
@@ -43,8 +43,9 @@ class Control:
         remember: Callable[[Endpoints], None],
         set_path_mtu: Callable[[IPv4Network, int | None], None],
     ) -> None:
-        """`send` reaches the data plane."""
+        """`send` reaches the data plane; `said` may be set, it hears what peers' agents say."""
         self.node = node
+        self.said: Callable[[int, wire.AgentBody], None] = lambda node, body: None
         self.stopped = False
         self._loop = loop
         self._send = send
@@ -88,6 +89,11 @@ class Control:
             return True
         return False
 
+    def tell(self, node: int, body: wire.AgentBody) -> None:
+        """To a peer's agent, which may not hear it."""
+        if not self.stopped:
+            self._try(lambda now: self.node.tell(node, body, now))
+
     # --- effects -----------------------------------------------------------------------------------------------------
     def carry_out(self, effects: list[Effect]) -> None:
         """Every one of them, whatever becomes of the others."""
@@ -104,6 +110,8 @@ class Control:
                 self._set_path_mtu(prefix, mtu)
             case Remember(endpoints):
                 self._remember(endpoints)
+            case Said(node, body):
+                self.said(node, body)
             case _:
                 self._send(effect)
 

@@ -18,7 +18,7 @@ from tunrouter.core.halfopen import HalfOpenTable
 from tunrouter.core.keys import KeyRing
 from tunrouter.core.local import Local
 from tunrouter.core.mtus import Mtus
-from tunrouter.core.outbox import Effect, Outbox, Remember
+from tunrouter.core.outbox import Effect, Outbox, Remember, Said
 from tunrouter.core.routes import Routes, parse_blocks
 from tunrouter.core.session import Session
 from tunrouter.core.states import Event, State
@@ -78,6 +78,15 @@ class Node:
     def forget(self, name: str, now: float) -> list[Effect]:
         """Removes a target; a session that stands goes on until nobody uses it."""
         self._touched |= self.targets.remove(name, now)
+        return self._step(now)
+
+    def tell(self, node: int, body: wire.AgentBody, now: float) -> list[Effect]:
+        """Says it to a peer's agent, which may not hear it; where no session stands one is opened, as for a packet."""
+        session = self.sessions.get(node)
+        if session is not None and session.current is not None:
+            session.say(body)
+        else:
+            self._on_wanted(node, now)
         return self._step(now)
 
     def use_secrets(self, ring: KeyRing, now: float) -> list[Effect]:
@@ -256,6 +265,8 @@ class Node:
                 session.say(wire.Pong(0), base=base)
             case wire.Carried(datagram):
                 self._on_carried(session, base, datagram, now)
+            case wire.BenchAsk() | wire.BenchAnswer():
+                self._out.put(Said(session.node, body))
             case wire.Close(reason) if session.current is not None and session.current.base == base:
                 session.reason = "".join(c for c in reason[: bounds.MAX_NAME_BYTES] if c.isprintable())
                 self._fire(session, Event.FAREWELL, now)

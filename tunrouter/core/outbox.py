@@ -8,7 +8,7 @@ from __future__ import annotations
 from ipaddress import IPv4Network
 from typing import NamedTuple
 
-from tunrouter.core import seam
+from tunrouter.core import seam, wire
 
 
 class KernelMtu(NamedTuple):
@@ -32,7 +32,14 @@ class Log(NamedTuple):
     text: str
 
 
-Effect = seam.ToWorker | KernelMtu | Remember | Log
+class Said(NamedTuple):
+    """A peer whose identity is proved says this to our agent."""
+
+    node: int
+    body: wire.AgentBody
+
+
+Effect = seam.ToWorker | KernelMtu | Remember | Log | Said
 
 
 class Outbox:

@@ -15,6 +15,7 @@ What a datagram of the underlay costs around one inner packet:
 from __future__ import annotations
 
 import struct
+from ipaddress import IPv4Address
 from typing import Final, NamedTuple
 
 import msgspec
@@ -141,7 +142,38 @@ class Carried(msgspec.Struct, frozen=True, array_like=True, tag=5):
     datagram: bytes
 
 
-ControlBody = Confirm | Ping | Pong | Close | Carried
+class BenchAsk(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """Start what measures with the sender's host; repeated under the same id until it is answered."""
+
+    id: int
+
+
+class BenchAnswer(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """What was started, or why nothing was: `refusal` is one of `BENCH_…`, and the rest is empty unless it is 0."""
+
+    id: int
+    refusal: int
+    address: str = ""
+    """IPv4, of the sender's own blocks; both ports are listened on there and nowhere else."""
+    tcp: int = 0
+    udp: int = 0
+    token: bytes = b""
+    """Opens every connection to the responder."""
+    kernel: str = ""
+    workers: int = 0
+
+
+BENCH_BUSY: Final = 1
+"""Somebody else is being measured with."""
+BENCH_OFF: Final = 2
+"""The peer's configuration forbids it."""
+BENCH_FAILED: Final = 3
+"""The responder did not start; the peer's log says why."""
+BENCH_TOKEN_BYTES: Final = 16
+
+AgentBody = BenchAsk | BenchAnswer
+"""What one agent says to another; sessions only carry it."""
+ControlBody = Confirm | Ping | Pong | Close | Carried | BenchAsk | BenchAnswer
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[ControlBody] = msgspec.msgpack.Decoder(ControlBody)
@@ -168,7 +200,24 @@ def decode_control(data: bytes) -> ControlBody:
         raise ProtocolError(f"control body: {error}") from None
     if isinstance(body, Confirm):
         check_introduction(body.introduction)
+    elif isinstance(body, BenchAnswer):
+        _check_bench(body)
     return body
+
+
+def _check_bench(answer: BenchAnswer) -> None:
+    """A refusal may be one that later versions know."""
+    if answer.refusal:
+        return
+    try:
+        IPv4Address(answer.address)
+    except ValueError:
+        raise ProtocolError("bench address") from None
+    ports = all(0 < port < 1 << 16 for port in (answer.tcp, answer.udp))
+    if not ports or len(answer.token) != BENCH_TOKEN_BYTES or not 1 <= answer.workers <= bounds.MAX_WORKERS:
+        raise ProtocolError("bench answer")
+    if len(answer.kernel.encode()) > bounds.MAX_NAME_BYTES or not answer.kernel.isprintable():
+        raise ProtocolError("bench kernel")
 
 
 _FIRST: Final = struct.Struct(">16sBQQQQB")
