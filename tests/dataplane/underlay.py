@@ -46,7 +46,7 @@ def hurt(data: list[bytes], harm: Harm, past: list[bytes]) -> list[bytes]:
         one = one[: harm.value % (len(one) + 1)]
     elif harm.how == "more":
         one += bytes(harm.value % 60)
-    else:
+    elif one:
         flipped = bytearray(one)
         flipped[harm.value % min(len(one), 100)] ^= 1 << harm.value % 8
         one = bytes(flipped)
