@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import sys
 
 import pytest
@@ -40,3 +41,10 @@ def test_the_reference_can_be_asked_for(monkeypatch: pytest.MonkeyPatch, caplog:
     monkeypatch.setenv(choice.VARIABLE, "reference")
     assert opened().name == "reference"
     assert not caplog.records
+
+
+@pytest.mark.parametrize("kernel", ["compiled", "reference"])
+def test_no_kernel_boxes_with_a_libsodium_that_was_not_started(kernel: str) -> None:
+    """`sodium_init` answers 1 when somebody had called it: here nobody has but the kernel's own imports."""
+    code = f"import tunrouter.dataplane.{kernel}, nacl._sodium; print(nacl._sodium.lib.sodium_init())"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"1\n"

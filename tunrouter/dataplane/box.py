@@ -17,11 +17,9 @@ import ctypes
 from collections.abc import Callable
 from typing import Any, Final
 
-import nacl._sodium
-from nacl._sodium import ffi, lib
-
 from tunrouter.core.wire import HEADER_BYTES, TAG_BYTES
 from tunrouter.dataplane.kernel import Memory
+from tunrouter.dataplane.sodium import ffi, lib, library
 
 Pointer = Any
 """A cffi `unsigned char *`."""
@@ -33,7 +31,7 @@ _CLEAR: Final = HEADER_BYTES + TAG_BYTES
 seal: Final[Box] = lib.crypto_secretbox
 open_box: Final[Box] = lib.crypto_secretbox_open
 
-_equal = ctypes.CDLL(nacl._sodium.__file__).sodium_memcmp
+_equal = library.sodium_memcmp
 _equal.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 
 

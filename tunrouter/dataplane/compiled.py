@@ -13,12 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
-import nacl._sodium
-
 from tunrouter.core import bounds, packet, seam
 from tunrouter.dataplane import sockaddr
 from tunrouter.dataplane._kernel import ffi, lib
 from tunrouter.dataplane.kernel import Emit, Loop, Tun, Udp
+from tunrouter.dataplane.sodium import library
 from tunrouter.dataplane.strangers import Strangers
 from tunrouter.dataplane.waiting import Waiting
 from tunrouter.errors import HostError
@@ -274,7 +273,6 @@ NAMES: Final = tuple(ffi.string(lib.tr_counter_name(i)).decode() for i in range(
 
 def _nacl() -> Pointer:
     """libsodium's functions, from the library that PyNaCl brings."""
-    library = ctypes.CDLL(nacl._sodium.__file__)
     names = dict(_BOX)
     if all(hasattr(library, name) for name in _NACL.values()):
         names |= _NACL
