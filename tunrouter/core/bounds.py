@@ -76,6 +76,9 @@ MAX_LOOKUPS: Final = 8192
 """Remembered destination look-ups; the memory is emptied when full and on every change of a route."""
 WAKEUP_BATCH: Final = 64
 """Reads of one descriptor before the loop looks at the others."""
+LINGER_SECONDS: Final = 50e-6
+SHORT_PAUSE_SECONDS: Final = 250e-6
+"""A loop that of late waited less than this looks again for as long as that before it sleeps."""
 SOCKET_BUFFER: Final = 8 << 20
 MAX_SESSIONS: Final = 4 * MAX_PEERS
 """Sessions a worker opens for: three slots a peer, and some that are dying (`seam_refused`)."""
