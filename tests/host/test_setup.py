@@ -227,6 +227,7 @@ def test_what_comes_out_of_the_tunnel_reaches_pods_and_nobody_it_should_not(lab:
     assert received(lab, pod.start, tun, udp("10.33.5.5", "10.32.1.2", 9000), 9000)
     assert not received(lab, pod.start, tun, udp("192.0.2.9", "10.32.1.2", 9000), 9000), "a source outside the range"
     assert received(lab, lab.host_ns.start, tun, udp("10.33.5.5", "192.0.2.1", 9000), 9000)
+    assert not received(lab, lab.host_ns.start, tun, udp("10.1.2.3", "192.0.2.1", 9000), 9000), "nor towards the host"
     assert not received(lab, lab.host_ns.start, tun, udp("10.33.5.5", "192.0.2.1", 6783), 6783), "the tunnel's port"
     for _ in tun.packets(0.1):
         pass

@@ -28,10 +28,16 @@ def _routed(plan: HostPlan) -> str:
     pods, bridge, tun = plan.range, plan.bridge, plan.tun
     return f"""
 table inet {NAME} {{
-  chain untracked-in {{
+  # Every datagram of every peer passes here, so there is one chain for all that arrives, the most frequent first.
+  chain arriving {{
     type filter hook prerouting priority raw; policy accept;
-    # One flow entry a peer would cost a look-up a packet; pods' packets to port {plan.port} elsewhere stay tracked.
-    iifname != {{ "{bridge}", "{tun}" }} udp dport {plan.port} fib daddr type local notrack
+    udp dport {plan.port} fib daddr type local goto to-tunnel
+    iifname "{tun}" ip saddr != {pods} drop
+  }}
+  chain to-tunnel {{
+    # Nothing inside the tunnel may talk to the tunnel itself. One flow entry a peer would cost a look-up a packet.
+    iifname {{ "{bridge}", "{tun}" }} drop
+    notrack
   }}
   chain untracked-out {{
     type filter hook output priority raw; policy accept;
@@ -41,16 +47,9 @@ table inet {NAME} {{
     type filter hook forward priority mangle; policy accept;
     # While two nodes disagree on an owner a packet would go round between them.
     iifname "{tun}" oifname "{tun}" drop
-    iifname "{tun}" ip saddr != {pods} drop
     iifname "{tun}" meta nfproto ipv6 drop
     oifname "{tun}" tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
     iifname "{tun}" tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
-  }}
-  chain input {{
-    type filter hook input priority mangle; policy accept;
-    # Nothing inside the tunnel may talk to the tunnel itself.
-    iifname {{ "{bridge}", "{tun}" }} udp dport {plan.port} drop
-    iifname "{tun}" ip saddr != {pods} drop
   }}
   chain output {{
     type filter hook output priority mangle; policy accept;
