@@ -169,6 +169,13 @@ struct path {
     struct path *next, **link;
 };
 
+/* --- endpoint.c ----------------------------------------------------------------------------------------------------------- */
+
+uint32_t endpoint_version(const tr_endpoint *endpoint);
+bool endpoint_equal(const tr_endpoint *one, const tr_endpoint *two);
+/* Tells control where the other side is now, if it does not know. */
+void endpoint_tell(tr_kernel *k, struct session *session, double now);
+
 /* --- box.c -------------------------------------------------------------------------------------------------------------- */
 
 /* The key to seal or open with, for nonces that begin with the 16 bytes at `nonce`. */
@@ -282,8 +289,5 @@ struct tr_kernel {
 
 struct path *path_of(tr_kernel *k, uint64_t node); /* made if there is none; null without memory */
 bool session_alive(const struct session *session, double now);
-bool endpoint_equal(const tr_endpoint *one, const tr_endpoint *two);
-void endpoint_tell(tr_kernel *k, struct session *session, double now);
-uint32_t endpoint_version(const tr_endpoint *endpoint);
 
 #endif
