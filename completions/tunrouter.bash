@@ -16,7 +16,7 @@ _tunrouter() {
         --bridge|--tun|--interface) COMPREPLY=($(compgen -W "$(ls /sys/class/net 2>/dev/null)" -- "$current")); return ;;
     esac
     case $command in
-        up) words="--config --password --password-file --name --nickname --port --host --block --range --ipalloc-range --network --mtu --bridge --tun --state-dir --run-dir --host-firewall --no-host-firewall --workers --silent --log-level --log-format --help" ;;
+        up) words="--config --password --password-file --name --nickname --port --host --block --range --ipalloc-range --network --mtu --bridge --tun --state-dir --run-dir --host-firewall --no-host-firewall --workers --bench --no-bench --silent --log-level --log-format --help" ;;
         status) words="connections peers targets --output -o --socket --help" ;;
         connect) words="--replace --socket --help" ;;
         forget) words="--socket --help" ;;
@@ -25,7 +25,7 @@ _tunrouter() {
         reset) words="--force --bridge --tun --config --socket --help" ;;
         doctor) words="--config --output -o --socket --help" ;;
         genkey) words="--help" ;;
-        bench) words="--scenario --rounds --seconds --quick --mtu --offloads --workers --no-encryption --output -o --plot --help" ;;
+        bench) words="--scenario --rounds --seconds --quick --mtu --offloads --workers --no-encryption --output -o --plot --socket --help" ;;
         version) words="--help" ;;
         completion) words="bash zsh fish --help" ;;
         config) words="check show --help" ;;

@@ -22,6 +22,7 @@ from nacl.utils import random
 import tunrouter
 from tunrouter.agent import resolve
 from tunrouter.agent.barrier import Barrier
+from tunrouter.agent.bench import Bench
 from tunrouter.agent.child import Order
 from tunrouter.agent.control import Control
 from tunrouter.agent.descriptors import bind_groups, close_groups, patiently
@@ -118,6 +119,11 @@ class Agent:
             remember=memory.remember,
             set_path_mtu=self._host.set_path_mtu,
         )
+        self._bench = Bench(
+            self._loop, self._control, plan.gateway, allowed=config.bench, kernel=lambda: self._workers.kernel
+        )
+        stack.callback(self._bench.close)
+        self._control.said = self._bench.heard
         stack.callback(self._say_goodbye, self._control)
         self._workers.hear, self._workers.maimed = self._control.hear, self._control.lanes_lost
         await self._join(self._control, hints)
@@ -228,13 +234,16 @@ class Agent:
             case api.StatusCall():
                 assert self._host.host is not None
                 facts = Facts(self._started, warnings=self._warnings, **self._facts)
-                return snapshot(self.config, facts, control, self._workers, self._host.host)
+                counters = self._workers.counters | self._bench.counters
+                return snapshot(self.config, facts, control, self._workers, self._host.host, counters)
             case api.ConnectCall(peers, replace):
                 await self._connect_all(control, peers, replace=replace)
             case api.ForgetCall(peers):
                 self._forget_all(control, peers)
             case api.AttachCall():
                 return await self._host.attach(call, control.node.local.pod_mtu)
+            case api.BenchCall(peer):
+                return await self._bench.ask(peer)
             case api.DetachCall():
                 await self._host.detach(call)
         return None

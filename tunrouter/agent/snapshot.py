@@ -22,7 +22,10 @@ class Facts(NamedTuple):
     warnings: tuple[str, ...]
 
 
-def snapshot(config: Config, facts: Facts, control: Control, workers: Workers, host: Host) -> status.Snapshot:
+def snapshot(
+    config: Config, facts: Facts, control: Control, workers: Workers, host: Host, counters: dict[str, int]
+) -> status.Snapshot:
+    """`counters` are the agent's own; control's are added."""
     node, now = control.node, time.monotonic()
     local = node.local
     conflicts = tuple(
@@ -47,7 +50,7 @@ def snapshot(config: Config, facts: Facts, control: Control, workers: Workers, h
         connections=report.connections(node, now),
         peers=report.peers(node, now),
         host=_of_host(host, facts),
-        counters=control.counters | workers.counters,
+        counters=control.counters | counters,
         warnings=facts.warnings + conflicts,
         workers=workers.report(),
     )

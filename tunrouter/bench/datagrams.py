@@ -111,25 +111,62 @@ def _checked(result: int, *, ignored: tuple[type[OSError], ...] = ()) -> int:
 
 
 def send(target: tuple[str, int], size: int, rate: float, seconds: float) -> Sent:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.connect(target)
+        return send_on(sender, size, rate, seconds)
+
+
+def send_on(sender: socket.socket, size: int, rate: float, seconds: float) -> Sent:
     """Sends what is due by the clock; a sender that is late does not leave out what it owes, until the time is over."""
     _libc.prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        sender.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
-        sender.connect(target)
-        batch = _Batch(BATCH, ctypes.create_string_buffer(os.urandom(size), size))
-        sendmmsg, descriptor = _libc.sendmmsg, sender.fileno()
-        sent = 0
-        started = now = time.perf_counter()
-        while (now := time.perf_counter()) - started < seconds:
-            due = int((now - started) * rate) - sent
-            if due:
-                # Refused: nobody listens any more, or the first answer of a closed port; the count will show it.
-                sent += _checked(
-                    sendmmsg(descriptor, batch.messages, min(due, BATCH), 0), ignored=(ConnectionRefusedError,)
-                )
-            if due <= BATCH:
-                time.sleep(TICK_SECONDS)
-        return Sent(sent, now - started)
+    sender.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
+    batch = _Batch(BATCH, ctypes.create_string_buffer(os.urandom(size), size))
+    sendmmsg, descriptor = _libc.sendmmsg, sender.fileno()
+    sent = 0
+    started = now = time.perf_counter()
+    while (now := time.perf_counter()) - started < seconds:
+        due = int((now - started) * rate) - sent
+        if due:
+            # Refused: nobody listens any more, or the first answer of a closed port; the count will show it.
+            sent += _checked(
+                sendmmsg(descriptor, batch.messages, min(due, BATCH), 0), ignored=(ConnectionRefusedError,)
+            )
+        if due <= BATCH:
+            time.sleep(TICK_SECONDS)
+    return Sent(sent, now - started)
+
+
+class Tally:
+    """Counts what a socket that does not block has received since it was made."""
+
+    def __init__(self, receiver: socket.socket) -> None:
+        self._socket = receiver
+        self._batch = _Batch(RECEIVE_BATCH, ctypes.create_string_buffer(LONGEST))
+        self._dropped = self._drops()
+        self.received = 0
+        self.first = self.last = 0.0
+
+    def drain(self) -> bool:
+        """Takes one batch; False if it was not full, so that nothing is left."""
+        taken = _libc.recvmmsg(self._socket.fileno(), self._batch.messages, RECEIVE_BATCH, 0, None)
+        got = _checked(taken, ignored=(BlockingIOError, ConnectionRefusedError))
+        if got:
+            self.last = time.perf_counter()
+            self.first = self.first or self.last
+            self.received += got
+        return got == RECEIVE_BATCH
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing has arrived for so long that nothing is on its way."""
+        return time.perf_counter() - self.last > QUIET_SECONDS
+
+    def result(self) -> Counted:
+        return Counted(self.received, self.last - self.first, self._drops() - self._dropped)
+
+    def _drops(self) -> int:
+        information = array("I", self._socket.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 64))
+        return information[MEMINFO_DROPS]
 
 
 class Counter:
@@ -147,50 +184,42 @@ class Counter:
         self._ending = True
 
     def count(self) -> Counted:
-        batch = _Batch(RECEIVE_BATCH, ctypes.create_string_buffer(LONGEST))
-        recvmmsg, descriptor = _libc.recvmmsg, self._socket.fileno()
-        received = 0
-        first = last = 0.0
+        tally = Tally(self._socket)
         while True:
-            got = _checked(recvmmsg(descriptor, batch.messages, RECEIVE_BATCH, 0, None), ignored=(BlockingIOError,))
-            if got:
-                last = time.perf_counter()
-                first = first or last
-                received += got
-            if got < RECEIVE_BATCH:
-                if self._ending and time.perf_counter() - last > QUIET_SECONDS:
-                    return Counted(received, last - first, self._overrun())
+            if not tally.drain():
+                if self._ending and tally.quiet:
+                    return tally.result()
                 time.sleep(POLL_SECONDS)
-
-    def _overrun(self) -> int:
-        information = array("I", self._socket.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 64))
-        return information[MEMINFO_DROPS]
 
 
 def ping(target: tuple[str, int], size: int, seconds: float) -> Pinged:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.connect(target)
+        return ping_on(sender, size, seconds)
+
+
+def ping_on(sender: socket.socket, size: int, seconds: float) -> Pinged:
     """Round trips of a blocking sender with one datagram in flight, each with its number."""
     round_trips = []
     lost = 0
     clock = time.perf_counter_ns
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        sender.connect(target)
-        sender.settimeout(None)
-        timeout = int(ANSWER_SECONDS * 1e6)
-        sender.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, array("l", (0, timeout)).tobytes())
-        end = clock() + int(seconds * 1e9)
-        number = 0
-        while clock() < end:
-            number += 1
-            question = number.to_bytes(size, "big")
-            started = clock()
-            sender.send(question)
-            try:
-                while sender.recv(size) != question:
-                    continue
-            except BlockingIOError:
-                lost += 1
+    sender.settimeout(None)
+    timeout = int(ANSWER_SECONDS * 1e6)
+    sender.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, array("l", (0, timeout)).tobytes())
+    end = clock() + int(seconds * 1e9)
+    number = 0
+    while clock() < end:
+        number += 1
+        question = number.to_bytes(size, "big")
+        started = clock()
+        sender.send(question)
+        try:
+            while sender.recv(size) != question:
                 continue
-            round_trips.append(clock() - started)
+        except BlockingIOError:
+            lost += 1
+            continue
+        round_trips.append(clock() - started)
     return Pinged(round_trips[WARM_UP:], lost)
 
 

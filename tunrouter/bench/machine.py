@@ -26,9 +26,11 @@ class Machine(msgspec.Struct, frozen=True):
     """Of TCP."""
     python: str
     iperf3: str
+    """Empty where nothing was measured with it."""
 
     @classmethod
-    def here(cls) -> Machine:
+    def here(cls, *, iperf3: bool = True) -> Machine:
+        """`iperf3`: it was used, and is asked for its version."""
         names = platform.uname()
         return cls(
             system=f"{names.system} {names.release} {names.machine}",
@@ -37,7 +39,7 @@ class Machine(msgspec.Struct, frozen=True):
             memory_mib=int((_field("/proc/meminfo", "MemTotal") or "0").split()[0]) >> 10,
             congestion_control=CONGESTION.read_text().strip(),
             python=platform.python_version(),
-            iperf3=run(["iperf3", "--version"]).stdout.split()[1],
+            iperf3=run(["iperf3", "--version"]).stdout.split()[1] if iperf3 else "",
         )
 
 

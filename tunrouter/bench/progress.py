@@ -8,17 +8,31 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from tunrouter.bench.contender import Contender, Scenario
 from tunrouter.bench.rounds import Sample
 
 OVERHEAD_SECONDS: Final = 0.5
 """Of a turn, besides the seconds it measures."""
+
+
+class Scenario(Protocol):
+    """What is shown of one; `contender.Scenario` is more."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def title(self) -> str: ...
+
+
+class Contender(Protocol):
+    @property
+    def name(self) -> str: ...
 
 
 class Estimate:

@@ -45,6 +45,7 @@ HostFirewall = Annotated[
     bool | None, typer.Option("--host-firewall/--no-host-firewall", help="Let our traffic pass foreign firewalls.")
 ]
 Silent = Annotated[bool | None, typer.Option("--silent", help="Tell strangers nothing, not even what mismatches.")]
+Bench = Annotated[bool | None, typer.Option("--bench/--no-bench", help="Let peers measure the path to this node.")]
 LogLevel = Annotated[Text, typer.Option(metavar="LEVEL", help="debug, info, warning or error. [default: info]")]
 LogFormat = Annotated[Text, typer.Option(metavar="FORMAT", help="text or json. [default: text]")]
 Socket = Annotated[
@@ -90,6 +91,7 @@ def up(
     run_dir: RunDir = None,
     host_firewall: HostFirewall = None,
     workers: Workers = None,
+    bench: Bench = None,
     silent: Silent = None,
     log_level: LogLevel = None,
     log_format: LogFormat = None,
@@ -187,10 +189,13 @@ def genkey() -> None:
 
 @app.command()
 def bench(
+    peer: Annotated[
+        str | None, typer.Argument(metavar="[PEER]", help="A connected peer's name, nickname, id or address.")
+    ] = None,
     scenario: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Only this one; may be repeated. [default: all]")
     ] = None,
-    rounds: Annotated[Text, typer.Option(metavar="N", help="[default: 5]")] = None,
+    rounds: Annotated[Text, typer.Option(metavar="N", help="[default: 5; with PEER 1]")] = None,
     seconds: Annotated[Text, typer.Option(metavar="S", help="Of each measurement. [default: 3]")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Everything once, for a second each.")] = False,
     mtu: Annotated[str, typer.Option(metavar="BYTES", help="Of the underlay: 1500 or 9000.")] = "1500",
@@ -199,11 +204,17 @@ def bench(
     no_encryption: Annotated[bool, typer.Option("--no-encryption", help="Measure without encryption.")] = False,
     output: Annotated[str, typer.Option("--output", "-o", metavar="FORMAT", help="text or json.")] = "text",
     plot: Annotated[Text, typer.Option(metavar="FILE.png", help="Draw the result, too.")] = None,
+    socket: Socket = None,
 ) -> None:
-    """Measure this program in a lab of network namespaces on this machine."""
-    from tunrouter.cli.bench import Flags, run
+    """Measure the path to a live PEER, or without one this program in a lab of network namespaces."""
+    from tunrouter.cli import bench as command
 
-    run(Flags(tuple(scenario or ()), rounds, seconds, quick, mtu, offloads, workers, no_encryption, output, plot))
+    names = tuple(scenario or ())
+    flags = command.Flags(names, rounds, seconds, quick, mtu, offloads, workers, no_encryption, output, plot)
+    if peer is None:
+        command.run(flags, socket)
+    else:
+        command.run_peer(peer, flags, socket)
 
 
 @config_app.command("check")

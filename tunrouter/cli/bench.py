@@ -1,4 +1,7 @@
-"""`tunrouter bench`: a lab on this machine, measured; progress on stderr, the result as text or JSON on stdout."""
+"""`tunrouter bench [PEER]`: a lab on this machine, or the path to a live peer, measured.
+
+Law: progress goes to stderr, the result to stdout, as text or JSON and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,15 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import typer
 
-from tunrouter.cli.settings import one_of
+from tunrouter.cli.settings import agent, one_of
+from tunrouter.cli.text import printable
 from tunrouter.errors import ConfigError, HostError
 
 if TYPE_CHECKING:
-    from tunrouter.bench.report import Report, Row
+    from collections.abc import Sequence
+
+    from tunrouter.bench.peer import PeerReport, Side
+    from tunrouter.bench.report import Failure, Report, Row
     from tunrouter.bench.statistics import Summary
 
 ROUNDS: Final = 5
@@ -23,6 +30,7 @@ QUICK: Final = 1
 MOST: Final = 1000
 MTUS: Final = ("1500", "9000")
 OFFLOADS: Final = ("off", "gro", "on")
+PEER_HEADS: Final = ("scenario", "median", "least to most", "unit")
 HEADS: Final = ("scenario", "tunnel", "median", "least to most", "unit", "× tunrouter")
 
 
@@ -42,7 +50,9 @@ class Flags:
     plot: str | None
 
 
-def run(flags: Flags) -> None:
+def run(flags: Flags, socket: str | None = None) -> None:
+    if socket is not None:
+        raise ConfigError("--socket is for a live peer, the lab has agents of its own", "name a PEER, or leave it out")
     one_of("output", flags.output, ("text", "json"))
     one_of("mtu", flags.mtu, MTUS)
     one_of("offloads", flags.offloads, OFFLOADS)
@@ -70,8 +80,42 @@ def run(flags: Flags) -> None:
         _show(report)
     if picture and report.figures:
         plot.draw(report.figures, _title(report), picture)
-    if report.failures:
-        first, count = report.failures[0], len(report.failures)
+    _refuse_failures(report.failures)
+
+
+def run_peer(peer: str, flags: Flags, socket: str | None) -> None:
+    one_of("output", flags.output, ("text", "json"))
+    lab_only = {
+        "--mtu": flags.mtu != MTUS[0],
+        "--offloads": flags.offloads != OFFLOADS[0],
+        "--workers": flags.workers is not None,
+        "--no-encryption": flags.no_encryption,
+        "--plot": flags.plot is not None,
+    }
+    for option, given in lab_only.items():
+        if given:
+            raise ConfigError(f"{option} is for the lab, a live peer is measured as it is", f"leave {option} out")
+    from tunrouter.bench import peer as live
+    from tunrouter.bench.progress import Progress
+
+    options = live.Options(
+        peer=peer,
+        scenarios=tuple(name for given in flags.scenarios for name in given.split(",")),
+        rounds=_count("rounds", flags.rounds, 1),
+        seconds=_count("seconds", flags.seconds, QUICK if flags.quick else SECONDS),
+        quick=flags.quick,
+    )
+    report = live.run(options, agent(socket), Progress())
+    if flags.output == "json":
+        typer.echo(msgspec.json.format(msgspec.json.encode(report), indent=2))
+    else:
+        _show_peer(report)
+    _refuse_failures(report.failures)
+
+
+def _refuse_failures(failures: Sequence[Failure]) -> None:
+    if failures:
+        first, count = failures[0], len(failures)
         what = (
             f"{count} measurement{'s' if count > 1 else ''} failed, the first: {first.scenario} over {first.contender}"
         )
@@ -102,6 +146,31 @@ def _show(report: Report) -> None:
     rounds = report.settings.rounds
     title = f"{rounds} round{'s' if rounds > 1 else ''} of {report.settings.seconds} s, {report.elapsed:.0f} s in all:"
     screen.table(title, HEADS, [_cells(row) for row in report.figures])
+
+
+def _show_peer(report: PeerReport) -> None:
+    from rich.console import Console
+
+    from tunrouter.bench.screen import Screen
+
+    screen = Screen(Console(highlight=False))
+    path, settings = report.path, report.settings
+    screen.say(f"{_side(report.local)} to {_side(report.peer)}")
+    sealed = "encrypted" if path.encryption else "not encrypted"
+    screen.say(f"{printable(path.endpoint)}, {printable(path.path)}, {sealed}, path MTU {path.mtu}")
+    rounds = settings.rounds
+    title = f"{rounds} round{'s' if rounds > 1 else ''} of {settings.seconds} s, {report.elapsed:.0f} s in all:"
+    screen.table(title, PEER_HEADS, [_peer_cells(row, spread=rounds > 1) for row in report.figures])
+
+
+def _side(side: Side) -> str:
+    name = f"{side.name}({side.nickname})" if side.nickname else side.name
+    return printable(f"{name}, kernel {side.kernel}, {side.workers} worker{'s' if side.workers > 1 else ''}")
+
+
+def _peer_cells(row: Row, *, spread: bool) -> tuple[str, ...]:
+    extremes = f"{_number(row.summary.min)} to {_number(row.summary.max)}" if spread else ""
+    return row.title, _number(row.summary.median), extremes, row.unit
 
 
 def _title(report: Report) -> str:

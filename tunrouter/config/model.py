@@ -37,6 +37,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     host_firewall: bool = True
     workers: int = 1
     """Processes that move packets."""
+    bench: bool = True
+    """Peers may measure the path to this node."""
     silent: bool = False
     """Strangers get no reject."""
     log_level: str = "info"
@@ -108,6 +110,7 @@ KEYS: Final = (
     Key("run_dir", str, values.run_directory, "/run/tunrouter"),
     Key("host_firewall", bool, values.as_given, "true", flag="--host-firewall"),
     Key("workers", int, values.workers, "2"),
+    Key("bench", bool, values.as_given, "true"),
     Key("silent", bool, values.as_given, "true"),
     Key("log_level", str, values.choice("debug", "info", "warning", "error"), "info"),
     Key("log_format", str, values.choice("text", "json"), "text"),

@@ -42,6 +42,34 @@ class DetachCall(msgspec.Struct, frozen=True, tag="detach"):
     interface: str = "eth0"
 
 
+class BenchCall(msgspec.Struct, frozen=True, tag="bench"):
+    """Has the agent of a connected peer start its responder; answers with a `BenchOffer`."""
+
+    peer: str
+    """Name, nickname, id or address, as `status` shows them, or a target as it was given."""
+
+
+class BenchOffer(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the peer's responder listens for some seconds, and what lies between."""
+
+    peer: str
+    nickname: str
+    id: str
+    address: str
+    tcp: int
+    udp: int
+    token: str
+    """In hex; it opens every connection to the responder."""
+    kernel: str
+    """The peer's, as are its workers."""
+    workers: int
+    endpoint: str
+    path: str
+    mtu: int
+    """The largest inner packet of this path."""
+    encrypted: bool
+
+
 class Attachment(msgspec.Struct, frozen=True):
     name: str
     address: str
@@ -50,9 +78,9 @@ class Attachment(msgspec.Struct, frozen=True):
     mtu: int
 
 
-CHANGING = ConnectCall | ForgetCall | AttachCall | DetachCall
+CHANGING = ConnectCall | ForgetCall | AttachCall | DetachCall | BenchCall
 """Only root may ask for these."""
-Call = StatusCall | ConnectCall | ForgetCall | AttachCall | DetachCall
+Call = StatusCall | ConnectCall | ForgetCall | AttachCall | DetachCall | BenchCall
 
 
 class Request(msgspec.Struct, frozen=True):
