@@ -65,3 +65,8 @@ def build(place: Path) -> None:
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines()
         raise HostError(f"cannot build {place}: {said[-1] if said else f'exit {done.returncode}'}", "make install")
+    # The compiler's failure does not fail the build, so that the package installs without one.
+    plane = place / "tunrouter" / "dataplane"
+    if (plane / "build.py").exists() and not any(plane.glob("_kernel*.so")):
+        raise HostError(f"the compiled kernel of {place} was not built: its figures would be the reference kernel's",
+                        "see what `setup.py build_ext --inplace` says there")  # fmt: skip

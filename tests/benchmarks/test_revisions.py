@@ -50,6 +50,17 @@ def test_it_is_gone_also_when_its_build_fails(repository: Path) -> None:
     assert len(git(repository, "worktree", "list").splitlines()) == 1
 
 
+def test_a_kernel_that_was_silently_not_compiled_is_no_base(tmp_path: Path) -> None:
+    plane = tmp_path / "tunrouter/dataplane"
+    plane.mkdir(parents=True)
+    (plane / "build.py").touch()
+    (tmp_path / "setup.py").write_text("")
+    with pytest.raises(HostError, match="was not built"):
+        revisions.build(tmp_path)
+    (plane / "_kernel.abi3.so").touch()
+    revisions.build(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["nonesuch", "--help", "HEAD:tunrouter"])
 def test_what_is_no_revision_is_refused(repository: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="is no revision"):
