@@ -31,7 +31,7 @@ lint: install ## style, types and import contracts
 test: lint ## lint, then every test but the soak (ARGS="tests/core -k replay")
 	$(VENV)/bin/pytest -m "not soak" $(ARGS)
 
-soak: install ## the long tests: 1 GiB through 1 % loss
+soak: install ## the long tests: 1 GiB through 1 % loss, 10⁸ inputs for the sanitized kernel
 	$(VENV)/bin/pytest -m soak $(ARGS)
 
 bench-compare: install ## beside wireguard-go, Nebula, tinc, VXLAN and bare veth (ARGS="--only wireguard-go --scenario tcp-1")
