@@ -40,7 +40,7 @@ class Fuzzer:
 
     def run(self, seed: int, inputs: int, first: int = 0, seconds: float = 100) -> dict[str, int]:
         """What was counted and reached while nothing broke."""
-        command = [self.program, str(seed), str(inputs), str(first)]
+        command: list[str | Path] = [self.program, str(seed), str(inputs), str(first)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
         if done.returncode:
             raise BrokenError(seed, done.stderr)
@@ -52,7 +52,7 @@ class Fuzzer:
         text = (build.C / file).read_text()
         assert text.count(right) == 1, f"{file} has {text.count(right)} times {right!r}: plant the fault elsewhere"
         (to / file).write_text(text.replace(right, wrong))
-        return _link(to, self.objects | _compile(to, [to / file]))
+        return _link(to, {**self.objects, **_compile(to, [to / file])})
 
 
 def make(to: Path) -> Fuzzer:
