@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import pytest
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, example, given, note, settings
 from hypothesis import strategies as st
 
 from tests.dataplane.commands import PREFIXES, Open, World, chapter
@@ -49,6 +49,7 @@ def live(
 
 
 @settings(slow, max_examples=300, derandomize=True)
+@example(ALL_FEATURES, (4, 6), (), bounds.MAX_FRAME, [3251761, 5184])  # a train met the end of the buffer
 @lives
 def test_both_kernels_live_the_same_life(
     features: tuple[str, ...], versions: Sequence[int], opened: Sequence[int], mtu: int, life: Sequence[int]

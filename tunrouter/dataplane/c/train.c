@@ -27,25 +27,26 @@ static void refused(tr_kernel *k, int error, uint32_t count) {
     k->out_counters[counter] += count;
 }
 
-/* Begins a wagon for datagrams of `size` bytes. */
+/* Begins a wagon for datagrams of at most `size` bytes; law: the buffer has place for all that it may take. */
 static void depart(tr_kernel *k, const struct seal_lane *lane, uint32_t size) {
     struct out *out = &k->out;
     uint32_t room = MAX_TRAIN_BYTES / size;
-    if (out->wagons == MAX_WAGONS || TRAIN_BYTES - out->end < size)
+    if (room > MAX_TRAIN_SEGMENTS)
+        room = MAX_TRAIN_SEGMENTS;
+    if (out->wagons == MAX_WAGONS || TRAIN_BYTES - out->end < (room ? room : 1) * size)
         train_flush(k);
     out->wagon[out->wagons] = (tr_wagon){
         .data = out->buffer + out->end, .segment = size, .hops = lane->hops, .to = &lane->session->endpoint,
     };
     out->of[out->wagons++] = lane->session;
     out->lane = lane;
-    out->room = room < MAX_TRAIN_SEGMENTS ? room : MAX_TRAIN_SEGMENTS;
+    out->room = room;
 }
 
 /* Bound: a message has at most BODY + MAX_FRAME bytes, which fit an empty buffer. */
 void train_add(tr_kernel *k, struct seal_lane *lane, const uint8_t *message, uint32_t size) {
     struct out *out = &k->out;
-    if (!out->wagons || !out->room || out->lane != lane || TRAIN_BYTES - out->end < size ||
-        size > out->wagon[out->wagons - 1].segment)
+    if (!out->wagons || !out->room || out->lane != lane || size > out->wagon[out->wagons - 1].segment)
         depart(k, lane, size);
     tr_wagon *wagon = &out->wagon[out->wagons - 1];
     box_seal(&k->nacl, lane, out->buffer + out->end, message, size);
