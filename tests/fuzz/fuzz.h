@@ -19,7 +19,9 @@
         }                                                                                                              \
     } while (0)
 
-/* --- random numbers: xorshift64* (Vigna 2016), so that a seed means the same everywhere ------------------------------ */
+/* --- random numbers: xorshift64* (Vigna 2016) ------------------------------------------------------------------------- */
+
+/* A seed means the same whatever the compiler, as long as no expression draws twice in an order that C leaves open. */
 
 extern uint64_t fuzz_state;
 
@@ -40,7 +42,10 @@ static inline bool one_in(uint32_t times) {
 }
 
 #define ONE_OF(...)                                                                                                    \
-    ((const uint32_t[]){__VA_ARGS__}[below(sizeof((const uint32_t[]){__VA_ARGS__}) / sizeof(uint32_t))])
+    ({                                                                                                                 \
+        const uint32_t values[] = {__VA_ARGS__};                                                                       \
+        values[below(sizeof values / sizeof *values)];                                                                 \
+    })
 
 /* --- fuzz_kernel.c: one round's kernel ---------------------------------------------------------------------------------- */
 

@@ -32,7 +32,7 @@ static void install(uint32_t i) {
     }
     peer_draw(i);
     if (one_in(10)) /* its lanes may be another's */
-        peer->install.session = FIRST_SESSION + below(SESSIONS) * SESSION_STEP + below(8);
+        peer->install.session = peers[i ? i - 1 : SESSIONS - 1].install.session + below(8);
     if (tr_install(kernel, &peer->install, peer->lanes)) {
         peer->install.lanes = 0;
         return;
@@ -90,10 +90,10 @@ static void route(void) {
     bool six = one_in(2);
     uint8_t prefix[16];
     for (uint32_t times = one_in(20) ? 100 : 1; times; times--) {
-        uint32_t length = one_in(30) ? (uint32_t)draw() : six ? below(130) : below(34);
+        uint32_t length = one_in(30) ? (uint32_t)draw() : below(six ? 130 : 34);
         address_put(prefix, six, below(NODES + 2));
         if (one_in(2))
-            prefix[below(sizeof prefix)] = (uint8_t)draw();
+            spoil(prefix, sizeof prefix);
         uint32_t size = one_in(30) ? below(18) : six ? 16 : 4;
         bool wrong = (size != 4 && size != 16) || length > 8 * size;
         if (one_in(3))
@@ -104,7 +104,9 @@ static void route(void) {
 }
 
 static void path_mtu(void) {
-    tr_path_mtu(kernel, below(one_in(3) ? 100 : NODES), one_in(2) ? MAX_FRAME : ONE_OF(0, 19, 576, 1280, 1376, 9000, (uint32_t)draw()));
+    uint32_t node = below(one_in(3) ? 100 : NODES);
+    uint32_t mtu = one_in(2) ? MAX_FRAME : ONE_OF(0, 19, 576, 1280, 1376, 9000, (uint32_t)draw());
+    tr_path_mtu(kernel, node, mtu);
 }
 
 /* --- what is sent and given back ---------------------------------------------------------------------------------------- */
@@ -112,8 +114,9 @@ static void path_mtu(void) {
 static void send_control(void) {
     static uint8_t body[MAX_TRAIN_BYTES];
     uint32_t size = one_in(20) ? below(sizeof body) : below(MAX_CONTROL_BYTES);
+    uint32_t padded = one_in(10) ? (uint32_t)draw() : below(1400);
     memory_unfence();
-    tr_send_control(kernel, session_draw(), body, size, one_in(10) ? (uint32_t)draw() : below(1400), now);
+    tr_send_control(kernel, session_draw(), body, size, padded, now);
 }
 
 static void send_raw(void) {

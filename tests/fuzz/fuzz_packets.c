@@ -17,24 +17,22 @@ void address_put(uint8_t *to, bool six, uint32_t node) {
 }
 
 struct flow flow_draw(uint32_t source, uint32_t destination) {
+    struct flow flow = {.source = (uint8_t)source, .destination = (uint8_t)destination};
     bool odd = one_in(4);
-    return (struct flow){
-        .six = one_in(3),
-        .protocol = (uint8_t)ONE_OF(TCP, TCP, TCP, UDP, UDP, 1, 47, 58),
-        .source = (uint8_t)source,
-        .destination = (uint8_t)destination,
-        .flags = (uint8_t)ONE_OF(ACK, ACK, ACK, ACK | PSH, ACK | ECE, ACK | CWR, 2),
-        .options = (uint8_t)ONE_OF(0, 0, 3, 10),
-        .network_options = (uint8_t)(odd ? below(11) : 0),
-        .tos = (uint8_t)ONE_OF(0, 0, 0xb8),
-        .port = (uint16_t)below(12),
-        .identification = (uint16_t)ONE_OF(0, 7, 0xfff0, 0xffff, below(0x10000)),
-        .step = (uint16_t)ONE_OF(1, 1, 1, 0),
-        .fragment = (uint16_t)(odd ? ONE_OF(0, 0x2000, 0x2001, 0x4000) : 0x4000),
-        .mss = (uint16_t)ONE_OF(1, 2, 17, 100, 100, 536, 1328, 1 + below(1400)),
-        .sequence = one_in(4) ? 0xffffffff - below(5000) : (uint32_t)draw(),
-        .complete = one_in(3),
-    };
+    flow.six = one_in(3);
+    flow.protocol = (uint8_t)ONE_OF(TCP, TCP, TCP, UDP, UDP, 1, 47, 58);
+    flow.flags = (uint8_t)ONE_OF(ACK, ACK, ACK, ACK | PSH, ACK | ECE, ACK | CWR, 2);
+    flow.options = (uint8_t)ONE_OF(0, 0, 3, 10);
+    flow.network_options = (uint8_t)(odd ? below(11) : 0);
+    flow.tos = (uint8_t)ONE_OF(0, 0, 0xb8);
+    flow.port = (uint16_t)below(12);
+    flow.identification = (uint16_t)ONE_OF(0, 7, 0xfff0, 0xffff, below(0x10000));
+    flow.step = (uint16_t)ONE_OF(1, 1, 1, 0);
+    flow.fragment = (uint16_t)(odd ? ONE_OF(0, 0x2000, 0x2001, 0x4000) : 0x4000);
+    flow.mss = (uint16_t)ONE_OF(1, 2, 17, 100, 100, 536, 1328, 1 + below(1400));
+    flow.sequence = one_in(4) ? 0xffffffff - below(5000) : (uint32_t)draw();
+    flow.complete = one_in(3);
+    return flow;
 }
 
 /* Writes TCP's, UDP's or another header; its size. */
@@ -106,7 +104,8 @@ uint32_t flow_next(struct flow *flow, uint8_t *to, uint32_t payload, uint8_t fla
 void spoil(uint8_t *data, uint32_t size) {
     for (uint32_t times = 1 + below(3); size && times; times--) {
         uint8_t *at = data + (one_in(4) ? below(size) : below(size < 60 ? size : 60));
-        *at = (uint8_t)ONE_OF(0, 0xff, *at + 1u, *at - 1u, *at ^ 1u << below(8), (uint32_t)draw());
+        uint32_t any = (uint32_t)draw();
+        *at = (uint8_t)ONE_OF(0, 0xff, *at + 1u, *at - 1u, *at ^ 1u << any % 8, any);
     }
 }
 
@@ -123,42 +122,53 @@ static uint16_t gso_of(const struct flow *flow) {
     return flow->protocol == UDP ? GSO_UDP : flow->six ? GSO_TCP6 : GSO_TCP4;
 }
 
-uint32_t frame_draw(uint8_t *to, uint32_t room) {
-    struct flow flow = flow_draw(one_in(10) ? below(NODES + 1) : OURS, one_in(10) ? below(NODES + 1) : 2 + below(2));
-    uint8_t *packet = to + VNET_BYTES;
-    bool cut = one_in(mood == RESTLESS ? 5 : 3);
-    uint32_t odd = mood == RESTLESS ? 50 : 5;
-    uint32_t payload = cut ? below(ONE_OF(300, 3000, 3000, 20000, 70000)) : below(ONE_OF(2, 100, 1400, 1400, 70000));
-    if (mood == RESTLESS) { /* so small that a flush has as many wagons as there can be */
-        flow.mss = (uint16_t)(1 + below(4));
-        payload = cut ? 129u * flow.mss : below(20);
-    }
-    if (cut && payload > 500u * flow.mss)
-        payload = 500u * flow.mss;
-    uint32_t size = flow_next(&flow, packet, payload, (uint8_t)ONE_OF(0, PSH, FIN));
-    uint32_t transport = flow.six ? IPV6_HEADER : IPV4_HEADER + 4u * flow.network_options;
-    uint16_t words[4] = {0, 0, (uint16_t)transport, flow.protocol == TCP ? TCP_CHECKSUM : UDP_CHECKSUM};
-    to[0] = cut || !flow.complete ? VNET_CSUM : 0;
-    to[1] = (uint8_t)(cut ? gso_of(&flow) | (one_in(4) ? GSO_ECN : 0) : GSO_NONE);
-    words[1] = cut ? flow.mss : 0;
+/* The virtio-net header of a packet of `size` bytes; `cut`: it is a super-packet. */
+static void vnet_draw(uint8_t *to, const struct flow *flow, uint32_t size, bool cut) {
+    uint32_t transport = flow->six ? IPV6_HEADER : IPV4_HEADER + 4u * flow->network_options;
+    uint16_t words[4] = {0, 0, (uint16_t)transport, flow->protocol == TCP ? TCP_CHECKSUM : UDP_CHECKSUM};
+    uint32_t odd = mood == RESTLESS ? 50 : 5, any = (uint32_t)draw(), which = below(3);
+    to[0] = cut || !flow->complete ? VNET_CSUM : 0;
+    to[1] = (uint8_t)(cut ? gso_of(flow) | (one_in(4) ? GSO_ECN : 0) : GSO_NONE);
+    words[1] = cut ? flow->mss : 0;
     if (one_in(odd))
-        to[below(2)] = (uint8_t)ONE_OF(0, 1, 2, 3, 4, 5, 0x80, 0x81, (uint32_t)draw());
+        to[which % 2] = (uint8_t)ONE_OF(0, 1, 2, 3, 4, 5, 0x80, 0x81, any);
     if (one_in(odd))
-        words[1 + below(3)] = (uint16_t)ONE_OF(0, 1, 48, 0xffff, size, size - 1u, size - 2u, (uint32_t)draw());
+        words[1 + which] = (uint16_t)ONE_OF(0, 1, 48, 0xffff, size, size - 1u, size - 2u, any);
     if (words[1] && size / words[1] > 3000)
         words[1] = 1400; /* some, but not all the time, of what no host would do */
     memcpy(to + 2, words, sizeof words);
-    if (one_in(odd))
+}
+
+static uint32_t payload_draw(struct flow *flow, bool cut) {
+    uint32_t most = 500u * flow->mss, payload;
+    if (mood == RESTLESS) { /* so small that a flush has as many wagons as there can be */
+        flow->mss = (uint16_t)(1 + below(4));
+        return cut ? 129u * flow->mss : below(20);
+    }
+    if (!cut)
+        return below(ONE_OF(2, 100, 1400, 1400, 70000));
+    payload = below(ONE_OF(300, 3000, 3000, 20000, 70000));
+    return payload < most ? payload : most;
+}
+
+uint32_t frame_draw(uint8_t *to, uint32_t room) {
+    uint32_t source = one_in(10) ? below(NODES + 1) : OURS;
+    struct flow flow = flow_draw(source, one_in(10) ? below(NODES + 1) : 2 + below(2));
+    bool cut = one_in(mood == RESTLESS ? 5 : 3);
+    uint8_t *packet = to + VNET_BYTES;
+    uint32_t payload = payload_draw(&flow, cut);
+    uint32_t size = flow_next(&flow, packet, payload, (uint8_t)ONE_OF(0, PSH, FIN));
+    vnet_draw(to, &flow, size, cut);
+    if (one_in(mood == RESTLESS ? 50 : 4))
         spoil(packet, size);
     if (one_in(20))
         size = shorten(packet, size);
     size += VNET_BYTES;
     if (one_in(20))
-        size = below(size + 1);
-    else if (one_in(20)) { /* what follows a packet is not its own */
-        uint32_t more = below(room - size + 1) % 100;
-        memset(to + size, (int)draw(), more);
-        size += more;
-    }
-    return size;
+        return below(size + 1);
+    if (!one_in(20))
+        return size;
+    uint32_t more = below(room - size + 1) % 100; /* what follows a packet is not its own */
+    memset(to + size, (int)draw(), more);
+    return size + more;
 }

@@ -31,15 +31,14 @@ void peers_begin(void) {
 void peer_draw(uint32_t i) {
     uint32_t node = 2 + i % 3, first = below(3);
     struct peer *peer = &peers[i];
-    *peer = (struct peer){.install = {
-        .session = FIRST_SESSION + i * SESSION_STEP,
-        .remote = drawn++ * SESSION_STEP % INDICES,
-        .node = node,
-        .expires = now + (one_in(4) ? below(20) : 1000),
-        .sealed = sealed,
-        .lanes = one_in(2) ? 1 : 1 + below(LANES),
-        .endpoint = endpoint_draw(),
-    }};
+    *peer = (struct peer){.flow = flow_draw(node, OURS)};
+    peer->install.session = FIRST_SESSION + i * SESSION_STEP;
+    peer->install.remote = drawn++ * SESSION_STEP % INDICES;
+    peer->install.node = node;
+    peer->install.expires = now + (one_in(4) ? below(20) : 1000);
+    peer->install.sealed = sealed;
+    peer->install.lanes = one_in(2) ? 1 : 1 + below(LANES);
+    peer->install.endpoint = endpoint_draw();
     for (uint32_t lane = 0; lane < LANES; lane++) {
         tr_lane_keys *keys = &peer->lanes[lane];
         keys->number = first + lane;
@@ -48,7 +47,6 @@ void peer_draw(uint32_t i) {
         bytes_draw(keys->open_key, sizeof keys->open_key);
         bytes_draw(keys->open_salt, sizeof keys->open_salt);
     }
-    peer->flow = flow_draw(node, OURS);
 }
 
 void mood_draw(void) {
@@ -70,9 +68,10 @@ static uint32_t odd_body_draw(uint8_t *kind, uint8_t *to, uint32_t payload) {
 static uint32_t body_draw(struct peer *peer, uint8_t *kind, uint8_t *to, uint32_t payload) {
     if (mood != CALM && (mood == TALKATIVE || one_in(12)))
         return odd_body_draw(kind, to, payload);
-    if (mood != CALM && one_in(mood == RESTLESS ? 2 : 40))
-        peer->flow = flow_draw(one_in(20) ? below(NODES + 1) : (uint32_t)peer->install.node,
-                               one_in(20) ? below(NODES + 1) : OURS);
+    if (mood != CALM && one_in(mood == RESTLESS ? 2 : 40)) {
+        uint32_t source = one_in(20) ? below(NODES + 1) : (uint32_t)peer->install.node;
+        peer->flow = flow_draw(source, one_in(20) ? below(NODES + 1) : OURS);
+    }
     uint32_t size = flow_next(&peer->flow, to, payload, (uint8_t)(mood != CALM && one_in(20) ? PSH : 0));
     *kind = mood != CALM && one_in(30) ? PACKET + below(2) : peer->flow.complete ? PACKET : PACKET_PARTIAL;
     if (mood != CALM && one_in(20))
@@ -89,7 +88,7 @@ static uint64_t counter_draw(uint64_t *next) {
     if (one_in(30))
         return *next - below(10);
     if (one_in(60))
-        *next = one_in(3) ? draw() >> below(64) : *next + below(9000);
+        *next = one_in(3) ? (1ull << below(63)) + below(100) : *next + below(9000);
     return (*next)++;
 }
 
@@ -152,7 +151,8 @@ bool peer_opens(const uint8_t *datagram, uint32_t size) {
 static uint32_t train_draw(struct peer *peer, uint8_t *to, uint32_t times, uint32_t payload, uint32_t *segment) {
     uint32_t size = 0;
     while (times-- && (!size || size + *segment <= MAX_FRAME) && input_taken()) {
-        uint32_t more = datagram_draw(peer, to + size, times || mood == CALM || one_in(2) ? payload : below(payload + 1));
+        uint32_t less = times || mood == CALM || one_in(2) ? payload : below(payload + 1);
+        uint32_t more = datagram_draw(peer, to + size, less);
         if (size && more > *segment)
             break;
         reached[reach_datagrams]++;
