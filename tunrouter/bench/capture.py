@@ -21,7 +21,10 @@ PCAP_HEADER: Final = 24
 PCAP_RECORD: Final = struct.Struct("=IIII")
 """Seconds, microseconds, bytes in the file, bytes on the wire; in the byte order of who wrote it: this machine."""
 ETHERNET_HEADER: Final = 14
-OPTIONS: Final = ("-n", "-s", "0", "-U", "--immediate-mode", "-w", "-")
+RING: Final = "65536"
+"""KiB the kernel keeps for a tcpdump that is not scheduled. In immediate mode a packet takes a slot for the largest
+possible one, 64 KiB with offloads on: the 2 MiB of the preset hold 32 trains, and what does not fit is never seen."""
+OPTIONS: Final = ("-n", "-s", "0", "-U", "--immediate-mode", "-B", RING, "-w", "-")
 
 
 class Capture:
