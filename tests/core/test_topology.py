@@ -1,0 +1,112 @@
+"""Shortest ways over links that both ends tell."""
+
+from __future__ import annotations
+
+import random
+from time import process_time
+
+import pytest
+
+from tunrouter.core.record import Link, LinksBody, class_seconds, rtt_class
+from tunrouter.core.topology import HOP_SECONDS, Topology
+
+
+def mesh(own: int, *links: tuple[int, int, int]) -> Topology:
+    """Links as (one, other, class), told by both ends."""
+    told: dict[int, list[Link]] = {}
+    for one, other, rtt in links:
+        told.setdefault(one, []).append(Link(other, rtt))
+        told.setdefault(other, []).append(Link(one, rtt))
+    topology = Topology(own)
+    for node, mine in told.items():
+        topology.tell(node, LinksBody(tuple(mine)))
+    return topology
+
+
+def test_the_shorter_way_is_taken_even_with_more_hops() -> None:
+    slow, fast = rtt_class(0.5), rtt_class(0.001)
+    topology = mesh(1, (1, 3, slow), (1, 2, fast), (2, 3, fast))
+    way = topology.way(3)
+    assert way is not None
+    assert (way.neighbour, way.hops) == (2, 2)
+    assert way.seconds == pytest.approx(2 * class_seconds(fast) + HOP_SECONDS)
+
+
+def test_a_hop_costs_so_that_little_is_not_worth_a_relay() -> None:
+    topology = mesh(1, (1, 3, rtt_class(0.003)), (1, 2, 0), (2, 3, 0))
+    assert topology.ways()[3].neighbour == 3
+
+
+def test_a_link_that_only_one_end_tells_is_none() -> None:
+    topology = mesh(1, (1, 2, 5), (2, 3, 5))
+    topology.tell(3, LinksBody(()))
+    assert topology.way(3) is None
+    assert not topology.linked(2, 3)
+    assert topology.degree(2) == 1
+
+
+def test_the_longer_of_both_told_round_trips_counts() -> None:
+    topology = mesh(1, (1, 2, 5))
+    topology.tell(2, LinksBody((Link(1, 9),)))
+    assert topology.ways()[2].seconds == class_seconds(9)
+
+
+def test_an_avoided_neighbour_is_still_reached_by_others() -> None:
+    topology = mesh(1, (1, 2, 3), (1, 3, 3), (2, 3, 3))
+    assert topology.ways()[2].neighbour == 2
+    topology.avoid(frozenset({2}))
+    assert topology.ways()[2].neighbour == 3
+    topology.avoid(frozenset())
+    assert topology.ways()[2].neighbour == 2
+
+
+def test_a_node_that_is_forgotten_carries_nothing() -> None:
+    topology = mesh(1, (1, 2, 3), (2, 3, 3))
+    topology.forget(2)
+    assert topology.ways() == {}
+
+
+def test_all_ways_are_shortest_and_lead_on() -> None:
+    """Against Floyd and Warshall's algorithm on random graphs: following next hops from node to node costs no more."""
+    for seed in range(30):
+        rng = random.Random(seed)
+        nodes = range(1, 13)
+        links = [(a, b, rng.randrange(20)) for a in nodes for b in nodes if a < b and rng.random() < 0.25]
+        cost = {(a, b): 0.0 if a == b else float("inf") for a in nodes for b in nodes}
+        for a, b, rtt in links:
+            cost[a, b] = cost[b, a] = class_seconds(rtt) + HOP_SECONDS
+        for k in nodes:
+            for a in nodes:
+                for b in nodes:
+                    cost[a, b] = min(cost[a, b], cost[a, k] + cost[k, b])
+        views = {node: mesh(node, *links) for node in nodes}
+        for a in nodes:
+            for b in nodes:
+                way = views[a].way(b)
+                if a == b or cost[a, b] == float("inf"):
+                    assert way is None
+                    continue
+                assert way is not None
+                assert way.seconds == pytest.approx(cost[a, b] - HOP_SECONDS)
+                at, hops = a, 0
+                while at != b:
+                    at, hops = views[at].ways()[b].neighbour, hops + 1
+                    assert hops <= 12
+
+
+def test_a_thousand_nodes_take_milliseconds() -> None:
+    rng = random.Random(1)
+    links = [(a, rng.randrange(1, 1001), rng.randrange(10, 16)) for a in range(1, 1001) for _ in range(4)]
+    topology = mesh(1, *(link for link in {(min(a, b), max(a, b), c) for a, b, c in links} if link[0] != link[1]))
+    start = process_time()
+    assert len(topology.ways()) > 990
+    assert process_time() - start < 0.1
+
+
+@pytest.mark.parametrize("seconds", [1e-5, 1e-4, 0.003, 0.05, 0.2, 20.0])
+def test_round_trips_keep_their_class_while_they_vary_a_little(seconds: float) -> None:
+    before = rtt_class(seconds)
+    assert seconds <= class_seconds(before)
+    assert rtt_class(seconds * 1.1, before) == rtt_class(seconds * 0.9, before) == before
+    assert rtt_class(seconds * 2.5, before) > before or seconds in (1e-5, 20.0)
+    assert rtt_class(seconds / 2.5, before) < before or before == 0

@@ -1,0 +1,90 @@
+"""Who is linked with whom, and by which neighbour the way to a node begins.
+
+Law: a link counts if both ends say it: a one-way link is none. The way is the shortest by Dijkstra's algorithm (1959),
+where a link costs the longer of the round trips that its ends tell (as classes: small changes change nothing, see
+record.py) and each further hop 5 ms. Of equal ways the one over lower node ids is taken, so that nodes with equal views
+agree. The tree is only computed when somebody asks after a change: most changes concern nobody here.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import Final, NamedTuple
+
+from tunrouter.core.record import LinksBody, class_seconds
+
+HOP_SECONDS: Final = 0.005
+
+
+class Way(NamedTuple):
+    """How to reach a node."""
+
+    neighbour: int
+    """Where it begins."""
+    hops: int
+    seconds: float
+    """Round trip and hops, as the algorithm counts them."""
+
+
+class Topology:
+    def __init__(self, own_id: int) -> None:
+        self.own_id = own_id
+        self._told: dict[int, dict[int, int]] = {}
+        """For each node its neighbours with the class of the round trip."""
+        self._ways: dict[int, Way] | None = None
+        self._avoided: frozenset[int] = frozenset()
+
+    def tell(self, node: int, links: LinksBody) -> None:
+        """`node` says it is linked with exactly these."""
+        told = {link.node: link.rtt for link in links.links}
+        if self._told.get(node) != told:
+            self._told[node] = told
+            self._ways = None
+
+    def forget(self, node: int) -> None:
+        if self._told.pop(node, None):
+            self._ways = None
+
+    def avoid(self, neighbours: frozenset[int]) -> None:
+        """Our links with these are not used now, whatever was told: we know better, and first."""
+        if neighbours != self._avoided:
+            self._avoided = neighbours
+            self._ways = None
+
+    def linked(self, one: int, other: int) -> bool:
+        return other in self._told.get(one, ()) and one in self._told.get(other, ())
+
+    def degree(self, node: int) -> int:
+        """How many links both ends say."""
+        return sum(node in self._told.get(other, ()) for other in self._told.get(node, ()))
+
+    def way(self, node: int) -> Way | None:
+        """None if there is no way, or `node` is this one."""
+        return self.ways().get(node)
+
+    def ways(self) -> dict[int, Way]:
+        """To all that can be reached."""
+        if self._ways is None:
+            self._ways = self._dijkstra()
+        return self._ways
+
+    def _dijkstra(self) -> dict[int, Way]:
+        told, own = self._told, self.own_id
+        ways: dict[int, Way] = {}
+        # Cost first, then hops, then the node before: the order that makes equal views choose alike.
+        heap: list[tuple[float, int, int, int, int]] = [(0.0, 0, own, own, 0)]
+        seen: set[int] = set()
+        while heap:
+            cost, hops, _, node, neighbour = heapq.heappop(heap)
+            if node in seen:
+                continue
+            seen.add(node)
+            if node != own:
+                ways[node] = Way(neighbour, hops, cost)
+            for other, rtt in told.get(node, {}).items():
+                back = told.get(other, {}).get(node) if other not in seen else None
+                if back is None or (node == own and other in self._avoided):
+                    continue
+                step = class_seconds(max(rtt, back)) + (HOP_SECONDS if hops else 0.0)
+                heapq.heappush(heap, (cost + step, hops + 1, node, other, neighbour or other))
+        return ways
