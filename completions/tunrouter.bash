@@ -16,8 +16,8 @@ _tunrouter() {
         --bridge|--tun|--interface) COMPREPLY=($(compgen -W "$(ls /sys/class/net 2>/dev/null)" -- "$current")); return ;;
     esac
     case $command in
-        up) words="--config --password --password-file --name --nickname --port --host --block --range --ipalloc-range --network --mtu --bridge --tun --state-dir --run-dir --host-firewall --no-host-firewall --workers --bench --no-bench --silent --log-level --log-format --help" ;;
-        status) words="connections peers targets --output -o --socket --help" ;;
+        up) words="--config --password --password-file --name --nickname --port --host --block --range --ipalloc-range --network --mtu --bridge --tun --state-dir --run-dir --host-firewall --no-host-firewall --workers --bench --no-bench --discovery --no-discovery --silent --log-level --log-format --help" ;;
+        status) words="connections gossip peers routes targets --output -o --watch -w --socket --help" ;;
         connect) words="--replace --socket --help" ;;
         forget) words="--socket --help" ;;
         attach) words="$(ls /run/netns 2>/dev/null) --ip --interface --output -o --socket --help" ;;

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tunrouter.cli.completion import SHELLS, script
+from tunrouter.cli.status import REPORTS
 
 ROOT = Path(__file__).parent.parent.parent
 SHIPPED = {"bash": "tunrouter.bash", "zsh": "_tunrouter", "fish": "tunrouter.fish"}
@@ -31,7 +32,7 @@ def test_every_script_knows_every_command(shell: str) -> None:
     ("words", "offered"),
     [
         (["tunrouter", "st"], {"status"}),
-        (["tunrouter", "status", ""], {"connections", "peers", "targets", "--output", "-o", "--socket", "--help"}),
+        (["tunrouter", "status", ""], {*REPORTS, "--output", "-o", "--watch", "-w", "--socket", "--help"}),
         (["tunrouter", "status", "-o", "j"], {"json"}),
         (["tunrouter", "config", ""], {"check", "show", "--help"}),
         (["tunrouter", "up", "--no-h"], {"--no-host-firewall"}),

@@ -79,7 +79,7 @@ SUMMARY = """
        Protocol: tunrouter 1
            Name: 7a:16:dd:5b:83:de(host-1)
      Encryption: enabled
-  PeerDiscovery: disabled
+  PeerDiscovery: enabled
         Targets: 2
     Connections: 6 (2 established, 1 pending, 1 retrying, 1 failed, 1 connecting)
           Peers: 2 (with 1 established, 1 pending connections)

@@ -91,7 +91,7 @@ def answered(
         workers=who.workers,
         public_key=who.identity.public_key,
         signature=who.identity.sign(label + answer.hash),
-        introduction=who.introduction(keep=False),
+        introduction=who.introduction(keep=False, seen=THERE),
     )
     payload = true._replace(**lies)  # type: ignore[arg-type]
     return (outer or header) + answer.finish(wire.encode_answer(payload))

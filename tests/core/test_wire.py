@@ -13,12 +13,13 @@ from tunrouter.core import bounds, wire
 from tunrouter.errors import ProtocolError
 
 NAMES = st.text(st.characters(categories=("L", "N", "P")), min_size=1, max_size=16)
+ENDPOINTS = st.tuples(st.ip_addresses().map(str), st.integers(1, 65_535))
 INTRODUCTIONS = st.builds(
     wire.Introduction,
     NAMES,
-    st.lists(st.just("10.32.1.0/24"), max_size=bounds.MAX_BLOCKS_ANNOUNCED).map(tuple),
-    st.integers(576, 9000),
+    st.binary(max_size=bounds.MAX_BLOCKS_BYTES),
     st.booleans(),
+    st.one_of(st.none(), ENDPOINTS),
 )
 BODIES = st.one_of(
     st.builds(wire.Confirm, st.binary(min_size=32, max_size=32), st.binary(min_size=64, max_size=64), INTRODUCTIONS),
@@ -26,6 +27,17 @@ BODIES = st.one_of(
     st.builds(wire.Pong, st.integers(0, 1 << 60)),
     st.builds(wire.Close, NAMES),
     st.builds(wire.Carried, st.binary(max_size=wire.FIRST_BYTES[True])),
+    st.builds(
+        wire.Records,
+        st.lists(st.integers(1, 1 << 32), max_size=8).map(tuple),
+        st.integers(0, 1 << 32),
+        st.lists(st.binary(max_size=200), max_size=4).map(tuple),
+    ),
+    st.builds(wire.Sums, st.integers(0, 64), st.binary(min_size=512, max_size=512)),
+    st.builds(
+        wire.Have, st.integers(0, 1 << 30), st.integers(1 << 30, (1 << 64) - 1), st.binary(max_size=900), st.booleans()
+    ),
+    st.just(wire.Spare()),
     st.builds(wire.BenchAsk, st.integers(0, 1 << 60)),
     st.builds(wire.BenchAnswer, st.integers(0, 1 << 60), st.integers(1, 9)),
     st.builds(
@@ -68,7 +80,7 @@ def test_damaged_bodies_never_raise_anything_else(body: wire.ControlBody, data: 
 
 @pytest.mark.parametrize("name", ["a\nb", "\x1b[31mred", "x" * 65, "ü" * 33])
 def test_names_that_could_spoil_a_log_are_refused(name: str) -> None:
-    body = wire.Confirm(bytes(32), bytes(64), wire.Introduction(name, (), 1376, keep=False))
+    body = wire.Confirm(bytes(32), bytes(64), wire.Introduction(name, b"", keep=False, seen=None))
     with pytest.raises(ProtocolError):
         wire.decode_control(wire.encode_control(body))
 
@@ -95,8 +107,8 @@ def test_a_responder_that_cannot_be_is_refused(change: dict[str, object]) -> Non
 
 
 def test_no_answer_is_longer_than_the_first_message_that_causes_it() -> None:
-    blocks = ("255.255.255.255/32",) * bounds.MAX_BLOCKS_ANNOUNCED
-    introduction = wire.Introduction("x" * bounds.MAX_NAME_BYTES, blocks, 9000, keep=True)
+    seen = ("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 65_535)
+    introduction = wire.Introduction("x" * bounds.MAX_NAME_BYTES, bytes(bounds.MAX_BLOCKS_BYTES), keep=True, seen=seen)
     answer = wire.Answer(bytes(16), 1, 1 << 63, 1 << 63, 1 << 63, 1 << 31, 64, bytes(32), bytes(64), introduction)
     assert wire.HEADER_BYTES + 32 + len(wire.encode_answer(answer)) + wire.TAG_BYTES <= wire.FIRST_BYTES[False]
     assert len(wire.encode_first(wire.First(bytes(16), 1, 1, 1, 1, 1, 64))) == wire.FIRST_PAYLOAD

@@ -55,12 +55,12 @@ def test_a_flood_of_control_bodies_is_cut_per_session(kernel: str) -> None:
     bodies = [datagram for datagram, _ in one.udp.sent]
     two.receive(*bodies)
     heard = [event.session for event in two.told(seam.Control) if isinstance(event, seam.Control)]
-    assert heard == [two.session] * bounds.CONTROL_PER_SECOND + [two.session + 1]
-    assert two.count("control_rate") == 500 - bounds.CONTROL_PER_SECOND
+    assert heard == [two.session] * bounds.CONTROL_BURST + [two.session + 1]
+    assert two.count("control_rate") == 500 - bounds.CONTROL_BURST
     one.udp.sent.clear()
     one.apply(seam.SendControl(one.session, b"later"))
     two.receive(one.udp.sent[0][0], now=NOW + 1)
-    assert len(two.told(seam.Control)) == bounds.CONTROL_PER_SECOND + 2
+    assert len(two.told(seam.Control)) == bounds.CONTROL_BURST + 2
 
 
 def test_a_report_that_finds_no_room_is_made_up_for(kernel: str) -> None:

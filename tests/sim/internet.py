@@ -58,6 +58,7 @@ class Host:
         pod_mtu: int = 1376,
         network: str = "weave",
         workers: int = 1,
+        discovery: bool = False,
     ) -> None:
         self.internet = internet
         self.name = name
@@ -67,6 +68,7 @@ class Host:
         self.pod_mtu = pod_mtu
         self.network = network
         self.workers = workers
+        self.discovery = discovery
         self.identity = keys.Identity(internet.rng.randbytes(32) if seed is None else bytes([seed]) * 32)
         self.incarnation = 1000
         self.disk: tuple[seam.Endpoint, ...] = ()
@@ -97,6 +99,7 @@ class Host:
             pod_mtu=self.pod_mtu,
             random=self.internet.rng.randbytes,
             workers=self.workers,
+            discovery=self.discovery,
         )
         self.node = Node(local, RANGE)
         self.carry_out(self.node.start(self.disk, self.internet.now))

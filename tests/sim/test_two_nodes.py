@@ -176,7 +176,7 @@ def test_a_lost_confirmation_of_new_keys_holds_nothing_up(internet: Internet) ->
     def fate(
         rng: random.Random, source: seam.Endpoint, destination: seam.Endpoint, data: bytes
     ) -> list[tuple[float, bytes]]:
-        confirmation = source == a.endpoint and data[0] == wire.DATA and 140 < len(data) < 220
+        confirmation = source == a.endpoint and data[0] == wire.DATA and 280 < len(data) < 420
         if confirmation and a.session(b).current is not first and len(lost) < 2:  # type: ignore[union-attr]
             lost.append(data)
             return []

@@ -107,6 +107,8 @@ class Agent:
             random=random,
             workers=config.workers,
             silent=config.silent,
+            endpoints=((config.host, config.port),) if config.host else (),
+            discovery=config.discovery,
         )
         self._announce(local)
         await self._workers.ready()

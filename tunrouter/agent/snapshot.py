@@ -53,6 +53,9 @@ def snapshot(
         counters=control.counters | counters,
         warnings=facts.warnings + conflicts,
         workers=workers.report(),
+        discovery=local.discovery,
+        routes=report.routes(node),
+        gossip=report.gossip(node),
     )
 
 

@@ -45,6 +45,9 @@ HostFirewall = Annotated[
     bool | None, typer.Option("--host-firewall/--no-host-firewall", help="Let our traffic pass foreign firewalls.")
 ]
 Silent = Annotated[bool | None, typer.Option("--silent", help="Tell strangers nothing, not even what mismatches.")]
+Discovery = Annotated[
+    bool | None, typer.Option("--discovery/--no-discovery", help="Find other nodes by those that are known.")
+]
 Bench = Annotated[bool | None, typer.Option("--bench/--no-bench", help="Let peers measure the path to this node.")]
 LogLevel = Annotated[Text, typer.Option(metavar="LEVEL", help="debug, info, warning or error. [default: info]")]
 LogFormat = Annotated[Text, typer.Option(metavar="FORMAT", help="text or json. [default: text]")]
@@ -92,6 +95,7 @@ def up(
     host_firewall: HostFirewall = None,
     workers: Workers = None,
     bench: Bench = None,
+    discovery: Discovery = None,
     silent: Silent = None,
     log_level: LogLevel = None,
     log_format: LogFormat = None,
@@ -105,14 +109,15 @@ def up(
 
 @app.command()
 def status(
-    report: Annotated[str | None, typer.Argument(metavar="[peers|connections|targets]")] = None,
+    report: Annotated[str | None, typer.Argument(metavar="[peers|connections|targets|routes|gossip]")] = None,
     output: Output = "text",
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it anew every second until Ctrl-C.")] = False,
     socket: Socket = None,
 ) -> None:
     """Show what the agent knows, as a summary or one report."""
     from tunrouter.cli.status import run
 
-    run(report, output, socket)
+    run(report, output, socket, watch=watch)
 
 
 @app.command()

@@ -29,6 +29,10 @@ def report(snapshot: Snapshot, name: str | None, style: Style) -> str:
         return "\n".join(connections(snapshot, style))
     if name == "peers":
         return "\n".join(peers(snapshot, style))
+    if name == "routes":
+        return "\n".join(routes(snapshot, style))
+    if name == "gossip":
+        return "\n".join(gossip(snapshot))
     if name == "targets":
         return "\n".join(printable(target) for target in snapshot.targets)
     return summary(snapshot, style)
@@ -63,7 +67,7 @@ def _router(snapshot: Snapshot, style: Style) -> list[str]:
         ("Protocol", PROTOCOL),
         ("Name", _name(snapshot.name, snapshot.nickname)),
         ("Encryption", "enabled" if snapshot.encryption else "disabled"),
-        ("PeerDiscovery", "disabled"),
+        ("PeerDiscovery", "enabled" if snapshot.discovery else "disabled"),
         ("Targets", len(snapshot.targets)),
         ("Connections", _connection_counts(snapshot.connections)),
         ("Peers", _peer_counts(snapshot.peers)),
@@ -194,6 +198,31 @@ def peers(snapshot: Snapshot, style: Style) -> Iterator[str]:
             colour = STATE_COLOURS[state]
             line = f"   {_arrow(connection)} {printable(connection.address):<21} {name:<37}"
             yield f"{line} {paint(state, colour, on=style.colour)}"
+
+
+def routes(snapshot: Snapshot, style: Style) -> Iterator[str]:
+    for route in snapshot.routes:
+        name = _name(route.peer, route.nickname)
+        words = [f"mtu={route.mtu}"] if route.mtu else []
+        words += [f"version={route.version}"] if style.wide else []
+        words += [paint(f"not used: {printable(route.conflict)}", "red", on=style.colour)] if route.conflict else []
+        yield f"{route.block:<18} {name:<37} {printable(route.path):<10} {' '.join(words)}".rstrip()
+
+
+def gossip(snapshot: Snapshot) -> Iterator[str]:
+    found = snapshot.gossip
+    if found is None:
+        return
+    yield from _lines(
+        ("Nodes", f"{found.nodes} ({found.reachable} reachable)"),
+        ("Records", found.records),
+        ("Digest", found.digest),
+        ("Neighbours", len(found.neighbours)),
+    )
+    for one in found.neighbours:
+        rtt = f" rtt={duration(one.rtt)}" if one.rtt is not None else ""
+        waiting = f" queued={one.queued} unacknowledged={one.unacknowledged}"
+        yield f"   {_name(one.peer, one.nickname):<37} {one.reason:<7}{rtt}{waiting}"
 
 
 def _name(name: str, nickname: str) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from typing import Final
 
+import click
 import msgspec
 import typer
 
@@ -13,14 +16,25 @@ from tunrouter.cli.text import wants_colour
 from tunrouter.core.status import Snapshot
 from tunrouter.edge.api import StatusCall
 
-REPORTS: Final = ("connections", "peers", "targets")
+REPORTS: Final = ("connections", "gossip", "peers", "routes", "targets")
+WATCH_SECONDS: Final = 1.0
 
 
-def run(report: str | None, output: str, socket: str | None) -> None:
+def run(report: str | None, output: str, socket: str | None, *, watch: bool = False) -> None:
     one_of("output", output, ("text", "wide", "json"))
     if report is not None:
         one_of("report", report, REPORTS)
-    snapshot = agent(socket).ask(StatusCall(), Snapshot)
+    while True:
+        snapshot = agent(socket).ask(StatusCall(), Snapshot)
+        if watch and sys.stdout.isatty():
+            click.clear()
+        _show(snapshot, report, output)
+        if not watch:
+            return
+        time.sleep(WATCH_SECONDS)
+
+
+def _show(snapshot: Snapshot, report: str | None, output: str) -> None:
     if output == "json":
         typer.echo(_json(snapshot, report))
         return

@@ -39,6 +39,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Processes that move packets."""
     bench: bool = True
     """Peers may measure the path to this node."""
+    discovery: bool = True
+    """Neighbours are chosen among all nodes; otherwise only the peers given here are."""
     silent: bool = False
     """Strangers get no reject."""
     log_level: str = "info"
@@ -111,6 +113,7 @@ KEYS: Final = (
     Key("host_firewall", bool, values.as_given, "true", flag="--host-firewall"),
     Key("workers", int, values.workers, "2"),
     Key("bench", bool, values.as_given, "true"),
+    Key("discovery", bool, values.as_given, "true"),
     Key("silent", bool, values.as_given, "true"),
     Key("log_level", str, values.choice("debug", "info", "warning", "error"), "info"),
     Key("log_format", str, values.choice("text", "json"), "text"),

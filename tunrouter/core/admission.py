@@ -43,8 +43,8 @@ class Budget:
     def empty(self, now: float) -> bool:
         return self._full_at - now > self._tolerance
 
-    def take(self, now: float) -> None:
-        self._full_at = max(self._full_at, now) + self._step
+    def take(self, now: float, tokens: int = 1) -> None:
+        self._full_at = max(self._full_at, now) + tokens * self._step
 
 
 class Sources:

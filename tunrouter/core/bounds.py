@@ -99,8 +99,10 @@ ANSWERS_PER_SECOND: Final = 2000
 """Handshake answers and rejects of strangers handed to control, and as many of known peers (`answer_over_budget`)."""
 ANSWERS_BURST: Final = 100
 """Of these, how many of strangers at one moment; `FIRST_KNOWN_FACTOR` times as many of known peers."""
-CONTROL_PER_SECOND: Final = 50
-"""Control bodies of one session handed to control, and how many at one moment (`control_rate`)."""
+CONTROL_PER_SECOND: Final = 500
+"""Control bodies of one session handed to control (`control_rate`)."""
+CONTROL_BURST: Final = 100
+"""Of these, how many at one moment."""
 MOVED_SECONDS: Final = 1.0
 """Pause before control is told at once again that a session's endpoint changed; until then the report tells it."""
 WANTED_SECONDS: Final = 1.0
@@ -123,6 +125,55 @@ MAX_CONTROL_BYTES: Final = 1100
 """A control body; it fits the smallest path after sealing."""
 MAX_NAME_BYTES: Final = 64
 MAX_BLOCKS_ANNOUNCED: Final = 16
+MAX_BLOCKS_BYTES: Final = 640
+"""The record of as many blocks: it is part of every handshake."""
+
+# --- the mesh --------------------------------------------------------------------------------------------------------
+NEIGHBOURS: Final = 8
+"""Sessions that a node keeps for control; it looks for more below this."""
+MAX_NEIGHBOURS: Final = 16
+"""Above this it asks some to keep others."""
+FEW_NEIGHBOURS: Final = 4
+"""Below this a node does not let go of what the operator named, even where it is asked to."""
+CHOOSE_SECONDS: Final = 1.0
+"""Pause between looks at the number of neighbours."""
+AVOID_SECONDS: Final = 30.0
+"""A node that did not answer, or has neighbours enough, is not chosen again for so long."""
+LINKS_PAUSE_SECONDS: Final = 0.5
+"""Between two records of our links."""
+RTT_TOLD_SECONDS: Final = 60.0
+"""Between looks at whether a round trip left its class."""
+SWEEP_SECONDS: Final = 60.0
+"""Between looks for nodes that are gone."""
+
+# --- gossip ----------------------------------------------------------------------------------------------------------
+MAX_RECORD_BYTES: Final = 1000
+"""A record; with its frame it fits one control body."""
+MAX_ENDPOINTS: Final = 8
+"""Of one node."""
+MAX_LINKS: Final = 64
+GOSSIP_PAUSE_SECONDS: Final = 0.05
+"""Between two messages to one neighbour: what is new meanwhile leaves together."""
+GOSSIP_RETRY_SECONDS: Final = 0.5
+GOSSIP_WINDOW: Final = 16
+"""Messages to one neighbour that wait for their acknowledgement."""
+GOSSIP_ACKS: Final = 64
+"""Acknowledgements that wait for one neighbour; more are not given, and the records come again."""
+GOSSIP_ROUND_SECONDS: Final = 30.0
+GOSSIP_NEXT_SECONDS: Final = 1.0
+"""Between rounds with neighbours that have just come up."""
+GOSSIP_RECORDS_PER_SECOND: Final = 500
+"""New records of one neighbour whose signature is looked at (`gossip_over_budget`), 60 µs each."""
+GOSSIP_RECORDS_BURST: Final = 3 * MAX_PEERS
+GOSSIP_QUESTIONS_PER_SECOND: Final = 200
+"""Sums and versions of one neighbour that are looked at (`gossip_over_budget`), and how many at one moment."""
+GOSSIP_REPLIES_PER_SECOND: Final = 64
+"""Of our own to one neighbour, and how many at one moment; the next round says the rest."""
+GOSSIP_ROUNDS: Final = 30
+"""Rounds in a row with one neighbour while the replicas differ."""
+AUTHOR_RECORDS_PER_SECOND: Final = 2
+"""New versions of one node's records, whoever brings them (`gossip_author_over_budget`)."""
+AUTHOR_RECORDS_BURST: Final = 30
 
 # --- path MTU (bytes of the outer IP packet) -----------------------------------------------------------------------
 PATH_MTU_BASE: Final = 1200

@@ -130,7 +130,7 @@ class Dial:
         confirm = wire.Confirm(
             local.identity.public_key,
             local.identity.sign(INITIATOR_SIGNS + self._initiator.hash),
-            local.introduction(keep=self.keep),
+            local.introduction(keep=self.keep, seen=self.endpoint),
             instead,
         )
         ours, theirs = self._initiator.split()

@@ -173,7 +173,7 @@ class HalfOpenTable:
             workers=local.workers,
             public_key=local.identity.public_key,
             signature=local.identity.sign(RESPONDER_SIGNS + answer.hash),
-            introduction=local.introduction(keep=False),
+            introduction=local.introduction(keep=False, seen=source),
         )
         datagram = header + answer.finish(wire.encode_answer(payload))
         theirs, ours = answer.split()

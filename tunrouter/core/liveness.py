@@ -1,8 +1,10 @@
 """Whether a peer is there: heartbeats out, anything authentic in.
 
 Law: silence counts from the last thing heard, but never from before the first heartbeat that could have been answered;
-so a session that nobody uses is not judged, and one that is used is judged by what comes back. A node that was itself
-held up (its clock jumped ahead between two looks) starts counting anew instead of accusing others.
+so a session that nobody uses is not judged, and one that is used is judged by what comes back. A peer that says it does
+not hear us is as good as silent, whatever else comes from it, until it answers or says it hears us again: both ends of
+a one-way link agree. A node that was itself held up (its clock jumped ahead between two looks) starts counting anew
+instead of accusing others.
 """
 
 from __future__ import annotations
@@ -25,15 +27,37 @@ class Liveness:
         self.rtt: float | None = None
         """Smoothed round trip in seconds (RFC 6298's 1/8)."""
         self._first_unanswered: float | None = None
+        self._unheard = False
+        self._forgiven_at = float("-inf")
+        self._answered_at = float("-inf")
         self._payload_sent_at = 0.0
         self._pings: dict[int, float] = {}
         self._id = 0
 
     def opened(self, now: float, rtt: float) -> None:
         self.rtt = rtt
+        self._unheard = False
         self.heard(now)
 
+    def unheard(self, now: float) -> None:
+        """The peer says it has not heard us for a while: one direction works, the other has as long as a suspect has.
+
+        Unless we were held up: then it is right, and there is nothing wrong with the path. And what was under way
+        when it answered us is out of date.
+        """
+        excused = max(self._forgiven_at + bounds.DEAD_SECONDS, self._answered_at + bounds.HEARTBEAT_SECONDS)
+        if not self._unheard and now >= excused:
+            self._unheard = True
+            self.heard_at = now - bounds.SUSPECT_SECONDS
+            self._first_unanswered = self.heard_at + bounds.HEARTBEAT_SECONDS
+
+    def heard_again(self) -> None:
+        """It answered, or says it hears us."""
+        self._unheard = False
+
     def heard(self, now: float) -> None:
+        if self._unheard:
+            return
         self.heard_at = max(self.heard_at, now)
         self._first_unanswered = None
 
@@ -66,6 +90,7 @@ class Liveness:
     def answered(self, ping_id: int, now: float) -> None:
         sent_at = self._pings.pop(ping_id, None)
         if sent_at is not None:
+            self._answered_at = now
             sample = now - sent_at
             self.rtt = sample if self.rtt is None else self.rtt + (sample - self.rtt) / 8
 
@@ -77,4 +102,5 @@ class Liveness:
 
     def forgive(self, now: float) -> None:
         """We did not look for a while: what came meanwhile is still to be read."""
+        self._forgiven_at = now
         self.heard_at = max(self.heard_at, now - bounds.HEARTBEAT_SECONDS / 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from ipaddress import IPv4Network
 
-from tunrouter.core import bounds, keys, wire
+from tunrouter.core import keys, seam, wire
 from tunrouter.core.handshake import Suite, prologue
 from tunrouter.core.indices import Indices
 
@@ -26,7 +26,13 @@ class Local:
         random: Callable[[int], bytes],
         workers: int = 1,
         silent: bool = False,
+        endpoints: tuple[seam.Endpoint, ...] = (),
+        discovery: bool = True,
     ) -> None:
+        """`endpoints` are those the node knows of itself; others are found out by what peers see.
+
+        Without `discovery` the operator's targets are its only neighbours.
+        """
         self.identity = identity
         self.id = identity.node_id
         self.incarnation = incarnation
@@ -37,6 +43,10 @@ class Local:
         self.random = random
         self.workers = workers
         self.silent = silent
+        self.endpoints = endpoints
+        self.discovery = discovery
+        self.blocks_record = b""
+        """What gossip says of `blocks`, signed."""
         self.indices = Indices(workers, random)
         self._sequence = 0
         self.use_secrets(ring)
@@ -52,9 +62,9 @@ class Local:
         self._sequence += 1
         return self._sequence
 
-    def introduction(self, *, keep: bool) -> wire.Introduction:
-        blocks = tuple(str(block) for block in self.blocks[: bounds.MAX_BLOCKS_ANNOUNCED])
-        return wire.Introduction(self.name, blocks, self.pod_mtu, keep)
+    def introduction(self, *, keep: bool, seen: seam.Endpoint) -> wire.Introduction:
+        """`seen` is where the one it is meant for is."""
+        return wire.Introduction(self.name, self.blocks_record, keep, seen if seen[1] else None)
 
     def jitter(self, seconds: float, share: float) -> float:
         """`seconds` varied by up to `share` of itself in both directions."""

@@ -12,18 +12,21 @@ from functools import partial
 from ipaddress import IPv4Network
 from typing import Final
 
-from tunrouter.core import bounds, dial, seam, wire
+from tunrouter.core import bounds, dial, record, seam, wire
 from tunrouter.core.dial import Dials, Opened
 from tunrouter.core.halfopen import HalfOpenTable
 from tunrouter.core.keys import KeyRing
 from tunrouter.core.local import Local
+from tunrouter.core.mesh import Mesh
 from tunrouter.core.mtus import Mtus
+from tunrouter.core.neighbours import Neighbours
 from tunrouter.core.outbox import Effect, Outbox, Remember, Said
-from tunrouter.core.routes import Routes, parse_blocks
+from tunrouter.core.record import Read
+from tunrouter.core.routes import Routes
 from tunrouter.core.session import Session
 from tunrouter.core.states import Event, State
 from tunrouter.core.targets import Targets
-from tunrouter.core.timetable import Timetable
+from tunrouter.core.timetable import NEVER, Timetable
 from tunrouter.errors import ProtocolError
 
 HINT_SECONDS: Final = 60.0
@@ -33,7 +36,8 @@ STARVED_SECONDS: Final = 0.5
 
 
 class Node:
-    def __init__(self, local: Local, network: IPv4Network) -> None:
+    def __init__(self, local: Local, network: IPv4Network, read: Read = record.read) -> None:
+        """`read` is for simulations: many nodes in one process need not read and check the same record each."""
         self.local = local
         self.sessions: dict[int, Session] = {}
         self.routes = Routes(network, local.blocks, local.id)
@@ -42,6 +46,8 @@ class Node:
         self.dials = Dials(local, self._out, self._carry, self._replaced)
         self.targets = Targets(self.sessions, self.dials)
         self.half_open = HalfOpenTable(local, self._out, self._stale, self.dials.on_reflected)
+        self.mesh = Mesh(local, self.routes, self._out, self._say, read)
+        self.neighbours = Neighbours(local, self.sessions, self.mesh, self._session_with)
         self._by_base: dict[int, Session] = {}
         self._mtus = Mtus(self.routes, local.pod_mtu, self._out)
         self._stopping = False
@@ -49,6 +55,8 @@ class Node:
         self._remembered: tuple[seam.Endpoint, ...] = ()
         self._maimed: set[int] = set()
         """Half-open sessions of which lanes were lost."""
+        self.deadline = NEVER
+        """When `on_timer` is due, in seconds."""
         self._timetable = Timetable()
         self._touched: set[int] = set()
         """Sessions that this step changed."""
@@ -58,8 +66,7 @@ class Node:
     # --- what the operator asks --------------------------------------------------------------------------------------
     def start(self, hints: tuple[seam.Endpoint, ...], now: float) -> list[Effect]:
         """The first step; `hints` are endpoints that an earlier life remembered."""
-        for message in self.routes.start():
-            self._out.put(message)
+        self.mesh.start(now)
         for endpoint in hints[: bounds.MAX_TARGETS]:
             self.dials.start(endpoint, now, seconds=HINT_SECONDS)
         self._remembered = hints
@@ -150,20 +157,19 @@ class Node:
                 session.live.forgive(now)
             self._touched.update(self.sessions)
 
-    @property
-    def deadline(self) -> float:
-        return min(self._timetable.next, self.dials.deadline, self.half_open.deadline)
-
     # --- one step ----------------------------------------------------------------------------------------------------
     def _step(self, now: float) -> list[Effect]:
         self.half_open.tick(now)
         self._touched.update(self._timetable.due(now))
+        if now >= self.neighbours.deadline:
+            self._touched |= self.neighbours.look(now)
         for node in list(self._touched):
             self._tick(self.sessions[node], now)
         if self._rearranged:
             self._touched |= self.targets.hold(now)
         for endpoint in self.dials.tick(now):
             self._on_no_answer(endpoint, now)
+        self._share(now)
         if self._rearranged:
             self._publish_neighbours()
         self._mtus.publish([self.sessions[node] for node in self._touched])
@@ -171,7 +177,23 @@ class Node:
             self._timetable.set(node, self.sessions[node].deadline)
         self._touched.clear()
         self._rearranged = False
+        parts = (self.dials, self.half_open, self.mesh, self.neighbours)
+        self.deadline = min(self._timetable.next, *(part.deadline for part in parts))
         return self._out.take()
+
+    def _share(self, now: float) -> None:
+        if self._rearranged:
+            self.mesh.link({s.node: s.live.rtt for s in self.neighbours.standing()}, now)
+        self.mesh.tick(now)
+        for node in self.mesh.changed & self.sessions.keys():
+            self._locate(self.sessions[node])
+            self._touched.add(node)
+        self.mesh.changed.clear()
+
+    def _locate(self, session: Session) -> None:
+        """Where it says it is, but for addresses that another node has now."""
+        taken = {other.endpoint for other in self.sessions.values() if other.current and other is not session}
+        session.published = tuple(e for e in self.mesh.endpoints(session.node) if e not in taken)
 
     def _tick(self, session: Session, now: float) -> None:
         before = session.state
@@ -189,7 +211,8 @@ class Node:
 
     def _on_no_answer(self, endpoint: seam.Endpoint, now: float) -> None:
         for session in self.sessions.values():
-            if endpoint in (session.endpoint, session.home):
+            where = session.candidates
+            if endpoint in where and not any(self.dials.get(other) for other in where):
                 self._fire(session, Event.GAVE_UP, now)
 
     def _on_raw(self, message: seam.Raw, now: float) -> None:
@@ -251,12 +274,13 @@ class Node:
             return
         session = self._session_of(message.session)
         if session is not None:
-            session.on_spoken(message.session, now)
+            session.on_spoken(message.session, body, now)
             self._obey(session, message.session, body, now)
 
     def _obey(self, session: Session, base: int, body: wire.ControlBody, now: float) -> None:
         match body:
             case wire.Ping(ping_id, keep):
+                self._rearranged |= keep != session.peer_keeps
                 session.peer_keeps = keep
                 session.say(wire.Pong(ping_id), base=base)
             case wire.Pong(ping_id):
@@ -265,6 +289,11 @@ class Node:
                 session.say(wire.Pong(0), base=base)
             case wire.Carried(datagram):
                 self._on_carried(session, base, datagram, now)
+            case wire.Records() | wire.Sums() | wire.Have():
+                self.mesh.hear(session.node, body, now)
+            case wire.Spare():
+                self.neighbours.spare(session, now)
+                self._rearranged = True
             case wire.BenchAsk() | wire.BenchAnswer():
                 self._out.put(Said(session.node, body))
             case wire.Close(reason) if session.current is not None and session.current.base == base:
@@ -272,7 +301,7 @@ class Node:
                 self._fire(session, Event.FAREWELL, now)
 
     def _on_wanted(self, node: int, now: float) -> None:
-        session = self.sessions.get(node)
+        session = self._session_with(node, now)
         if session is None:
             self._out.count("wanted_unknown")
         else:
@@ -287,9 +316,12 @@ class Node:
 
     # --- peers -------------------------------------------------------------------------------------------------------
     def _adopt(self, opened: Opened, now: float) -> None:
-        session = self.sessions.get(opened.node) or self._new_session(opened, now)
+        session = self._session(opened.node, now)
         if session is None:
+            self._out.put(seam.Retire(opened.base))
+            self.local.indices.release(opened.base, now)
             return
+        self.mesh.introduce(opened.node, opened.introduction, now)
         fresh = session.state is not State.ESTABLISHED
         session.adopt(opened, now)
         if opened.base in self._maimed:
@@ -300,26 +332,37 @@ class Node:
         self._touched.add(opened.node)
         self._rearranged = True
         self._evict(opened, session, now)
-        self._introduce(session, opened.introduction)
         if fresh:
             self._out.log("info", f"session {opened.node} up", f"{session}: established")
 
-    def _new_session(self, opened: Opened, now: float) -> Session | None:
+    def _session_with(self, node: int, now: float) -> Session | None:
+        """Opened if there is none; None for a node that nobody knows."""
+        session = self.sessions.get(node)
+        if session is None and self.mesh.endpoints(node):
+            session = self._session(node, now)
+        if session is not None and session.state is State.CLOSED:
+            self._locate(session)
+            self._fire(session, Event.WANTED, now)
+        return session
+
+    def _session(self, node: int, now: float) -> Session | None:
+        """There is one; None if there is no room."""
+        if node in self.sessions:
+            return self.sessions[node]
         if len(self.sessions) >= bounds.MAX_PEERS:
             closed = [s for s in self.sessions.values() if s.state is State.CLOSED and not s.keep]
             if not closed:
                 self._out.count("peers_full")
-                self._out.put(seam.Retire(opened.base))
-                self.local.indices.release(opened.base, now)
                 return None
             self._forget_node(min(closed, key=lambda session: session.closed_at))
-        session = Session(opened.node, self.local, self.dials, self._out, self._by_base, now)
-        self.sessions[opened.node] = session
+        session = Session(node, self.local, self.dials, self._out, self._by_base, now)
+        session.name = self.mesh.name_of(node)
+        self.sessions[node] = session
+        self._locate(session)
         return session
 
     def _forget_node(self, session: Session) -> None:
-        """As if it had never been: its blocks are free for others."""
-        self._route(self.routes.withdraw(session.node))
+        """As if it had never been; what it announced is the mesh's to forget."""
         self._mtus.forget(session.node)
         del self.sessions[session.node]
         self._timetable.set(session.node, dial.FOREVER)
@@ -331,41 +374,19 @@ class Node:
             gone = other.state not in (State.ESTABLISHED, State.REKEYING)
             if other is session or not gone or opened.endpoint not in (other.endpoint, other.home):
                 continue
-            self.dials.stop_for(other.node, {other.endpoint, other.home}, now)
-            other.keep, other.endpoint, other.home = False, None, None
+            self.dials.stop_for(other.node, other.candidates, now)
+            other.targeted = other.chosen = False
+            other.endpoint, other.home, other.published = None, None, ()
             self.targets.unbind(other.node)
             self._fire(other, Event.DEAD, now)
             self._fire(other, Event.GAVE_UP, now)
-            self._route(self.routes.withdraw(other.node))
-
-    def _route(self, messages: list[seam.ToWorker]) -> None:
-        for message in messages:
-            self._out.put(message)
-        self._touched.update(self.routes.changed & self.sessions.keys())
-
-    def _introduce(self, session: Session, introduction: wire.Introduction) -> None:
-        session.name = introduction.name
-        session.peer_keeps = introduction.keep
-        try:
-            blocks = parse_blocks(introduction.blocks, self.routes.range, self.local.blocks[0].prefixlen)
-        except ProtocolError as error:
-            blocks = ()
-            session.reason = f"announces {error}"
-            self._out.log("error", f"blocks {session.node}", f"{session}: {session.reason}")
-        self._route(self.routes.announce(session.node, blocks))
-        for conflict in self.routes.conflicts:
-            names = " and ".join(self.name_of(node) for node in (conflict.winner, conflict.loser))
-            fix = "give one of them another --block"
-            self._out.log("error", f"conflict {conflict.block}", f"{names} both announce {conflict.block}; {fix}")
-        if introduction.pod_mtu != self.local.pod_mtu:
-            text = f"{session}: its pods have MTU {introduction.pod_mtu}, ours {self.local.pod_mtu}"
-            self._out.log("warning", f"mtu {session.node}", text)
 
     def name_of(self, node: int) -> str:
-        if node == self.local.id:
-            return self.local.name
-        session = self.sessions.get(node)
-        return session.name if session is not None and session.name else f"{node:016x}"
+        return self.mesh.name_of(node)
+
+    def _say(self, node: int, body: wire.ControlBody) -> None:
+        if session := self.sessions.get(node):
+            session.say(body)
 
     def _stale(self, sender: int, incarnation: int, sequence: int) -> bool:
         session = self.sessions.get(sender)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tunrouter.core import status
+from tunrouter.core import record, status
 from tunrouter.core.dial import Dial, text
 from tunrouter.core.halfopen import Rejected
 from tunrouter.core.node import Node
@@ -26,20 +26,95 @@ def connections(node: Node, now: float) -> tuple[status.Connection, ...]:
 
 
 def peers(node: Node, now: float) -> tuple[status.Peer, ...]:
-    """This node, then all whose blocks we know."""
+    """This node, then all that we know, each with the links that it tells of."""
     local = node.local
     own = tuple(str(block) for block in local.blocks)
     mine = tuple(row for row in connections(node, now) if row.peer)
     this = status.Peer(
         name=status.peer_name(local.id), nickname=local.name, id=f"{local.id:016x}", blocks=own, connections=mine
     )
-    return (this, *(_peer(node, session) for session in sorted(node.sessions.values(), key=lambda s: s.node)))
+    return (this, *(_peer(node, other) for other in sorted({*node.mesh.nodes, *node.sessions})))
 
 
-def _peer(node: Node, session: Session) -> status.Peer:
-    blocks = tuple(str(block) for block in node.routes.blocks(session.node))
-    name, number = status.peer_name(session.node), f"{session.node:016x}"
-    return status.Peer(name=name, nickname=session.name, id=number, blocks=blocks)
+def _peer(node: Node, other: int) -> status.Peer:
+    links = tuple(
+        status.Connection(
+            outbound=True,
+            address=_address(node, link.node),
+            state="established" if node.mesh.topology.linked(other, link.node) else "pending",
+            peer=status.peer_name(link.node),
+            nickname=_nickname(node, link.node),
+            encrypted=node.local.sealed,
+            rtt=record.class_seconds(link.rtt),
+        )
+        for link in node.mesh.links(other)
+    )
+    blocks = tuple(str(block) for block in node.routes.blocks(other))
+    name, number = status.peer_name(other), f"{other:016x}"
+    return status.Peer(name=name, nickname=_nickname(node, other), id=number, blocks=blocks, connections=links)
+
+
+def _nickname(node: Node, other: int) -> str:
+    """Empty for a node of which only the id is known."""
+    if node.mesh.node(other) is not None or other == node.local.id:
+        return node.name_of(other)
+    session = node.sessions.get(other)
+    return session.name if session is not None else ""
+
+
+def _address(node: Node, other: int) -> str:
+    endpoints = node.mesh.endpoints(other)
+    return text(endpoints[0]) if endpoints else ""
+
+
+def routes(node: Node) -> tuple[status.Route, ...]:
+    """All announced blocks in order of address; those that lost against another come after the winner's."""
+    lost = {(conflict.block, conflict.loser): conflict.winner for conflict in node.routes.conflicts}
+    rows = []
+    for owner, announced in sorted(node.routes.announced()):
+        winner = lost.get((announced.block, owner))
+        session = node.sessions.get(owner)
+        row = status.Route(
+            block=str(announced.block),
+            version=announced.version,
+            peer=status.peer_name(owner),
+            nickname=_nickname(node, owner),
+            path=_path(node, owner, session),
+            mtu=session.inner_mtu if session is not None and session.current is not None else 0,
+            conflict=f"{_nickname(node, winner)} has it" if winner is not None else "",
+        )
+        rows.append((announced.block, winner is not None, row))
+    rows.sort(key=lambda entry: entry[:2])
+    return tuple(row for _, _, row in rows)
+
+
+def _path(node: Node, owner: int, session: Session | None) -> str:
+    if owner == node.local.id:
+        return "local"
+    return "direct" if session is not None and session.state in STANDING else "on demand"
+
+
+def gossip(node: Node) -> status.Gossip:
+    replica = node.mesh.gossip.replica
+    neighbours = []
+    for session in sorted(node.neighbours.standing(), key=lambda session: session.node):
+        spread = node.mesh.gossip.neighbours.get(session.node)
+        row = status.Neighbour(
+            peer=status.peer_name(session.node),
+            nickname=session.name,
+            reason="target" if session.targeted else "chosen" if session.chosen else "theirs",
+            rtt=session.live.rtt,
+            queued=len(spread.queue) if spread is not None else 0,
+            unacknowledged=len(spread.flight) if spread is not None else 0,
+        )
+        neighbours.append(row)
+    return status.Gossip(
+        nodes=len(replica.nodes),
+        reachable=len(node.mesh.topology.ways()) + 1,
+        records=len(replica),
+        digest=f"{replica.digest:016x}",
+        neighbours=tuple(neighbours),
+    )
 
 
 def _shown(node: Node, session: Session) -> bool:
@@ -69,7 +144,7 @@ def _of_session(node: Node, session: Session, now: float) -> status.Connection:
         sent_bytes=sent_bytes,
         received_packets=received_packets,
         received_bytes=received_bytes,
-        reason=session.reason if standing else _reason(session, dial),
+        reason=(session.reason or node.mesh.refused.get(session.node, "")) if standing else _reason(session, dial),
         retry_in=max(0.0, dial.next_at - now) if dial is not None and not standing else None,
     )
 

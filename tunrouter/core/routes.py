@@ -1,8 +1,9 @@
 """Which node owns which prefix: announcements in, the messages that change the data plane's table out.
 
-Law: accepted prefixes never overlap. Of two nodes that announce overlapping blocks the lower node id keeps its own and
-both are told; who came first or restarted last does not matter, so views agree and nothing flaps. This node's own block
-is always its own here: its pods are on its bridge, whatever others say.
+Law: accepted prefixes never overlap. Of two nodes that announce overlapping blocks the one with the higher register
+version keeps it, else one that can be reached, else the lower node id, and both are told; who came first or restarted
+last does not matter, so views agree and nothing flaps. This node's own block is always its own here: its pods are on
+its bridge, whatever others say.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from bisect import bisect_left, bisect_right, insort
 from ipaddress import IPv4Network
 from typing import NamedTuple
 
-from tunrouter.core import bounds, seam
+from tunrouter.core import seam
+from tunrouter.core.record import Block
 from tunrouter.errors import ProtocolError
 
 
@@ -21,6 +23,14 @@ class Conflict(NamedTuple):
     block: IPv4Network
     loser: int
     winner: int
+
+
+class Announced(NamedTuple):
+    """A block as its owner announces it."""
+
+    block: IPv4Network
+    version: int = 0
+    """Of the register that gave it to the node; 0 if the operator did."""
 
 
 class _Claim(NamedTuple):
@@ -37,9 +47,12 @@ class Routes:
         self.range = network
         self.own = own
         self.own_id = own_id
-        self._announced: dict[int, tuple[IPv4Network, ...]] = {}
+        self._announced: dict[int, tuple[Announced, ...]] = {}
+        self._away: frozenset[int] = frozenset()
         self._accepted: list[_Claim] = []
         self.conflicts: tuple[Conflict, ...] = ()
+        self.contested: frozenset[int] = frozenset()
+        """The nodes whose blocks overlap another's, whether they can be reached or not."""
         self.changed: set[int] = set()
         """Nodes whose routed blocks the last change touched."""
 
@@ -47,13 +60,18 @@ class Routes:
         return self._rebuild()
 
     def blocks(self, node: int) -> tuple[IPv4Network, ...]:
-        return self._announced.get(node, ())
+        return tuple(announced.block for announced in self._announced.get(node, ()))
+
+    def announced(self) -> list[tuple[int, Announced]]:
+        """Every announcement with its node, our own included, whether packets follow it or not."""
+        own = [(self.own_id, Announced(block)) for block in self.own]
+        return own + [(node, one) for node, announced in self._announced.items() for one in announced]
 
     def routed(self, node: int) -> tuple[IPv4Network, ...]:
         """The blocks of `node` that packets follow: those it announces, without the ones it lost."""
         return tuple(claim.block for claim in self._accepted if claim.node == node)
 
-    def announce(self, node: int, blocks: tuple[IPv4Network, ...]) -> list[seam.ToWorker]:
+    def announce(self, node: int, blocks: tuple[Announced, ...]) -> list[seam.ToWorker]:
         """`node` owns exactly `blocks` from now on; returns what changes for the data plane."""
         self.changed = set()
         if self._announced.get(node, ()) == blocks:
@@ -65,6 +83,14 @@ class Routes:
         self.changed = set()
         return self._rebuild() if self._announced.pop(node, None) else []
 
+    def away(self, nodes: frozenset[int]) -> list[seam.ToWorker]:
+        """Of the contested nodes these cannot be reached: what they lose is no conflict that anybody has to solve."""
+        self.changed = set()
+        if self._away == nodes:
+            return []
+        self._away = nodes
+        return self._rebuild()
+
     def _rebuild(self) -> list[seam.ToWorker]:
         before = set(self._accepted)
         self._accepted, conflicts = [], []
@@ -74,18 +100,22 @@ class Routes:
                 insort(self._accepted, claim)
             elif winner.node != claim.node:
                 conflicts.append(Conflict(claim.block, claim.node, winner.node))
-        self.conflicts = tuple(conflicts)
+        self.contested = frozenset(node for conflict in conflicts for node in (conflict.loser, conflict.winner))
+        self.conflicts = tuple(conflict for conflict in conflicts if conflict.loser not in self._away)
         after = set(self._accepted)
         self.changed = {claim.node for claim in before ^ after}
         gone: list[seam.ToWorker] = [seam.Unroute(*_key(c)) for c in sorted(before - after)]
         return gone + [seam.Route(*_key(c), self._seam_id(c.node)) for c in sorted(after - before)]
 
     def _claims(self) -> list[_Claim]:
-        """All claims, the strongest first: our own, then by ascending node id."""
-        claims = [_claim(self.own_id, block) for block in self.own]
-        for node in sorted(self._announced):
-            claims += [_claim(node, block) for block in self._announced[node]]
-        return claims
+        """All claims, the strongest first."""
+        others = [
+            (-version, node in self._away, _claim(node, block))
+            for node, announced in self._announced.items()
+            for block, version in announced
+        ]
+        others.sort(key=lambda entry: (*entry[:2], entry[2].node, entry[2]))
+        return [*(_claim(self.own_id, block) for block in self.own), *(claim for _, _, claim in others)]
 
     def _overlapping(self, claim: _Claim) -> _Claim | None:
         at = bisect_right(self._accepted, claim.last, key=lambda c: c.first)
@@ -105,19 +135,14 @@ def _key(claim: _Claim) -> tuple[bytes, int]:
     return claim.block.network_address.packed, claim.block.prefixlen
 
 
-def parse_blocks(blocks: tuple[str, ...], network: IPv4Network, length: int) -> tuple[IPv4Network, ...]:
-    """What a peer announced, as networks. Raises ProtocolError for anything that is no block of `network`.
+def parse_blocks(blocks: tuple[Block, ...], network: IPv4Network, length: int) -> tuple[Announced, ...]:
+    """What a peer announced. Raises ProtocolError for anything that is no block of `network`.
 
     Blocks are equal: all have `length`. Otherwise a sliver of a block would cost its owner the whole of it.
     """
-    if len(blocks) > bounds.MAX_BLOCKS_ANNOUNCED:
-        raise ProtocolError("too many blocks")
-    try:
-        parsed = tuple(IPv4Network(block) for block in blocks)
-    except ValueError as error:
-        raise ProtocolError(f"block: {error}") from None
-    if not all(block.subnet_of(network) for block in parsed):
+    parsed = tuple(Announced(IPv4Network(block.network), block.version) for block in blocks)
+    if not all(announced.block.subnet_of(network) for announced in parsed):
         raise ProtocolError(f"a block outside the range {network}; give all nodes the same --ipalloc-range")
-    if any(block.prefixlen != length for block in parsed):
+    if any(announced.block.prefixlen != length for announced in parsed):
         raise ProtocolError(f"a block that is no /{length}; give all nodes blocks of one size")
     return parsed

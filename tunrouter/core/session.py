@@ -13,13 +13,13 @@ from typing import Final
 
 from tunrouter.core import bounds, seam, wire
 from tunrouter.core.dial import Dials, Opened, text
+from tunrouter.core.keyslot import FOREVER, Keys
 from tunrouter.core.liveness import Liveness
 from tunrouter.core.local import Local
 from tunrouter.core.outbox import Outbox
 from tunrouter.core.pathmtu import PathMtu
 from tunrouter.core.states import TABLE, Event, State
 
-FOREVER: Final = float("inf")
 RESPONDER_GRACE: Final = 10.0
 """How much later than the initiator the responder renews the keys, so that normally only one of them does."""
 OLD_KEYS_SECONDS: Final = 10.0
@@ -29,28 +29,6 @@ REOPEN_SECONDS: Final = 1.0
 GIVE_UP_SECONDS: Final = 90.0
 BUSY_SECONDS: Final = 2.0
 """Payload as recent as this makes the path one whose black holes hurt; it is reported once a second."""
-
-
-class Keys:
-    """One completed handshake: the lanes that the data plane has under `base`."""
-
-    def __init__(self, opened: Opened, now: float) -> None:
-        self.base = opened.base
-        self.remote = opened.remote
-        self.maimed = False
-        """Lanes of them were lost with a worker."""
-        self.ours = opened.initiator
-        self.made = now
-        self.superseded = FOREVER
-        self.heard = not opened.initiator
-        """The peer is known to have them."""
-        self.heard_at = now
-        self.confirm = opened.confirm
-        self.confirm_at = now
-        self.sent_bytes = self.received_bytes = self.sent_packets = self.received_packets = 0
-
-    def traffic(self) -> tuple[int, int, int, int]:
-        return self.sent_packets, self.sent_bytes, self.received_packets, self.received_bytes
 
 
 class Session:
@@ -63,9 +41,16 @@ class Session:
         self.node = node
         self.state = State.CLOSED
         self.name = ""
-        self.keep = False
-        """We want it to stay open; `peer_keeps` says the same of the other side."""
+        self.targeted = False
+        """The operator named who is there."""
+        self.spared = False
+        """The peer asked to be spared all the same."""
+        self.chosen = False
+        """One of our neighbours by chance."""
         self.peer_keeps = False
+        """The other side wants it to stay open, as `keep` says of ours."""
+        self.published: tuple[seam.Endpoint, ...] = ()
+        """Where the node says it can be reached."""
         self.incarnation = 0
         self.sequence = -1
         self.endpoint: seam.Endpoint | None = None
@@ -87,6 +72,16 @@ class Session:
         self._dials = dials
         self._out = outbox
         self._registry = registry
+
+    @property
+    def keep(self) -> bool:
+        """We want it to stay open."""
+        return self.chosen or (self.targeted and not self.spared)
+
+    @property
+    def candidates(self) -> set[seam.Endpoint]:
+        """Where the node may be."""
+        return {e for e in (self.endpoint, self.home, *self.published) if e is not None}
 
     # --- what happens to a session -----------------------------------------------------------------------------------
     def fire(self, event: Event, now: float) -> None:
@@ -220,9 +215,14 @@ class Session:
         if report.last_received > self.live.heard_at:
             self.on_heard(report.session, report.last_received)
 
-    def on_spoken(self, base: int, now: float) -> None:
+    def on_spoken(self, base: int, body: wire.ControlBody, now: float) -> None:
         """The peer's control said something on the keys under `base`."""
         self.live.spoke_at = now
+        if isinstance(body, wire.Ping) and not body.hears:
+            self.live.unheard(now)
+            return
+        if isinstance(body, wire.Ping | wire.Pong):
+            self.live.heard_again()
         self.on_heard(base, now)
 
     def on_lanes_lost(self, base: int, now: float) -> None:
@@ -294,7 +294,7 @@ class Session:
         size = self.mtu.probe(now, ping_id, rtt=rtt, heard_at=heard_at, busy=now - self.last_payload < BUSY_SECONDS)
         if size is not None:
             self.live.probed(ping_id, now)
-            self.say(wire.Ping(ping_id, self.keep), size - wire.IP_UDP_BYTES[self.ip_version])
+            self.say(self._heartbeat(ping_id, now), size - wire.IP_UDP_BYTES[self.ip_version])
             if self.mtu.missed:
                 self._ping(now)
 
@@ -330,18 +330,18 @@ class Session:
     # --- actions of the table ----------------------------------------------------------------------------------------
     def _rest(self, now: float) -> None:
         self.closed_at = now
-        self._dials.stop_for(self.node, {self.endpoint, self.home}, now)
+        self._dials.stop_for(self.node, self.candidates, now)
 
     def _renew(self, now: float) -> None:
         self.reason = ""
         self._rest(now)
 
     def _dial(self, now: float) -> None:
-        seconds = FOREVER if self.keep else GIVE_UP_SECONDS
+        seconds = FOREVER if self.targeted and self.keep else GIVE_UP_SECONDS
         # A target is whoever answers there, so that a machine set up anew is found under its old address.
-        target = 0 if self.keep else self.node
-        for endpoint in {self.endpoint, self.home} - {None}:
-            assert endpoint is not None
+        known = {self.endpoint, self.home}
+        for endpoint in self.candidates:
+            target = 0 if self.targeted and endpoint in known else self.node
             self._dials.start(endpoint, now, target=target, keep=self.keep, seconds=seconds)
 
     def _reopen(self, now: float) -> None:
@@ -386,7 +386,10 @@ class Session:
     def _ping(self, now: float) -> None:
         ping_id = self.live.next_id()
         self.live.pinged(ping_id, now, self._local.jitter(bounds.HEARTBEAT_SECONDS, 0.1))
-        self.say(wire.Ping(ping_id, self.keep))
+        self.say(self._heartbeat(ping_id, now))
+
+    def _heartbeat(self, ping_id: int, now: float) -> wire.Ping:
+        return wire.Ping(ping_id, self.keep, now < self.live.silent_since() + bounds.SUSPECT_SECONDS)
 
     def __str__(self) -> str:
         where = f" at {text(self.endpoint)}" if self.endpoint else ""

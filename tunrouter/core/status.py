@@ -49,6 +49,46 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     connections: tuple[Connection, ...] = ()
 
 
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """Who has a block, and how packets for it go."""
+
+    block: str
+    version: int
+    """Of the register that gave it to the node; 0 for one that the operator gave."""
+    peer: str
+    nickname: str
+    path: str
+    """`local`, `direct`, `relay through X`, or `on demand` while there is no session."""
+    mtu: int = 0
+    """The largest inner packet, once it is known."""
+    conflict: str = ""
+    """Why packets do not follow this announcement; empty if they do."""
+
+
+class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
+    """A node that this one exchanges gossip with."""
+
+    peer: str
+    nickname: str
+    reason: str
+    """`target` (the operator named it), `chosen` (by chance) or `theirs` (it chose us)."""
+    rtt: float | None
+    queued: int
+    """Records that wait for it."""
+    unacknowledged: int
+    """Messages under way to it."""
+
+
+class Gossip(msgspec.Struct, frozen=True, kw_only=True):
+    nodes: int
+    """Known, this one included."""
+    reachable: int
+    records: int
+    digest: str
+    """Of all records: equal where views are equal."""
+    neighbours: tuple[Neighbour, ...]
+
+
 class Host(msgspec.Struct, frozen=True, kw_only=True):
     """What was set up on this machine."""
 
@@ -100,6 +140,10 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     counters: dict[str, int]
     warnings: tuple[str, ...] = ()
     workers: tuple[Worker, ...] = ()
+    discovery: bool = True
+    """Neighbours are chosen among all nodes; otherwise only targets are."""
+    routes: tuple[Route, ...] = ()
+    gossip: Gossip | None = None
 
 
 def peer_name(node: int) -> str:

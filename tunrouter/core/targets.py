@@ -68,7 +68,7 @@ class Targets:
                 target.node = node
         for other in before - {target.node for target in self}:
             if session := self._sessions.get(other):
-                session.keep = False
+                session.targeted = session.spared = False
 
     def unbind(self, node: int) -> None:
         """`node` is not at its address any more."""
@@ -90,8 +90,8 @@ class Targets:
             target.node = session.node
             if session.state is State.ESTABLISHED:
                 self._dials.stop(target.endpoint, now)
-            if not session.keep:
-                session.keep = True
+            if not session.targeted:
+                session.targeted = True
                 session.say(wire.Ping(session.live.next_id(), keep=True))
                 changed.add(session.node)
         return changed
@@ -106,6 +106,6 @@ class Targets:
         for session in self._sessions.values():
             mine = session.node == target.node or session.endpoint == target.endpoint
             if mine and session.node not in others:
-                session.keep = False
+                session.targeted = session.spared = False
                 changed.add(session.node)
         return changed

@@ -7,8 +7,9 @@ there are keys at most, for it is rebuilt when the superseded ones outnumber the
 from __future__ import annotations
 
 import heapq
+from typing import Final
 
-NEVER = float("inf")
+NEVER: Final = float("inf")
 
 
 class Timetable:

@@ -15,12 +15,13 @@ What a datagram of the underlay costs around one inner packet:
 from __future__ import annotations
 
 import struct
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 from typing import Final, NamedTuple
 
 import msgspec
 
 from tunrouter.core import bounds
+from tunrouter.core.seam import Endpoint
 from tunrouter.errors import ProtocolError
 
 FIRST: Final = 1
@@ -100,13 +101,15 @@ class Answer(NamedTuple):
 
 
 class Introduction(msgspec.Struct, frozen=True, array_like=True):
-    """What a node says of itself inside a handshake's box; `blocks` are `address/length` strings."""
+    """What a node says of itself inside a handshake's box; the rest comes by gossip."""
 
     name: str
-    blocks: tuple[str, ...]
-    pod_mtu: int
+    blocks: bytes
+    """The record of its blocks, so that its first packet is known to come from one of them."""
     keep: bool
     """The sender wants the session to stay open without traffic."""
+    seen: Endpoint | None
+    """Where the sender sees the receiver; None if it sees it by relay."""
 
 
 class Confirm(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -124,6 +127,8 @@ class Ping(msgspec.Struct, frozen=True, array_like=True, tag=2):
 
     id: int
     keep: bool
+    hears: bool = True
+    """No sign of life of the receiver is overdue."""
 
 
 class Pong(msgspec.Struct, frozen=True, array_like=True, tag=3):
@@ -163,6 +168,35 @@ class BenchAnswer(msgspec.Struct, frozen=True, array_like=True, tag=7):
     workers: int = 0
 
 
+class Records(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """Gossip, see gossip.py. `number` is acknowledged by the `acks` of one that goes the other way; 0 wants none."""
+
+    acks: tuple[int, ...]
+    number: int
+    records: tuple[bytes, ...]
+
+
+class Sums(msgspec.Struct, frozen=True, array_like=True, tag=9):
+    """64 sums of 8 bytes: of the leaves of `group`, or of all groups if it is 64."""
+
+    group: int
+    sums: bytes
+
+
+class Have(msgspec.Struct, frozen=True, array_like=True, tag=10):
+    """The versions of all that the sender has of the nodes with ids from `first` to `last`."""
+
+    first: int
+    last: int
+    entries: bytes
+    answer: bool
+    """It answers another of the same range, and wants no answer itself."""
+
+
+class Spare(msgspec.Struct, frozen=True, array_like=True, tag=11):
+    """The sender has more neighbours than it wants: the receiver should keep others, if it can."""
+
+
 BENCH_BUSY: Final = 1
 """Somebody else is being measured with."""
 BENCH_OFF: Final = 2
@@ -173,7 +207,8 @@ BENCH_TOKEN_BYTES: Final = 16
 
 AgentBody = BenchAsk | BenchAnswer
 """What one agent says to another; sessions only carry it."""
-ControlBody = Confirm | Ping | Pong | Close | Carried | BenchAsk | BenchAnswer
+GossipBody = Records | Sums | Have
+ControlBody = Confirm | Ping | Pong | Close | Carried | BenchAsk | BenchAnswer | Records | Sums | Have | Spare
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[ControlBody] = msgspec.msgpack.Decoder(ControlBody)
@@ -202,6 +237,10 @@ def decode_control(data: bytes) -> ControlBody:
         check_introduction(body.introduction)
     elif isinstance(body, BenchAnswer):
         _check_bench(body)
+    elif isinstance(body, Sums) and not (0 <= body.group <= 64 and len(body.sums) == 512):
+        raise ProtocolError("sums")
+    elif isinstance(body, Have) and not 0 <= body.first <= body.last < 1 << 64:
+        raise ProtocolError("range of ids")
     return body
 
 
@@ -222,7 +261,7 @@ def _check_bench(answer: BenchAnswer) -> None:
 
 _FIRST: Final = struct.Struct(">16sBQQQQB")
 _ANSWER: Final = struct.Struct(">16sBQQQIB32s64s")
-FIRST_PAYLOAD: Final = 560
+FIRST_PAYLOAD: Final = 928
 """Zeros fill a first message up to this, so that no answer is longer than what caused it."""
 FIRST_BYTES: Final = {True: HEADER_BYTES + 32 + FIRST_PAYLOAD + TAG_BYTES, False: HEADER_BYTES + 32 + FIRST_PAYLOAD}
 """Length of a type 1 datagram in sealed and in plaintext mode."""
@@ -265,7 +304,25 @@ def decode_introduction(data: bytes) -> Introduction:
 
 
 def check_introduction(introduction: Introduction) -> None:
-    if len(introduction.name.encode()) > bounds.MAX_NAME_BYTES or not introduction.name.isprintable():
+    check_name(introduction.name)
+    if len(introduction.blocks) > bounds.MAX_BLOCKS_BYTES:
+        raise ProtocolError("record of blocks")
+    if introduction.seen is not None:
+        check_endpoint(introduction.seen)
+
+
+def check_name(name: str) -> None:
+    """Raises ProtocolError for a name that is too long, or would spoil the operator's terminal."""
+    if len(name.encode()) > bounds.MAX_NAME_BYTES or not name.isprintable():
         raise ProtocolError("node name")
-    if len(introduction.blocks) > bounds.MAX_BLOCKS_ANNOUNCED:
-        raise ProtocolError("too many blocks")
+
+
+def check_endpoint(endpoint: Endpoint) -> None:
+    """Raises ProtocolError for anything but an address in its canonical form and a port."""
+    address, port = endpoint
+    try:
+        canonical = str(ip_address(address)) == address
+    except ValueError:
+        canonical = False
+    if not canonical or not 0 < port < 1 << 16:
+        raise ProtocolError("endpoint")

@@ -93,7 +93,7 @@ class Session:
         self.expires = install.expires
         self.delivers = False
         self.held: list[bytearray] = []
-        self.control = Budget(bounds.CONTROL_PER_SECOND, bounds.CONTROL_PER_SECOND)
+        self.control = Budget(bounds.CONTROL_PER_SECOND, bounds.CONTROL_BURST)
         self.sent_packets = 0
         self.sent_bytes = 0
         self.received_packets = 0

@@ -161,7 +161,7 @@ static struct session *session_make(tr_kernel *k, const tr_install_message *mess
     session->expires = message->expires;
     session->endpoint = session->told = message->endpoint;
     session->told_at = session->reported_at = -INFINITY;
-    session->control = budget_of(CONTROL_PER_SECOND, CONTROL_PER_SECOND);
+    session->control = budget_of(CONTROL_PER_SECOND, CONTROL_BURST);
     session->lanes = message->lanes;
     session->seals = calloc(message->lanes, sizeof *session->seals);
     session->opens = calloc(message->lanes, sizeof *session->opens);

@@ -1,0 +1,216 @@
+"""What this node knows of all others, and tells of itself: the records, put to use.
+
+    a neighbour's words ──> gossip ──> what is new ─┬─ Node ──> names, endpoints
+                                                    ├─ Links ──> topology
+                                                    └─ Blocks ──> routes ──> the data plane
+
+Law: a record that gossip calls new is applied once, in the order of arrival, and whatever it says of anybody but its
+author means nothing. A node that cannot be reached for a day is forgotten with all it announced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from tunrouter.core import bounds, record, seam, wire
+from tunrouter.core.gossip import Gossip, Say
+from tunrouter.core.local import Local
+from tunrouter.core.outbox import Outbox
+from tunrouter.core.record import Block, BlocksBody, Link, LinksBody, NodeBody, Read, Record, rtt_class
+from tunrouter.core.routes import Routes, parse_blocks
+from tunrouter.core.topology import Topology
+from tunrouter.errors import ProtocolError
+
+NEVER: Final = float("inf")
+MAX_SEEN: Final = 4
+"""Endpoints at which others see us, the newest ones."""
+
+
+class Mesh:
+    def __init__(self, local: Local, routes: Routes, out: Outbox, say: Say, read: Read = record.read) -> None:
+        self.routes = routes
+        self.topology = Topology(local.id)
+        self.gossip = Gossip(local, out, say, 0.0, read)
+        self.changed: set[int] = set()
+        """Nodes of which something changed since the owner of this set emptied it."""
+        self.refused: dict[int, str] = {}
+        """Why the blocks of these nodes are not routed."""
+        self._local = local
+        self._out = out
+        self._seen: dict[seam.Endpoint, None] = {}
+        self._links: dict[int, float | None] = {}
+        self._told: dict[int, int] = {}
+        """Our links as they were told last, with their classes."""
+        self._links_at = NEVER
+        self._sweep_at = NEVER
+        self._rest_until = 0.0
+        self._gone_since: dict[int, float] = {}
+
+    def start(self, now: float) -> None:
+        for message in self.routes.start():
+            self._out.put(message)
+        self._announce_node(now)
+        blocks = tuple(Block(str(block), 0) for block in self._local.blocks[: bounds.MAX_BLOCKS_ANNOUNCED])
+        own = self.gossip.announce(BlocksBody(blocks))
+        assert own is not None
+        self._local.blocks_record = own.data
+        self._links_at, self._sweep_at = now, now + bounds.SWEEP_SECONDS
+
+    # --- what we know ------------------------------------------------------------------------------------------------
+    def knows(self, node: int) -> bool:
+        return self.gossip.replica.knows(node)
+
+    @property
+    def nodes(self) -> tuple[int, ...]:
+        """All others, ascending."""
+        return tuple(node for node in self.gossip.replica.nodes if node != self._local.id)
+
+    def node(self, node: int) -> NodeBody | None:
+        body = self.gossip.replica.body(node, record.NODE)
+        return body if isinstance(body, NodeBody) else None
+
+    def endpoints(self, node: int) -> tuple[seam.Endpoint, ...]:
+        """Where the node says it can be reached."""
+        body = self.node(node)
+        return body.endpoints if body is not None else ()
+
+    def links(self, node: int) -> tuple[Link, ...]:
+        """Whom the node says it is linked with."""
+        body = self.gossip.replica.body(node, record.LINKS)
+        return body.links if isinstance(body, LinksBody) else ()
+
+    # --- what others say ---------------------------------------------------------------------------------------------
+    def hear(self, node: int, body: wire.GossipBody, now: float) -> None:
+        for news in self.gossip.hear(node, body, now):
+            self._apply(news)
+
+    def introduce(self, node: int, introduction: wire.Introduction, now: float) -> None:
+        """A peer whose identity is proved says this of itself, and where it sees us."""
+        for news in self.gossip.own_word(node, introduction.blocks):
+            self._apply(news)
+        if introduction.seen is not None:
+            self._seen_at(introduction.seen, now)
+
+    def _apply(self, news: Record) -> None:
+        self.changed.add(news.node)
+        match news.body:
+            case NodeBody():
+                self._on_node(news.node, news.body)
+            case LinksBody():
+                self.topology.tell(news.node, news.body)
+                self._weigh_conflicts()
+            case BlocksBody():
+                self._on_blocks(news.node, news.body)
+
+    def _on_node(self, node: int, body: NodeBody) -> None:
+        if body.pod_mtu != self._local.pod_mtu:
+            text = f"{body.name}: its pods have MTU {body.pod_mtu}, ours {self._local.pod_mtu}"
+            self._out.log("warning", f"mtu {node}", text)
+
+    def _on_blocks(self, node: int, body: BlocksBody) -> None:
+        try:
+            blocks = parse_blocks(body.blocks, self.routes.range, self._local.blocks[0].prefixlen)
+        except ProtocolError as error:
+            blocks = ()
+            self.refused[node] = f"announces {error}"
+            self._out.count("blocks_refused")
+            self._out.log("error", f"blocks {node}", f"{self.name_of(node)} announces {error}")
+        else:
+            self.refused.pop(node, None)
+        self._route(self.routes.announce(node, blocks))
+        self._weigh_conflicts()
+        for conflict in self.routes.conflicts:
+            names = " and ".join(self.name_of(node) for node in (conflict.winner, conflict.loser))
+            fix = "give one of them another --block"
+            self._out.log("error", f"conflict {conflict.block}", f"{names} both announce {conflict.block}; {fix}")
+
+    def _weigh_conflicts(self) -> None:
+        """Who claims the same as another, but is not there any more, has no use of it."""
+        if contested := self.routes.contested:
+            here = self.topology.ways().keys() | self._links.keys() | {self._local.id}
+            self._route(self.routes.away(contested - here))
+
+    def _route(self, messages: list[seam.ToWorker]) -> None:
+        for message in messages:
+            self._out.put(message)
+        self.changed |= self.routes.changed
+
+    def name_of(self, node: int) -> str:
+        if node == self._local.id:
+            return self._local.name
+        body = self.node(node)
+        return body.name if body is not None else f"{node:016x}"
+
+    # --- what we say -------------------------------------------------------------------------------------------------
+    def _seen_at(self, endpoint: seam.Endpoint, now: float) -> None:
+        """A peer sees us there."""
+        if endpoint in self._local.endpoints or next(reversed(self._seen), None) == endpoint:
+            return
+        self._seen.pop(endpoint, None)
+        self._seen[endpoint] = None
+        if len(self._seen) > MAX_SEEN:
+            del self._seen[next(iter(self._seen))]
+        self._announce_node(now)
+
+    def _announce_node(self, now: float) -> None:
+        local = self._local
+        # In a fixed order: which of them was seen last is no news.
+        endpoints = (*local.endpoints, *sorted(self._seen))[: bounds.MAX_ENDPOINTS]
+        self.gossip.announce(NodeBody(local.name, local.pod_mtu, endpoints))
+
+    def link(self, links: Mapping[int, float | None], now: float) -> None:
+        """These are our neighbours now, with the round trip in seconds, None while it is not known."""
+        for node in self._links.keys() - links.keys():
+            self.gossip.down(node)
+        for node in links.keys() - self._links.keys():
+            self.gossip.up(node, now)
+        if links.keys() != self._told.keys():
+            self._links_at = min(self._links_at, max(now, self._rest_until))
+        self._links = dict(links)
+
+    def _tell_links(self, now: float) -> None:
+        told = {
+            node: rtt_class(rtt, self._told.get(node)) if rtt is not None else self._told.get(node, 0)
+            for node, rtt in sorted(self._links.items())[: bounds.MAX_LINKS]
+        }
+        body = LinksBody(tuple(Link(node, rtt) for node, rtt in told.items()))
+        self._rest_until = now + bounds.LINKS_PAUSE_SECONDS
+        self._links_at = now + self._local.jitter(bounds.RTT_TOLD_SECONDS, bounds.RETRY_JITTER)
+        self._told = told
+        if self.gossip.announce(body) is not None:
+            self.topology.tell(self._local.id, body)
+            self._weigh_conflicts()
+
+    # --- what is due -------------------------------------------------------------------------------------------------
+    @property
+    def deadline(self) -> float:
+        return min(self._links_at, self._sweep_at, self.gossip.deadline)
+
+    def tick(self, now: float) -> None:
+        if now >= self._links_at:
+            self._tell_links(now)
+        if now >= self._sweep_at:
+            self._sweep_at = now + bounds.SWEEP_SECONDS
+            self._sweep(now)
+        self.gossip.tick(now)
+
+    def _sweep(self, now: float) -> None:
+        """Forgets who has been gone for a day; when there is no room, who has been gone longest."""
+        here = self.topology.ways().keys() | self._links.keys()
+        gone = [node for node in self.nodes if node not in here]
+        self._gone_since = {node: self._gone_since.get(node, now) for node in gone}
+        gone.sort(key=lambda node: self._gone_since[node])
+        for node in gone:
+            if now - self._gone_since[node] >= bounds.FORGET_SECONDS or self.gossip.replica.full:
+                self._forget(node)
+        self._weigh_conflicts()
+
+    def _forget(self, node: int) -> None:
+        self._out.count("nodes_forgotten")
+        self.gossip.replica.erase(node)
+        self.topology.forget(node)
+        self._route(self.routes.withdraw(node))
+        self.changed.add(node)
+        self.refused.pop(node, None)
+        del self._gone_since[node]

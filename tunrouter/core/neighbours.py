@@ -1,0 +1,97 @@
+"""Which sessions a node keeps for control: a random graph of degree about eight, whatever the size of the cluster.
+
+Law: who has fewer than eight neighbours chooses among all nodes that it knows, by chance; what the operator named comes
+first. Who has more than sixteen asks those with the most neighbours to keep others, and who is asked does so unless it
+has few itself. A random graph of that degree stays in one piece when a third of its nodes fail, and no node has more
+than sixteen heartbeats to send.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from tunrouter.core import bounds, wire
+from tunrouter.core.local import Local
+from tunrouter.core.mesh import Mesh
+from tunrouter.core.session import Session
+from tunrouter.core.states import State
+
+STANDING: Final = (State.ESTABLISHED, State.REKEYING, State.SUSPECT)
+
+
+class Neighbours:
+    """`session_with` gives the session with a node, opened if there is none; None if there is no room."""
+
+    def __init__(
+        self,
+        local: Local,
+        sessions: Mapping[int, Session],
+        mesh: Mesh,
+        session_with: Callable[[int, float], Session | None],
+    ) -> None:
+        self._local = local
+        self._sessions = sessions
+        self._mesh = mesh
+        self._session_with = session_with
+        self._avoided: dict[int, float] = {}
+        self.deadline = 0.0
+
+    def standing(self) -> list[Session]:
+        return [s for s in self._sessions.values() if s.state in STANDING and (s.keep or s.peer_keeps)]
+
+    def look(self, now: float) -> set[int]:
+        """Chooses and lets go; the nodes whose sessions that changes."""
+        self.deadline = now + self._local.jitter(bounds.CHOOSE_SECONDS, bounds.RETRY_JITTER)
+        self._avoided = {node: until for node, until in self._avoided.items() if until > now}
+        changed = self._give_up(now)
+        standing = self.standing()
+        if len(standing) > bounds.MAX_NEIGHBOURS:
+            self._shed(standing, now)
+            return changed
+        opening = sum(s.chosen and s.state is State.OPENING for s in self._sessions.values())
+        missing = bounds.NEIGHBOURS - len(standing) - opening
+        return changed | self._choose(missing, now) if missing > 0 else changed
+
+    def spare(self, session: Session, now: float) -> None:
+        """The peer has more neighbours than it wants."""
+        others = sum(other is not session for other in self.standing())
+        if others >= bounds.FEW_NEIGHBOURS:
+            session.chosen, session.spared = False, True
+            self._avoided[session.node] = now + bounds.AVOID_SECONDS
+            session.say(wire.Ping(session.live.next_id(), session.keep))
+
+    def _give_up(self, now: float) -> set[int]:
+        """Those that were chosen and did not answer are not kept."""
+        gone = {s.node for s in self._sessions.values() if s.chosen and s.state is State.CLOSED}
+        for node in gone:
+            self._sessions[node].chosen = False
+            self._avoided[node] = now + bounds.AVOID_SECONDS
+        return gone
+
+    def _shed(self, standing: list[Session], now: float) -> None:
+        """Asks as many as are too many, those with the most neighbours first, again until they have gone."""
+        standing.sort(key=lambda session: (-self._mesh.topology.degree(session.node), session.node))
+        for session in standing[: len(standing) - bounds.MAX_NEIGHBOURS]:
+            session.chosen = False
+            session.say(wire.Spare())
+
+    def _choose(self, count: int, now: float) -> set[int]:
+        named = [s.node for s in self._sessions.values() if s.spared and not s.keep and s.node not in self._avoided]
+        for node in named[:count]:
+            self._sessions[node].spared = False
+        candidates = [node for node in self._mesh.nodes if self._eligible(node)] if self._local.discovery else []
+        changed = set(named[:count])
+        for _ in range(min(count - len(changed), len(candidates))):
+            node = candidates.pop(self._local.random_id() % len(candidates))
+            session = self._session_with(node, now)
+            if session is not None:
+                session.chosen = True
+                changed.add(node)
+        return changed
+
+    def _eligible(self, node: int) -> bool:
+        if node in self._avoided or not self._mesh.endpoints(node):
+            return False
+        session = self._sessions.get(node)
+        return session is None or not (session.keep or session.peer_keeps or session.state is State.OPENING)
