@@ -85,6 +85,24 @@ def test_a_question_said_again_gets_the_same_answer_and_another_one_has_to_wait(
     running(run)
 
 
+def test_a_peer_that_asks_without_end_gets_few_processes() -> None:
+    async def run() -> None:
+        ours = Ours()
+        for question in range(1, 50):
+            ours.bench.heard(ours.peer, wire.BenchAsk(question))
+            if ours.bench._running is not None:
+                ours.bench._leave(ours.bench._running)
+        assert ours.bench.counters["bench_started"] == bench.PEER_STARTS_BURST
+        for node in range(100, 150):
+            ours.bench.heard(node, wire.BenchAsk(1))
+            if ours.bench._running is not None:
+                ours.bench._leave(ours.bench._running)
+        assert ours.bench.counters["bench_started"] == bench.STARTS_BURST
+        ours.bench.close()
+
+    running(run)
+
+
 def test_nothing_is_started_where_it_is_switched_off() -> None:
     async def run() -> None:
         ours = Ours(allowed=False)

@@ -128,11 +128,29 @@ def test_entries_are_given_back_after_five_seconds() -> None:
 
 
 def test_entries_are_bounded_and_the_last_one_is_still_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounds, "MAX_HALF_OPEN", 2)
+    monkeypatch.setattr(bounds, "MAX_HALF_OPEN", 2 + bounds.HALF_OPEN_RESERVE)
     callee = Callee()
     answers = [callee.hear(called(caller)[1]) for caller in (Caller(), Caller(2), Caller(3))]
     assert [len(answer) for answer in answers] == [1, 1, 0]
     assert callee.out.counters == {"half_open_full": 1, "handshake_refused": 1}
+
+
+def test_a_peer_inside_its_session_finds_room_where_strangers_find_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "MAX_HALF_OPEN", 1 + bounds.HALF_OPEN_RESERVE)
+    callee = Callee()
+    answers: list[bytes] = []
+    assert [len(callee.hear(called(caller)[1])) for caller in (Caller(), Caller(2))] == [1, 0]
+    callee.table.on_carried(THERE, called(Caller(3))[1], answers.append, START)
+    assert len(answers) == 1
+
+
+def test_strangers_that_claim_many_workers_do_not_use_up_the_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "MAX_HALF_OPEN_LANES", 100)
+    callee = Callee()
+    callers = (Caller(64), Caller(36), Caller(1))
+    assert [len(callee.hear(called(caller)[1])) for caller in callers] == [1, 1, 0]
+    callee.table.tick(START + bounds.HALF_OPEN_SECONDS)
+    assert len(callee.hear(called(Caller(64))[1], now=START + bounds.HALF_OPEN_SECONDS)) == 1
 
 
 # --- confirmations ---------------------------------------------------------------------------------------------------

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import socket
+
 import pytest
 
 from tunrouter.core import bounds, seam
@@ -42,6 +45,36 @@ def test_state_waits_and_lossy_messages_are_dropped_when_nobody_reads() -> None:
     while messages := worker.receive():
         got += messages
     assert got == [seam.Deliver(i) for i in range(count + 1)]
+    control.close()
+    worker.close()
+
+
+class Poor:
+    """A socket of a kernel that has no memory for the first few messages."""
+
+    def __init__(self, end: socket.socket, times: int) -> None:
+        self._end = end
+        self.times = times
+
+    def send(self, data: bytes) -> int:
+        if self.times:
+            self.times -= 1
+            raise OSError(errno.ENOBUFS, "No buffer space available")
+        return self._end.send(data)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._end, name)
+
+
+def test_state_waits_while_the_kernel_has_no_memory() -> None:
+    control, worker = open_pipe()
+    control._end = Poor(control._end, 2)  # type: ignore[assignment]
+    control.send(seam.Deliver(1))
+    assert control.wants_write
+    control.flush()
+    control.send(seam.Deliver(2))
+    control.flush()
+    assert worker.receive() == [seam.Deliver(1), seam.Deliver(2)]
     control.close()
     worker.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import subprocess
+import sys
 from collections.abc import Callable
 from ipaddress import IPv4Network
 
@@ -234,6 +235,28 @@ def test_what_comes_out_of_the_tunnel_reaches_pods_and_nobody_it_should_not(lab:
     tun.write(udp("10.33.5.5", "10.34.6.6"))
     assert tun.first(socket.IPPROTO_UDP, 0.3) is None, "out of the tunnel and into it again"
     tun.close()
+
+
+@pytest.mark.parametrize("nf_call", [0, 1])
+def test_the_underlay_cannot_speak_for_a_pod(lab: Lab, nf_call: int) -> None:
+    lab.nf_call(nf_call)
+    lab.inside((host := lab.host()).apply)
+    pod = lab.pod(host, "10.32.1.2")
+    lab.sysctl("net.ipv4.conf.all.rp_filter", 0)
+    lab.sysctl("net.ipv4.conf.eth0.rp_filter", 0)
+    lab.outside.run("ip", "address", "add", "10.32.2.9/32", "dev", "lo")
+    lab.outside.run("ip", "route", "add", "10.32.0.0/12", "via", "192.0.2.1")
+
+    def heard(source: str) -> bool:
+        listener = pod.start(sys.executable, "-u", "-c", LISTEN, "9")
+        assert listener.stdout
+        assert listener.stdout.readline() == "ready\n"
+        lab.outside.run(sys.executable, "-c", SEND, "10.32.1.2", "9", source)
+        with listener:
+            return listener.stdout.read() == "got\n"
+
+    assert heard("192.0.2.2"), "the way is open"
+    assert not heard("10.32.2.9")
 
 
 def test_pods_may_not_talk_to_the_tunnel_port(lab: Lab) -> None:

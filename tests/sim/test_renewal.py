@@ -229,3 +229,19 @@ def test_only_peers_that_stand_are_remembered_for_the_next_life(internet: Intern
     d.carry_out(d.node.stop(internet.now))
     internet.run(0.1)
     assert a.disk == (b.endpoint,)
+
+
+def test_a_peer_cannot_make_keys_without_end(internet: Internet) -> None:
+    """Handshakes inside a session have a budget, and few of the keys that they make are kept."""
+    a, b = pair(internet)
+    for _ in range(60):
+        session = a.session(b)
+        assert session is not None
+        a.node.dials.start(b.endpoint, internet.now, target=b.identity.node_id)
+        a.tick()
+        internet.run(0.05)
+    theirs = b.session(a)
+    assert theirs is not None
+    assert len(theirs.older) <= bounds.MAX_OLD_KEYS
+    assert b.established(a)
+    assert b.counters["carried_over_budget"] > 20

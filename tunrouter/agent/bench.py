@@ -25,7 +25,8 @@ import msgspec
 
 from tunrouter.agent import peers
 from tunrouter.bench.exchange import Ports, Served
-from tunrouter.core import status, wire
+from tunrouter.core import bounds, status, wire
+from tunrouter.core.admission import Budget, Sources
 from tunrouter.core.dial import text
 from tunrouter.core.node import Node
 from tunrouter.core.session import Session
@@ -44,6 +45,12 @@ START_SECONDS: Final = 4.0
 LIFE_SECONDS: Final = 130.0
 """A responder that has not ended by itself by then is killed."""
 REAP_SECONDS: Final = 1.0
+STARTS_PER_SECOND: Final = 0.5
+STARTS_BURST: Final = 8
+"""Responders that we start for all peers together: each is a process."""
+PEER_STARTS_PER_SECOND: Final = 0.2
+PEER_STARTS_BURST: Final = 4
+"""Of these, for one."""
 WORDS_BYTES: Final = 4096
 log = logging.getLogger("tunrouter.bench")
 
@@ -96,6 +103,8 @@ class Bench:
         self._address = address
         self._allowed = allowed
         self._kernel = kernel
+        self._starts = Budget(STARTS_PER_SECOND, STARTS_BURST)
+        self._peer_starts = Sources(PEER_STARTS_PER_SECOND, PEER_STARTS_BURST, bounds.MAX_PEERS)
         self._running: Responder | None = None
         self._dying: list[Responder] = []
         self._timers: list[asyncio.TimerHandle] = []
@@ -116,12 +125,14 @@ class Bench:
 
     # --- a peer asks us ----------------------------------------------------------------------------------------------
     def _on_ask(self, node: int, question: int) -> None:
-        running = self._running
+        running, now = self._running, self._loop.time()
         if not self._allowed:
             self._refuse(node, question, wire.BENCH_OFF)
-        elif running is None:
+        elif running is None and not self._starts.empty(now) and not self._peer_starts.empty(str(node), now):
+            self._starts.take(now)
+            self._peer_starts.take(str(node), now)
             self._start(node, question)
-        elif (running.node, running.question) != (node, question):
+        elif running is None or (running.node, running.question) != (node, question):
             self._refuse(node, question, wire.BENCH_BUSY)
         elif running.answer is not None:
             self._carrier.tell(node, running.answer)

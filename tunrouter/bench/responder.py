@@ -227,8 +227,15 @@ class Responder:
         pause = max(0.0, self._deadline() - self._clock())
         for key, _ in self._selector.select(POLL_SECONDS if counting else pause):
             key.data()
-        self._flow.poll()
+        self._poll()
         self._expire(self._clock())
+
+    def _poll(self) -> None:
+        try:
+            self._flow.poll()
+        except OSError as error:
+            # The client is gone, or the way back to it: there is nobody to measure with.
+            self._end(f"the client cannot be reached: {error.strerror}")
 
     def _deadline(self) -> float:
         client_by = FOREVER if self._client is not None else self._client_by

@@ -16,6 +16,15 @@ MAX_PASSWORD_BYTES: Final = 1024
 # --- handshakes ----------------------------------------------------------------------------------------------------
 MAX_HALF_OPEN: Final = 1024
 """Answered first messages whose confirmation is awaited."""
+HALF_OPEN_RESERVE: Final = 128
+"""Of these, for handshakes that travel inside a session, which no stranger can fill."""
+MAX_HALF_OPEN_LANES: Final = 16_384
+"""Their lanes: a stranger that claims many workers must not use up `MAX_LANES` (`half_open_full`)."""
+CARRIED_PER_SECOND: Final = 2
+"""Handshakes inside one session that are looked at (`carried_over_budget`)."""
+CARRIED_BURST: Final = 10
+MAX_OLD_KEYS: Final = 3
+"""Keys of one session beside those in use that are still opened with; the oldest are dropped."""
 HALF_OPEN_SECONDS: Final = 5.0
 FIRST_PER_SECOND: Final = 2000
 """First messages of strangers looked at a second, all sources together (`handshake_over_budget`)."""

@@ -60,6 +60,8 @@ class HalfOpenTable:
         self._reflected = reflected
         self._by_base: OrderedDict[int, _HalfOpen] = OrderedDict()
         self._by_datagram: dict[bytes, int] = {}
+        self._lanes = 0
+        """Of all entries."""
         self._rejects = RejectBudget()
         self.rejected: OrderedDict[seam.Endpoint, Rejected] = OrderedDict()
 
@@ -80,6 +82,7 @@ class HalfOpenTable:
         while self.deadline <= now:
             base, entry = self._by_base.popitem(last=False)
             del self._by_datagram[entry.datagram]
+            self._lanes -= len(entry.lanes)
             self._out.count("half_open_expired")
             self._out.put(seam.Retire(base))
             self._local.indices.release(base, now)
@@ -88,16 +91,18 @@ class HalfOpenTable:
 
     def on_first(self, source: seam.Endpoint, datagram: bytes, now: float) -> None:
         """A stranger's first message, or a peer's that came by itself."""
-        self._on_first(source, datagram, lambda answer: self._out.put(seam.SendRaw(source, answer)), now)
+        most = bounds.MAX_HALF_OPEN - bounds.HALF_OPEN_RESERVE
+        self._on_first(source, datagram, lambda answer: self._out.put(seam.SendRaw(source, answer)), most, now)
 
     def on_carried(self, source: seam.Endpoint, datagram: bytes, reply: Reply, now: float) -> None:
         """A peer's first message that came inside its session, as the answer goes."""
         if len(datagram) == wire.FIRST_BYTES[self._local.sealed] and datagram[1] == self._local.sealed:
-            self._on_first(source, datagram, reply, now)
+            self._on_first(source, datagram, reply, bounds.MAX_HALF_OPEN, now)
         else:
             self._out.count("handshake_malformed")
 
-    def _on_first(self, source: seam.Endpoint, datagram: bytes, reply: Reply, now: float) -> None:
+    def _on_first(self, source: seam.Endpoint, datagram: bytes, reply: Reply, most: int, now: float) -> None:
+        """`most` is how full the table may be to take it in."""
         _, flags, reserved, _, _ = wire.HEADER.unpack_from(datagram)
         sealed = bool(flags & wire.SEALED_MODE)
         if flags & ~wire.SEALED_MODE or reserved or len(datagram) != wire.FIRST_BYTES[sealed]:
@@ -116,6 +121,7 @@ class HalfOpenTable:
             return
         try:
             first = self._check(received.payload, datagram, source)
+            self._make_room(first, most)
             answer = self._answer(received, first, datagram, source, now)
         except ProtocolError as error:
             self._out.count("handshake_refused")
@@ -151,13 +157,18 @@ class HalfOpenTable:
             raise ProtocolError("older than what was confirmed")
         return first
 
+    def _make_room(self, first: wire.First, most: int) -> None:
+        """Raises ProtocolError if there is none. The reserve's lanes are few: peers have the workers that they have."""
+        lanes = max(self._local.workers, first.workers)
+        crowded = most < bounds.MAX_HALF_OPEN and self._lanes + lanes > bounds.MAX_HALF_OPEN_LANES
+        if len(self._by_base) >= most or crowded:
+            self._out.count("half_open_full")
+            raise ProtocolError("too many handshakes under way")
+
     def _answer(
         self, received: Received, first: wire.First, first_datagram: bytes, source: seam.Endpoint, now: float
     ) -> bytes:
         """The answer's datagram; its keys are installed, so that the confirmation can be opened."""
-        if len(self._by_base) >= bounds.MAX_HALF_OPEN:
-            self._out.count("half_open_full")
-            raise ProtocolError("too many handshakes under way")
         local = self._local
         answer = received.answer(local.random(32))
         base = local.indices.allocate(now)
@@ -178,6 +189,7 @@ class HalfOpenTable:
         datagram = header + answer.finish(wire.encode_answer(payload))
         theirs, ours = answer.split()
         lanes = keys.derive_lanes(theirs, ours, max(local.workers, first.workers), initiator=False, sealed=local.sealed)
+        self._lanes += len(lanes)
         self._by_base[base] = _HalfOpen(first, remote, first_datagram, answer.final_hash, lanes, datagram, now)
         self._by_datagram[first_datagram] = base
         expires = now + bounds.REJECT_SECONDS
@@ -188,6 +200,7 @@ class HalfOpenTable:
         """The initiator's confirming packet arrived in the box of `base`: who it is, or None if it lies."""
         entry = self._by_base.pop(base)
         del self._by_datagram[entry.datagram]
+        self._lanes -= len(entry.lanes)
         genuine = keys.node_id(body.public_key) == entry.first.sender and keys.verify(
             body.public_key, INITIATOR_SIGNS + entry.final_hash, body.signature
         )

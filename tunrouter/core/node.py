@@ -246,7 +246,10 @@ class Node:
 
     def _on_carried(self, session: Session, base: int, datagram: bytes, now: float) -> None:
         kind = datagram[0] if len(datagram) >= wire.HEADER_BYTES else 0
-        if kind == wire.FIRST and session.endpoint is not None and not self._stopping:
+        if kind == wire.FIRST and session.handshakes.empty(now):
+            self._out.count("carried_over_budget")
+        elif kind == wire.FIRST and session.endpoint is not None and not self._stopping:
+            session.handshakes.take(now)
             reply = partial(self._reply_inside, session, base)
             self.half_open.on_carried(session.endpoint, datagram, reply, now)
         elif kind == wire.ANSWER:

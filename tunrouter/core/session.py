@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from tunrouter.core import bounds, seam, wire
+from tunrouter.core.admission import Budget
 from tunrouter.core.dial import Dials, Opened, text
 from tunrouter.core.keyslot import FOREVER, Keys
 from tunrouter.core.liveness import Liveness
@@ -72,6 +73,8 @@ class Session:
         self._dials = dials
         self._out = outbox
         self._registry = registry
+        self.handshakes = Budget(bounds.CARRIED_PER_SECOND, bounds.CARRIED_BURST)
+        """Of the peer's, inside this session."""
 
     @property
     def keep(self) -> bool:
@@ -117,6 +120,9 @@ class Session:
             self._ping(now)
         self.fire(Event.ADOPTED, now)
         self._use(keys, now)
+        for surplus in self.older[: -bounds.MAX_OLD_KEYS]:
+            self.older.remove(surplus)
+            self._forget(surplus, now)
 
     def _crossed(self, keys: Keys, opened: Opened, now: float) -> bool:
         """Whether either end made its keys without knowing of the other's."""

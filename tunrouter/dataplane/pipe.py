@@ -8,6 +8,7 @@ heartbeats of live ones. A message too large for the other end is refused: cut o
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import socket
 import struct
@@ -23,6 +24,8 @@ from tunrouter.errors import ProtocolError
 Received = TypeVar("Received")
 _PIPE_BYTES: Final = 1 << 20
 _INT: Final = struct.Struct("i")
+_NO_ROOM: Final = (errno.EAGAIN, errno.EINTR, errno.ENOBUFS, errno.ENOMEM)
+"""Now: of the pipe, or of the kernel's memory."""
 
 
 class PipeEnd(Generic[Received]):
@@ -116,11 +119,13 @@ class PipeEnd(Generic[Received]):
         """False if there is no room now."""
         try:
             self._end.send(data)
-        except (BlockingIOError, InterruptedError):
-            return False
         except (BrokenPipeError, ConnectionResetError):
             self.closed = True
             self._backlog.clear()
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            return False
         return True
 
     def receive(self) -> list[Received]:

@@ -33,6 +33,8 @@ table inet {NAME} {{
     type filter hook prerouting priority raw; policy accept;
     udp dport {plan.port} fib daddr type local goto to-tunnel
     iifname "{tun}" ip saddr != {pods} drop
+    # A pod's address comes from a pod or out of the tunnel: whoever sends one over the underlay is not who he says.
+    iifname != {{ "lo", "{bridge}", "{tun}" }} ip saddr {pods} drop
   }}
   chain to-tunnel {{
     # Nothing inside the tunnel may talk to the tunnel itself. One flow entry a peer would cost a look-up a packet.
