@@ -54,9 +54,9 @@ def test_the_longer_of_both_told_round_trips_counts() -> None:
 def test_an_avoided_neighbour_is_still_reached_by_others() -> None:
     topology = mesh(1, (1, 2, 3), (1, 3, 3), (2, 3, 3))
     assert topology.ways()[2].neighbour == 2
-    topology.avoid(frozenset({2}))
+    topology.trust({3})
     assert topology.ways()[2].neighbour == 3
-    topology.avoid(frozenset())
+    topology.trust({2, 3})
     assert topology.ways()[2].neighbour == 2
 
 

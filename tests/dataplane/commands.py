@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from tests.dataplane.traffic import Draw, Flow, Frame, address, draw_flow, draw_frame, packets, reads
-from tests.dataplane.twins import TRAIN_BYTES, Arrival, Keys, Place, Twins
+from tests.dataplane.twins import TRAIN_BYTES, TRAIN_WAGONS, Arrival, Keys, Place, Twins
 from tests.dataplane.underlay import HARMS, Harm, hurt, riffle
 from tunrouter.core import bounds, seam, wire
 
@@ -56,7 +56,7 @@ class World:
         self.twins = twins
         self.keys = [Keys(place) for place in PLACES]
         self.versions = sorted(twins.members[0].udps)
-        self.failing = False
+        self.failing = self.relaying = False
         self.past: list[bytes] = []
         """Datagrams of earlier commands, to be repeated."""
 
@@ -67,19 +67,23 @@ class World:
         self.past = (self.past + [data for data, _ in arrivals])[-300:]
 
     def send(self, found: list[bytes]) -> None:
-        """Where sending fails, trains are counted, so both kernels have to make the same ones."""
-        if not self.failing:
+        """Where sending fails, or something goes by relay, both kernels have to make the same trains.
+
+        Failed trains are counted; and what is relayed is sealed when the train of what it is made of leaves.
+        """
+        if not (self.failing or self.relaying):
             self.twins.send(found)
             return
-        batch, sealed = list[bytes](), 0
+        batch, sealed, wagons = list[bytes](), 0, 0
         for read in found:
-            more = len(read) + 150 * (1 + len(read) // max(int.from_bytes(read[4:6], "little"), 1))
-            if more > TRAIN_BYTES:
+            segments = 1 + len(read) // max(int.from_bytes(read[4:6], "little"), 1)
+            more, cars = len(read) + 150 * segments, 2 + segments // bounds.MAX_TRAIN_SEGMENTS
+            if more > TRAIN_BYTES or cars > TRAIN_WAGONS:
                 continue
-            if sealed + more > TRAIN_BYTES:
+            if sealed + more > TRAIN_BYTES or wagons + cars > TRAIN_WAGONS:
                 self.twins.send(batch)
-                batch, sealed = [], 0
-            batch, sealed = [*batch, read], sealed + more
+                batch, sealed, wagons = [], 0, 0
+            batch, sealed, wagons = [*batch, read], sealed + more, wagons + cars
         self.twins.send(batch)
 
 
@@ -89,6 +93,7 @@ class Tell(NamedTuple):
     message: seam.ToWorker
 
     def run(self, world: World) -> None:
+        world.relaying |= isinstance(self.message, seam.Hop)
         world.twins.apply(self.message)
 
 
@@ -239,7 +244,35 @@ class Knock(NamedTuple):
         world.receive([(data, family[(self.source + i) % len(family)]) for i in range(self.times)])
 
 
-Command = Tell | Install | Open | Report | Later | Failing | Send | Rubbish | Arrive | Speak | Knock
+class Carry(NamedTuple):
+    """Datagrams of one session inside another one's boxes, or handshakes, or rubbish."""
+
+    place: int
+    inside: int
+    hops: int
+    target: int
+    origin: int
+    flow: Flow
+    kind: int
+    rubbish: bytes
+    """In the place of a datagram of `inside`, if there is any."""
+    astray: bool
+    """Another worker heard them."""
+
+    def run(self, world: World) -> None:
+        keys, inner = world.keys[self.place], world.keys[self.inside]
+        if not keys.place.lanes or not inner.place.lanes:
+            return
+        said = [self.rubbish] if self.rubbish else [inner.say(self.kind, one, 0) for one in packets(self.flow)]
+        if self.astray:
+            for one in said:
+                world.twins.apply(seam.Relayed(self.origin or 9, one))
+            return
+        head = wire.RELAY_HEAD.pack(self.hops, self.target, self.origin)
+        world.receive([(keys.say(wire.RELAY, head + one, 0), keys.place.endpoint) for one in said])
+
+
+Command = Tell | Install | Open | Report | Later | Failing | Send | Rubbish | Arrive | Speak | Knock | Carry
 
 
 # --- draws -----------------------------------------------------------------------------------------------------------
@@ -258,6 +291,10 @@ def _endpoint(draw: Draw) -> seam.Endpoint:
     return draw.choice(ENDPOINTS[draw.of(4, 6)])
 
 
+def _anywhere(draw: Draw) -> seam.Endpoint:
+    return seam.relayed(draw.of(2, 3, STRANGER)) if draw.random() < 0.4 else _endpoint(draw)
+
+
 def _body(draw: Draw) -> bytes:
     return bytes(draw.near(0, 1, 2, 40, 1102, 1103, upto=1400))
 
@@ -271,13 +308,16 @@ def _tell(draw: Draw) -> Tell:
         seam.Use(place.node, place.session),
         seam.Use(node, _session(draw)),
         seam.Retire(_session(draw)),
-        seam.Move(_session(draw), _endpoint(draw)),
+        seam.Move(_session(draw), _anywhere(draw)),
         seam.Route(*prefix),
         seam.Unroute(*prefix[:2]),
         seam.PathMtu(node, draw.of(0, 68, 576, 1280, 1339, 9000, 65_535)),
         seam.SendControl(_session(draw), _body(draw), draw.near(0, 1200, 65_507, 70_000, upto=1500)),
         seam.SendControl(_session(draw), bytes(draw.of(65_473, 65_474, 65_475))),
-        seam.SendRaw(_endpoint(draw), _body(draw)),
+        seam.SendRaw(_anywhere(draw), _body(draw) or b"1"),
+        seam.Hop(node, draw.of(2, 2, 3, 3, 4, 0)),
+        seam.Hop(node, draw.of(2, 3)),
+        seam.Backup(_session(draw), draw.random() < 0.7),
         seam.Known(known),
     )
     return Tell(draw.choice(messages))
@@ -315,6 +355,21 @@ def _speak(draw: Draw) -> Speak:
     return Speak(_place(draw), draw.of(*kinds), _body(draw), draw.of(1, 2, 60, 300), counter)
 
 
+def _carry(draw: Draw) -> Carry:
+    source = draw.of(2, 3)
+    return Carry(
+        _place(draw),
+        _place(draw),
+        draw.of(0, 1, 2, 8, 255),
+        draw.of(0, 0, 0, 2, 3, STRANGER),
+        draw.of(0, 2, 3, STRANGER),
+        draw_flow(draw, source, OURS),
+        draw.of(wire.PACKET_PARTIAL, wire.PACKET, wire.CONTROL, wire.RELAY),
+        draw.choice([b"", b"", b"", bytes((1, 1, 0, 0)).ljust(624, b"h"), b"x" * 15, b"x" * 16, b"\4" + bytes(80)]),
+        draw.random() < 0.1,
+    )
+
+
 def _knock(draw: Draw) -> Knock:
     """What may be a handshake, and what has its first bytes or its size only."""
     kind, size = draw.choice([(1, 624), (2, 65), (2, 200), (3, 16)])
@@ -349,6 +404,7 @@ _KINDS: Final[tuple[tuple[int, Callable[[Draw], Command]], ...]] = (
     (2, _failing),
     (2, _speak),
     (2, _knock),
+    (4, _carry),
     (1, _rubbish),
 )
 """What happens, and how often."""

@@ -2,8 +2,8 @@
 
 Law: the compiled kernel is the reference byte for byte. Compared are, after each thing that happens: the datagrams sent
 (bytes, endpoints, order), the frames written to the TUN, the messages to control, what a report returns, and every
-counter. One freedom is left: in one drain of the TUN the order between refusals of datagrams and other messages, for a
-kernel may seal several trains before it sends the first.
+counter. One freedom is left: in one drain of the TUN the order between refusals of datagrams, missing hops and other
+messages, for a kernel may seal several trains before it sends the first.
 
 `Keys` is the other side of all sessions: it seals what arrives by the letter of the format, without any kernel.
 """
@@ -28,6 +28,8 @@ from tunrouter.dataplane.kernel import Datagram
 BATCH_BYTES: Final = 256 << 10
 TRAIN_BYTES: Final = 100_000
 """Sealed bytes of one drain below which both kernels make the same trains: a refused train is counted as one."""
+TRAIN_WAGONS: Final = 60
+"""And their trains."""
 
 Arrival = tuple[bytes, seam.Endpoint]
 
@@ -88,11 +90,13 @@ class Member:
     def seen(self) -> dict[str, object]:
         """All that can be seen from outside."""
         refusals = [event for event in self.events if isinstance(event, seam.TooBig)]
+        hops = [event for event in self.events if isinstance(event, seam.HopWanted)]
         found: dict[str, object] = {
             "sent": {version: list(udp.sent) for version, udp in self.udps.items()},
             "written": list(self.tun.written),
-            "told": [event for event in self.events if not isinstance(event, seam.TooBig)],
+            "told": [event for event in self.events if not isinstance(event, seam.TooBig | seam.HopWanted)],
             "refusals": refusals,
+            "hops": hops,
             "counters": dict(self.kernel.counters),
         }
         self.events.clear()

@@ -135,6 +135,7 @@ extern enum mood { CALM, USUAL, RESTLESS, TALKATIVE } mood;
 void mood_draw(void);
 
 tr_endpoint endpoint_draw(void);
+tr_endpoint anywhere_draw(void); /* or by relay */
 /* None is installed. */
 void peers_begin(void);
 /* Draws keys and all else for peer `i`, as one that could be installed. */

@@ -71,7 +71,7 @@ static void use(uint32_t i) {
 }
 
 static void move(void) {
-    tr_endpoint to = endpoint_draw();
+    tr_endpoint to = anywhere_draw();
     tr_move(kernel, session_draw(), &to);
 }
 
@@ -121,8 +121,8 @@ static void send_control(void) {
 
 static void send_raw(void) {
     static uint8_t datagram[MAX_HANDSHAKE_BYTES] = {TYPE_FIRST};
-    tr_endpoint to = endpoint_draw();
-    tr_send_raw(kernel, datagram, 1 + below(sizeof datagram), &to);
+    tr_endpoint to = anywhere_draw();
+    tr_send_raw(kernel, datagram, 1 + below(sizeof datagram), &to, now);
 }
 
 /* Some of what was kept comes back; the kernel may give it away again. */
@@ -153,6 +153,24 @@ static void give_rubbish(void) {
     tr_flush(kernel);
 }
 
+static void hop(void) {
+    tr_hop(kernel, 1 + below(NODES), one_in(4) ? 0 : 1 + below(NODES));
+}
+
+static void backup(void) {
+    tr_backup(kernel, session_draw(), !one_in(3));
+}
+
+static void relayed(void) {
+    static uint8_t datagram[2000];
+    uint32_t size = below(sizeof datagram);
+    memset(datagram, (int)draw(), sizeof datagram);
+    spoil(datagram, size);
+    datagram[0] = (uint8_t)below(6);
+    memory_unfence();
+    tr_relayed(kernel, 1 + below(NODES), datagram, size, now);
+}
+
 /* --- reports ------------------------------------------------------------------------------------------------------------ */
 
 static void report(void) {
@@ -177,10 +195,11 @@ void control_begin(void) {
 
 static void (*const messages[])(void) = {
     path_mtu, send_control, send_raw, give_back, give_back, give_rubbish, report, routes_begin, route, move,
+    hop, hop, backup, relayed,
 };
 
 static void message_draw(void) {
-    uint32_t i = one_in(3) ? below(3) : below(SESSIONS), kind = below(18);
+    uint32_t i = one_in(3) ? below(3) : below(SESSIONS), kind = below(22);
     switch (kind) {
     case 0:
     case 1:

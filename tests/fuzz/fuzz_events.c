@@ -101,7 +101,17 @@ static void on_unrouted(void *self, uint64_t node) {
     reached[reach_unrouted]++;
 }
 
+static void on_hop_wanted(void *self, uint64_t target) {
+    (void)self, (void)target;
+}
+
+static void on_astray(void *self, uint64_t origin, const uint8_t *datagram, uint32_t size) {
+    (void)self, (void)origin;
+    eat(datagram, size);
+}
+
 const tr_events fuzz_events = {
     .stranger = on_stranger, .control = on_control, .hold = on_hold,   .wait = on_wait,
     .explain = on_explain,   .refused = on_refused, .moved = on_moved, .unrouted = on_unrouted,
+    .hop_wanted = on_hop_wanted, .astray = on_astray,
 };

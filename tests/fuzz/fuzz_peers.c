@@ -18,6 +18,10 @@ tr_endpoint endpoint_draw(void) {
     return made;
 }
 
+tr_endpoint anywhere_draw(void) {
+    return one_in(4) ? endpoint_relayed(1 + below(NODES)) : endpoint_draw();
+}
+
 static void bytes_draw(uint8_t *to, uint32_t size) {
     for (uint32_t i = 0; i < size; i++)
         to[i] = (uint8_t)draw();
@@ -57,8 +61,38 @@ void mood_draw(void) {
 
 /* --- what is in a box --------------------------------------------------------------------------------------------------- */
 
+static uint32_t datagram_draw(struct peer *peer, uint8_t *to, uint32_t payload);
+static uint32_t rubbish_draw(uint8_t *to);
+
+/* Another session's datagram, or none at all, for us or for another; its size. */
+static uint32_t relay_draw(uint8_t *kind, uint8_t *to, uint32_t payload) {
+    static uint8_t inner[BODY + MAX_PACKET];
+    static bool nested;
+    struct peer *peer = &peers[below(3)];
+    uint32_t size;
+    if (!nested && one_in(8)) {
+        size = MAX_TRAIN_BYTES - AHEAD + 1 + below(20); /* a little more than a hop takes */
+        memset(inner, TYPE_DATA, size);
+    } else if (nested || one_in(5) || !peer->install.lanes) {
+        size = rubbish_draw(inner);
+    } else {
+        nested = true; /* once: what is inside the inner one is never looked at */
+        size = datagram_draw(peer, inner, payload % 1400);
+        nested = false;
+    }
+    *kind = RELAY;
+    bool large = size > MAX_TRAIN_BYTES - AHEAD;
+    to[0] = (uint8_t)(large ? RELAY_HOPS : ONE_OF(0, 1, 2, 8, 255));
+    put64(to + 1, !large && one_in(2) ? 0 : below(NODES + 1));
+    put64(to + 9, one_in(2) ? 0 : below(NODES + 1));
+    memcpy(to + AHEAD - BODY, inner, size);
+    return one_in(20) ? below(AHEAD - BODY) : AHEAD - BODY + size;
+}
+
 /* A body that holds no packet, or should not; its size. */
 static uint32_t odd_body_draw(uint8_t *kind, uint8_t *to, uint32_t payload) {
+    if (mood != TALKATIVE && one_in(3))
+        return relay_draw(kind, to, payload);
     uint32_t size = mood == TALKATIVE ? payload % 1300 : below(ONE_OF(1, 30, 1300));
     *kind = (uint8_t)ONE_OF(KEEPALIVE, CONTROL, CONTROL, CONTROL, PACKET, PACKET_PARTIAL, 4, 255);
     memset(to, (int)draw(), size);

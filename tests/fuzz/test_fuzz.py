@@ -45,7 +45,7 @@ FAULTS: Final = (
         "(MAX_FRAME - run->header) / run->mss",
     ),
     ("box.c", "(size + SLACK) & ~(uint32_t)SLACK", "(size + SLACK + 1) & ~(uint32_t)SLACK"),
-    ("inbound.c", "if (size < BODY || get32(datagram)", "if (size < BODY - 1 || get32(datagram)"),
+    ("inbound.c", "return size >= BODY && get32(datagram)", "return size >= BODY - 1 && get32(datagram)"),
     ("tables.c", "if (whole < address)", "if (whole <= address)"),
     ("control.c", "message->lanes <= MAX_WORKERS", "message->lanes <= MAX_WORKERS + 1"),
 )

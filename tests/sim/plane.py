@@ -70,9 +70,8 @@ class Plane:
         self.workers[number].kernel.apply(seam.decode_to_worker(seam.encode(message)), self._now())
 
     def _hear(self, number: int, message: seam.ToControl) -> None:
-        if isinstance(message, seam.Moved):
-            for other, part in self.shares.follow(number, message):
-                self._apply(other, part)
+        for other, part in self.shares.follow(number, message):
+            self._apply(other, part)
         merged = self.shares.merge(number, message)
         if merged is not None:
             self.heard.append(merged)

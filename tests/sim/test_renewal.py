@@ -11,8 +11,8 @@ from tests.sim.test_liveness import accusations
 from tests.sim.test_targets import everything
 from tests.sim.test_two_nodes import pair
 from tunrouter.core import bounds, seam, wire
+from tunrouter.core.keyslot import OLD_KEYS_SECONDS
 from tunrouter.core.outbox import Effect
-from tunrouter.core.session import OLD_KEYS_SECONDS
 from tunrouter.core.states import State
 
 
@@ -36,7 +36,7 @@ def effects_of(host: Host) -> list[Effect]:
 
 def installed(host: Host) -> int:
     """Sessions that this host's node believes the data plane to have."""
-    return len(host.node._by_base) + len(host.node.half_open)
+    return len(host.node.peers.by_base) + len(host.node.half_open)
 
 
 def test_a_quiet_session_asks_for_nothing_but_heartbeats(internet: Internet) -> None:

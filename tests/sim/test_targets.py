@@ -31,7 +31,7 @@ def test_two_addresses_of_one_peer_are_one_session(internet: Internet) -> None:
     began = len(internet.wire)
     internet.run(60)
     assert not internet.firsts(began)
-    assert len(a.node._by_base) == len(b.node._by_base) == 1
+    assert len(a.node.peers.by_base) == len(b.node.peers.by_base) == 1
     a.carry_out(a.node.forget("b", internet.now))
     assert a.session(b).keep  # type: ignore[union-attr]
 
@@ -268,7 +268,7 @@ def test_where_all_peers_are_there_a_new_one_is_turned_away(
     assert [a.established(guest) for guest in guests] == [True, True, False]
     assert a.counters["peers_full"] > 0
     indices = a.node.local.indices
-    assert len(indices._taken) - len(indices._resting) == len(a.node._by_base) + len(a.node.half_open)
+    assert len(indices._taken) - len(indices._resting) == len(a.node.peers.by_base) + len(a.node.half_open)
 
 
 def test_endpoints_of_an_earlier_life_are_tried_for_a_minute_and_bounded(

@@ -22,6 +22,10 @@ def joined(workers_a: int, workers_b: int, *, seed: int = 1, settle: float = 15.
     return internet, a, b
 
 
+PACKET_BYTES = wire.OVERHEAD + 20 + 4
+"""Of a datagram with one of `crossing`'s packets."""
+
+
 def crossing(internet: Internet, sender: Host, receiver: Host, flows: int = 12, seconds: float = 0.1) -> int:
     """How many of so many flows' packets arrive."""
     payloads = [next(identities).to_bytes(4, "big") for _ in range(flows)]
@@ -37,7 +41,8 @@ def test_every_lane_carries_packets_to_the_worker_that_opens_it(ours: int, their
     start = len(internet.wire)
     assert crossing(internet, a, b) == crossing(internet, b, a) == 12
     for sender, receiver in ((a, b), (b, a)):
-        data = [d for s, _, d in internet.wire[start:] if s == sender.endpoint and d[0] == wire.DATA and len(d) > 50]
+        sent = [datagram for source, _, datagram in internet.wire[start:] if source == sender.endpoint]
+        data = [datagram for datagram in sent if datagram[0] == wire.DATA and len(datagram) == PACKET_BYTES]
         indices = {int.from_bytes(datagram[4:8], "big") for datagram in data}
         assert len(indices) == sender.workers
         assert len({index % receiver.workers for index in indices}) == min(sender.workers, receiver.workers)

@@ -167,9 +167,8 @@ class Workers:
             if isinstance(message, seam.Alive):
                 self._on_alive(child, message)
                 continue
-            if isinstance(message, seam.Moved):
-                for number, part in self._shares.follow(child.number, message):
-                    self._tell(number, part)
+            for number, part in self._shares.follow(child.number, message):
+                self._tell(number, part)
             merged = self._shares.merge(child.number, message)
             if merged is not None:
                 messages.append(merged)

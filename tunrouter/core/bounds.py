@@ -66,6 +66,15 @@ SUSPECT_SECONDS: Final = 1.5
 PROBE_SECONDS: Final = 0.25
 """Pause between heartbeats to a suspect."""
 DEAD_SECONDS: Final = 3.0
+HOPS_PAUSE_SECONDS: Final = 0.2
+"""Between looks at the next hops of relayed datagrams, while only the links of others change."""
+RELAY_DELAY_SECONDS: Final = 1.0
+"""A peer that is not reached directly in so long is also sought by relay."""
+DIRECT_RETRY_SECONDS: Final = 60.0
+"""Between attempts to reach directly who is reached by relay; the first comes much earlier."""
+DIRECT_FIRST_SECONDS: Final = 5.0
+KEEPALIVE_SECONDS: Final = 25.0
+"""Between signs of life on a session that nobody uses: less than the 30 s after which a NAT forgets it."""
 REPLAY_WINDOW: Final = 8128
 """Counters behind the newest that are still accepted: 127 words of 64 (RFC 6479)."""
 
@@ -104,6 +113,14 @@ TOO_BIG_PER_SECOND: Final = 100
 """ICMP messages about packets that exceed a path (`icmp_limited`)."""
 MAX_LANES: Final = 65_536
 """Lanes of all sessions that a worker opens for (`seam_refused`)."""
+MAX_HOPS: Final = 4096
+"""Nodes for which a worker knows a hop (`seam_refused`)."""
+RELAY_HOPS: Final = 8
+"""Sessions that a relayed datagram may travel in (`relay_hop_limit`)."""
+HOPS_WANTED_PER_SECOND: Final = 20
+"""Unknown targets of relayed datagrams that control is told of, and how many at one moment."""
+ASTRAY_PER_SECOND: Final = 1000
+"""Relayed datagrams handed to another worker by way of control, and how many at one moment (`drop_unknown_index`)."""
 ANSWERS_PER_SECOND: Final = 2000
 """Handshake answers and rejects of strangers handed to control, and as many of known peers (`answer_over_budget`)."""
 ANSWERS_BURST: Final = 100
@@ -140,6 +157,8 @@ MAX_BLOCKS_BYTES: Final = 640
 # --- the mesh --------------------------------------------------------------------------------------------------------
 NEIGHBOURS: Final = 8
 """Sessions that a node keeps for control; it looks for more below this."""
+CHOSEN_NEIGHBOURS: Final = 4
+"""Of its own choice; as many choose it, in the mean."""
 MAX_NEIGHBOURS: Final = 16
 """Above this it asks some to keep others."""
 FEW_NEIGHBOURS: Final = 4
@@ -150,6 +169,8 @@ AVOID_SECONDS: Final = 30.0
 """A node that did not answer, or has neighbours enough, is not chosen again for so long."""
 LINKS_PAUSE_SECONDS: Final = 0.5
 """Between two records of our links."""
+LINKS_SETTLE_SECONDS: Final = 2.0
+"""A new link is told with those that come up meanwhile; one that is lost is told at once."""
 RTT_TOLD_SECONDS: Final = 60.0
 """Between looks at whether a round trip left its class."""
 SWEEP_SECONDS: Final = 60.0

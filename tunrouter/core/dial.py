@@ -167,15 +167,25 @@ class Dials:
         self._by_base: dict[int, Dial] = {}
 
     def start(
-        self, endpoint: seam.Endpoint, now: float, *, target: int = 0, keep: bool = False, seconds: float = FOREVER
+        self,
+        endpoint: seam.Endpoint,
+        now: float,
+        *,
+        target: int = 0,
+        keep: bool = False,
+        seconds: float = FOREVER,
+        delay: float = 0.0,
     ) -> None:
-        """Idempotent: a dial under way is only prolonged, and asks for anybody once two want different nodes there."""
+        """Idempotent: a dial under way is only prolonged, and asks for anybody once two want different nodes there.
+
+        The first datagram leaves after `delay` seconds.
+        """
         dial = self._dials.get(endpoint)
         if dial is None:
             if len(self._dials) >= bounds.MAX_PEERS:
                 self._out.count("dials_full")
                 return
-            dial = self._dials[endpoint] = Dial(endpoint, target, keep, now, now + seconds)
+            dial = self._dials[endpoint] = Dial(endpoint, target, keep, now + delay, now + seconds)
         dial.until = max(dial.until, now + seconds)
         dial.keep |= keep
         if dial.target not in (0, target):
@@ -273,5 +283,7 @@ class Dials:
 
 def text(endpoint: seam.Endpoint) -> str:
     """`192.0.2.7:6783` or `[2001:db8::7]:6783`."""
+    if node := seam.relay_target(endpoint):
+        return f"relay to {node:016x}"
     host, port = endpoint
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

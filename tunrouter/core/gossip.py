@@ -117,6 +117,10 @@ class Gossip:
         self._spread(own, None)
         return own
 
+    def recall(self, own: Record) -> None:
+        """One of ours was said before, with a sequence that is not to be used again."""
+        self._sequence = max(self._sequence, own.sequence)
+
     # --- what neighbours say -----------------------------------------------------------------------------------------
     def own_word(self, node: int, data: bytes) -> list[Record]:
         """A record that its author brings along in a handshake, which has budgets of its own."""

@@ -59,7 +59,8 @@ class Liveness:
         if self._unheard:
             return
         self.heard_at = max(self.heard_at, now)
-        self._first_unanswered = None
+        if self._first_unanswered is not None and now >= self._first_unanswered:  # reports of what was heard come late
+            self._first_unanswered = None
 
     def sent(self, at: float) -> None:
         """Payload left at `at`."""

@@ -10,7 +10,7 @@ author means nothing. A node that cannot be reached for a day is forgotten with 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from tunrouter.core import bounds, record, seam, wire
@@ -56,6 +56,29 @@ class Mesh:
         assert own is not None
         self._local.blocks_record = own.data
         self._links_at, self._sweep_at = now, now + bounds.SWEEP_SECONDS
+
+    def preload(self, records: Iterable[Record], quiet_until: float) -> None:
+        """For simulations that begin in the middle: as if all these had come, and our links had been told so."""
+        for known in records:
+            self.gossip.replica.put(known)
+            if known.node != self._local.id:
+                self._apply(known)
+        self._resume(quiet_until)
+
+    def preload_like(self, other: Mesh, quiet_until: float) -> None:
+        """The same, from another node that was preloaded with all records: what both know alike is shared."""
+        self.gossip.replica.resume(other.gossip.replica)
+        self.topology.resume(other.topology)
+        self.routes.resume(other.routes)
+        self._resume(quiet_until)
+
+    def _resume(self, quiet_until: float) -> None:
+        own = self.gossip.replica.get(self._local.id, record.LINKS)
+        if own is not None and isinstance(own.body, LinksBody):
+            self.gossip.recall(own)
+            self._told = {link.node: link.rtt for link in own.body.links}
+            self.topology.tell(own.node, own.body)
+        self._rest_until = quiet_until
 
     # --- what we know ------------------------------------------------------------------------------------------------
     def knows(self, node: int) -> bool:
@@ -165,8 +188,10 @@ class Mesh:
             self.gossip.down(node)
         for node in links.keys() - self._links.keys():
             self.gossip.up(node, now)
-        if links.keys() != self._told.keys():
+        if self._told.keys() - links.keys():
             self._links_at = min(self._links_at, max(now, self._rest_until))
+        elif links.keys() - self._told.keys() - self._links.keys():
+            self._links_at = min(self._links_at, max(now + bounds.LINKS_SETTLE_SECONDS, self._rest_until))
         self._links = dict(links)
 
     def _tell_links(self, now: float) -> None:

@@ -1,9 +1,9 @@
 """Which sessions a node keeps for control: a random graph of degree about eight, whatever the size of the cluster.
 
-Law: who has fewer than eight neighbours chooses among all nodes that it knows, by chance; what the operator named comes
-first. Who has more than sixteen asks those with the most neighbours to keep others, and who is asked does so unless it
-has few itself. A random graph of that degree stays in one piece when a third of its nodes fail, and no node has more
-than sixteen heartbeats to send.
+Law: who has fewer than eight neighbours keeps four of its own choice, by chance among all nodes that it knows, after
+those that the operator named; the others choose it. Who has more than sixteen asks those with the most neighbours to
+keep others, and who is asked does so unless it has few itself. A random graph of that degree stays in one piece when a
+third of its nodes fail, and no node has more than sixteen heartbeats to send.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class Neighbours:
         self.deadline = 0.0
 
     def standing(self) -> list[Session]:
-        return [s for s in self._sessions.values() if s.state in STANDING and (s.keep or s.peer_keeps)]
+        """Only those whose control is heard directly: gossip does not go by relay."""
+        found = (s for s in self._sessions.values() if s.state in STANDING and (s.keep or s.peer_keeps))
+        return [session for session in found if not session.relayed]
 
     def look(self, now: float) -> set[int]:
         """Chooses and lets go; the nodes whose sessions that changes."""
@@ -50,7 +52,8 @@ class Neighbours:
             self._shed(standing, now)
             return changed
         opening = sum(s.chosen and s.state is State.OPENING for s in self._sessions.values())
-        missing = bounds.NEIGHBOURS - len(standing) - opening
+        here, mine = len(standing) + opening, opening + sum(session.keep for session in standing)
+        missing = max(bounds.FEW_NEIGHBOURS - here, min(bounds.NEIGHBOURS - here, bounds.CHOSEN_NEIGHBOURS - mine))
         return changed | self._choose(missing, now) if missing > 0 else changed
 
     def spare(self, session: Session, now: float) -> None:
@@ -62,8 +65,8 @@ class Neighbours:
             session.say(wire.Ping(session.live.next_id(), session.keep))
 
     def _give_up(self, now: float) -> set[int]:
-        """Those that were chosen and did not answer are not kept."""
-        gone = {s.node for s in self._sessions.values() if s.chosen and s.state is State.CLOSED}
+        """Those that were chosen and did not answer, at least not directly, are not kept."""
+        gone = {s.node for s in self._sessions.values() if s.chosen and (s.relayed or s.state is State.CLOSED)}
         for node in gone:
             self._sessions[node].chosen = False
             self._avoided[node] = now + bounds.AVOID_SECONDS

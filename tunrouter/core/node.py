@@ -13,19 +13,20 @@ from ipaddress import IPv4Network
 from typing import Final
 
 from tunrouter.core import bounds, dial, record, seam, wire
-from tunrouter.core.dial import Dials, Opened
+from tunrouter.core.dial import Opened
 from tunrouter.core.halfopen import HalfOpenTable
+from tunrouter.core.hops import Hops
 from tunrouter.core.keys import KeyRing
 from tunrouter.core.local import Local
 from tunrouter.core.mesh import Mesh
 from tunrouter.core.mtus import Mtus
 from tunrouter.core.neighbours import Neighbours
 from tunrouter.core.outbox import Effect, Outbox, Remember, Said
+from tunrouter.core.peers import Peers
 from tunrouter.core.record import Read
 from tunrouter.core.routes import Routes
 from tunrouter.core.session import Session
 from tunrouter.core.states import Event, State
-from tunrouter.core.targets import Targets
 from tunrouter.core.timetable import NEVER, Timetable
 from tunrouter.errors import ProtocolError
 
@@ -39,16 +40,15 @@ class Node:
     def __init__(self, local: Local, network: IPv4Network, read: Read = record.read) -> None:
         """`read` is for simulations: many nodes in one process need not read and check the same record each."""
         self.local = local
-        self.sessions: dict[int, Session] = {}
         self.routes = Routes(network, local.blocks, local.id)
         self.worker_counters: dict[str, int] = {}
         self._out = Outbox()
-        self.dials = Dials(local, self._out, self._carry, self._replaced)
-        self.targets = Targets(self.sessions, self.dials)
-        self.half_open = HalfOpenTable(local, self._out, self._stale, self.dials.on_reflected)
         self.mesh = Mesh(local, self.routes, self._out, self._say, read)
-        self.neighbours = Neighbours(local, self.sessions, self.mesh, self._session_with)
-        self._by_base: dict[int, Session] = {}
+        self.hops = Hops(self.mesh.topology, self._out)
+        self.peers = Peers(local, self.mesh, self.hops, self._out, self._fire, self._gone)
+        self.sessions, self.dials, self.targets = self.peers.sessions, self.peers.dials, self.peers.targets
+        self.half_open = HalfOpenTable(local, self._out, self.peers.stale, self.dials.on_reflected)
+        self.neighbours = Neighbours(local, self.sessions, self.mesh, self.peers.wanted)
         self._mtus = Mtus(self.routes, local.pod_mtu, self._out)
         self._stopping = False
         self._known: frozenset[str] = frozenset()
@@ -132,7 +132,9 @@ class Node:
                     session.on_used(message, now)
             case seam.TooBig(base, size):
                 if session := self._session_of(base):
-                    session.mtu.refused(size + wire.IP_UDP_BYTES[session.ip_version], now)
+                    session.mtu.refused(size + session.outer_bytes, now)
+            case seam.HopWanted(target):
+                self.hops.lead(target)
             case seam.Counters(values):
                 self.worker_counters = values
 
@@ -177,47 +179,47 @@ class Node:
             self._timetable.set(node, self.sessions[node].deadline)
         self._touched.clear()
         self._rearranged = False
-        parts = (self.dials, self.half_open, self.mesh, self.neighbours)
+        parts = (self.dials, self.half_open, self.mesh, self.neighbours, self.hops)
         self.deadline = min(self._timetable.next, *(part.deadline for part in parts))
         return self._out.take()
 
     def _share(self, now: float) -> None:
         if self._rearranged:
-            self.mesh.link({s.node: s.live.rtt for s in self.neighbours.standing()}, now)
+            standing = self.neighbours.standing()
+            self.mesh.link({s.node: s.live.rtt for s in standing}, now)
+            self.mesh.topology.trust({s.node for s in standing if s.state is not State.SUSPECT})
         self.mesh.tick(now)
+        self.hops.refresh(now, urgent=self._rearranged)
         for node in self.mesh.changed & self.sessions.keys():
-            self._locate(self.sessions[node])
+            self.peers.locate(self.sessions[node])
             self._touched.add(node)
         self.mesh.changed.clear()
-
-    def _locate(self, session: Session) -> None:
-        """Where it says it is, but for addresses that another node has now."""
-        taken = {other.endpoint for other in self.sessions.values() if other.current and other is not session}
-        session.published = tuple(e for e in self.mesh.endpoints(session.node) if e not in taken)
 
     def _tick(self, session: Session, now: float) -> None:
         before = session.state
         session.tick(now)
         self._rearranged |= session.state is not before
         if session.forgettable(now):
-            self._forget_node(session)
+            self.peers.forget(session)
 
     def _session_of(self, base: int) -> Session | None:
         """The session whose keys are known under `base`, which this step is going to change."""
-        session = self._by_base.get(base)
+        session = self.peers.by_base.get(base)
         if session is not None:
             self._touched.add(session.node)
         return session
 
     def _on_no_answer(self, endpoint: seam.Endpoint, now: float) -> None:
         for session in self.sessions.values():
-            where = session.candidates
+            where = session.candidates | {seam.relayed(session.node)}
             if endpoint in where and not any(self.dials.get(other) for other in where):
                 self._fire(session, Event.GAVE_UP, now)
 
     def _on_raw(self, message: seam.Raw, now: float) -> None:
         datagram = message.datagram
         kind = datagram[0] if len(datagram) >= wire.HEADER_BYTES else 0
+        if origin := seam.relay_target(message.source):
+            self.hops.lead(origin)  # for what is answered
         if kind == wire.FIRST and not self._stopping:
             self.half_open.on_first(message.source, datagram, now)
         elif kind == wire.ANSWER:
@@ -232,17 +234,6 @@ class Node:
         if opened is not None:
             self._out.put(opened.install(now, sealed=self.local.sealed))
             self._adopt(opened, now)
-
-    def _carry(self, endpoint: seam.Endpoint, datagram: bytes) -> bool:
-        for session in self.sessions.values():
-            if session.current is not None and endpoint in (session.endpoint, session.home):
-                session.say(wire.Carried(datagram))
-                return session.state is State.REKEYING and not session.current.maimed
-        return False
-
-    def _replaced(self, node: int) -> int:
-        session = self.sessions.get(node)
-        return session.current.remote if session is not None and session.current is not None else 0
 
     def _on_carried(self, session: Session, base: int, datagram: bytes, now: float) -> None:
         kind = datagram[0] if len(datagram) >= wire.HEADER_BYTES else 0
@@ -277,19 +268,22 @@ class Node:
             return
         session = self._session_of(message.session)
         if session is not None:
-            session.on_spoken(message.session, body, now)
-            self._obey(session, message.session, body, now)
+            by_relay = seam.relay_target(message.source) != 0
+            in_use = session.on_spoken(message.session, body, now, by_relay=by_relay)
+            # What came on another path tells no round trip and no size of this one, and no handshake proves it.
+            if in_use or not isinstance(body, wire.Pong | wire.Carried):
+                self._obey(session, message.session, body, by_relay=by_relay, now=now)
 
-    def _obey(self, session: Session, base: int, body: wire.ControlBody, now: float) -> None:
+    def _obey(self, session: Session, base: int, body: wire.ControlBody, *, by_relay: bool, now: float) -> None:
         match body:
             case wire.Ping(ping_id, keep):
                 self._rearranged |= keep != session.peer_keeps
                 session.peer_keeps = keep
-                session.say(wire.Pong(ping_id), base=base)
+                session.say(wire.Pong(ping_id, by_relay), base=base)
             case wire.Pong(ping_id):
                 session.on_pong(ping_id, now)
             case wire.Confirm():
-                session.say(wire.Pong(0), base=base)
+                session.say(wire.Pong(0, by_relay), base=base)
             case wire.Carried(datagram):
                 self._on_carried(session, base, datagram, now)
             case wire.Records() | wire.Sums() | wire.Have():
@@ -304,7 +298,7 @@ class Node:
                 self._fire(session, Event.FAREWELL, now)
 
     def _on_wanted(self, node: int, now: float) -> None:
-        session = self._session_with(node, now)
+        session = self.peers.wanted(node, now)
         if session is None:
             self._out.count("wanted_unknown")
         else:
@@ -317,9 +311,15 @@ class Node:
         self._touched.add(session.node)
         self._rearranged |= session.state is not before
 
+    def _gone(self, node: int) -> None:
+        """Its session is forgotten."""
+        self._mtus.forget(node)
+        self._timetable.set(node, NEVER)
+        self._touched.discard(node)
+
     # --- peers -------------------------------------------------------------------------------------------------------
     def _adopt(self, opened: Opened, now: float) -> None:
-        session = self._session(opened.node, now)
+        session = self.peers.of(opened.node, now)
         if session is None:
             self._out.put(seam.Retire(opened.base))
             self.local.indices.release(opened.base, now)
@@ -334,55 +334,9 @@ class Node:
             self.targets.bind(opened.endpoint, opened.node)
         self._touched.add(opened.node)
         self._rearranged = True
-        self._evict(opened, session, now)
+        self.peers.evict(opened, session, now)
         if fresh:
             self._out.log("info", f"session {opened.node} up", f"{session}: established")
-
-    def _session_with(self, node: int, now: float) -> Session | None:
-        """Opened if there is none; None for a node that nobody knows."""
-        session = self.sessions.get(node)
-        if session is None and self.mesh.endpoints(node):
-            session = self._session(node, now)
-        if session is not None and session.state is State.CLOSED:
-            self._locate(session)
-            self._fire(session, Event.WANTED, now)
-        return session
-
-    def _session(self, node: int, now: float) -> Session | None:
-        """There is one; None if there is no room."""
-        if node in self.sessions:
-            return self.sessions[node]
-        if len(self.sessions) >= bounds.MAX_PEERS:
-            closed = [s for s in self.sessions.values() if s.state is State.CLOSED and not s.keep]
-            if not closed:
-                self._out.count("peers_full")
-                return None
-            self._forget_node(min(closed, key=lambda session: session.closed_at))
-        session = Session(node, self.local, self.dials, self._out, self._by_base, now)
-        session.name = self.mesh.name_of(node)
-        self.sessions[node] = session
-        self._locate(session)
-        return session
-
-    def _forget_node(self, session: Session) -> None:
-        """As if it had never been; what it announced is the mesh's to forget."""
-        self._mtus.forget(session.node)
-        del self.sessions[session.node]
-        self._timetable.set(session.node, dial.FOREVER)
-        self._touched.discard(session.node)
-
-    def _evict(self, opened: Opened, session: Session, now: float) -> None:
-        """Another node was at this endpoint before and is not there any more: if it lives, it will say where."""
-        for other in self.sessions.values():
-            gone = other.state not in (State.ESTABLISHED, State.REKEYING)
-            if other is session or not gone or opened.endpoint not in (other.endpoint, other.home):
-                continue
-            self.dials.stop_for(other.node, other.candidates, now)
-            other.targeted = other.chosen = False
-            other.endpoint, other.home, other.published = None, None, ()
-            self.targets.unbind(other.node)
-            self._fire(other, Event.DEAD, now)
-            self._fire(other, Event.GAVE_UP, now)
 
     def name_of(self, node: int) -> str:
         return self.mesh.name_of(node)
@@ -391,22 +345,18 @@ class Node:
         if session := self.sessions.get(node):
             session.say(body)
 
-    def _stale(self, sender: int, incarnation: int, sequence: int) -> bool:
-        session = self.sessions.get(sender)
-        if session is None:
-            return False
-        return (incarnation, sequence) <= (session.incarnation, session.sequence)
-
     # --- what follows from the tables --------------------------------------------------------------------------------
     def _publish_neighbours(self) -> None:
         """Whose handshakes never wait, and whom to try first in the next life."""
-        here = [s.endpoint for s in self.sessions.values() if s.endpoint is not None]
+        here = [s.endpoint for s in self.sessions.values() if s.endpoint is not None and not s.relayed]
         targets = [t.endpoint for t in self.targets if t.endpoint is not None]
         known = frozenset(address for address, _ in here + targets)
         if known != self._known:
             self._known = known
             self._out.put(seam.Known(tuple(sorted(known)[: bounds.MAX_KNOWN])))
-        lasting = tuple(sorted({s.endpoint for s in self.sessions.values() if s.current and s.endpoint is not None}))
+        lasting = tuple(
+            sorted({s.endpoint for s in self.sessions.values() if s.current and s.endpoint and not s.relayed})
+        )
         if lasting and lasting != self._remembered:
             self._remembered = lasting
             self._out.put(Remember(lasting[: bounds.MAX_TARGETS]))

@@ -18,7 +18,7 @@ from typing import Final
 from tunrouter.core import bounds
 
 CANDIDATES: Final = (1280, 1340, 1400, 1420, 1440, 1460, 1480, 1500, 2000, 4000, 6000, 8000, 8900)
-CHECK_SECONDS: Final = 5.0
+CHECK_SECONDS: Final = 60.0
 """Pause between tests of the size in use on an idle path."""
 CHECK_BUSY_SECONDS: Final = 1.0
 """The same while payload is sent, so that a black hole is found before TCP stalls for long."""

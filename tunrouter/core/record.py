@@ -68,9 +68,9 @@ _KIND: Final[dict[type[Body], int]] = {NodeBody: NODE, LinksBody: LINKS, BlocksB
 
 
 class Record:
-    """A well-formed record. Its signature is not checked yet: see `genuine`. Immutable, shared freely."""
+    """A well-formed record. Its signature is not checked yet: see `genuine`. Shared freely, for it never changes."""
 
-    __slots__ = ("body", "data", "digest", "incarnation", "key", "kind", "node", "public_key", "sequence")
+    __slots__ = ("body", "data", "digest", "incarnation", "key", "kind", "node", "public_key", "sequence", "verified")
 
     def __init__(self, data: bytes) -> None:
         """Raises ProtocolError for what is no record, or holds a body that its kind does not allow."""
@@ -86,6 +86,7 @@ class Record:
         self.key = record_key(self.node, self.kind)
         self.digest = int.from_bytes(blake2b(data, digest_size=8).digest(), "big")
         self.body = _read(self.kind, data[_HEAD.size : -keys.SIGNATURE_BYTES])
+        self.verified = False
 
     @property
     def version(self) -> tuple[int, int, int]:
@@ -105,8 +106,10 @@ def read(data: bytes) -> Record:
 
 def genuine(record: Record) -> bool:
     """Whether the node itself signed it; about 60 µs."""
-    signed, signature = record.data[: -keys.SIGNATURE_BYTES], record.data[-keys.SIGNATURE_BYTES :]
-    return keys.verify(record.public_key, _SIGNS + signed, signature)
+    if not record.verified:
+        signed, signature = record.data[: -keys.SIGNATURE_BYTES], record.data[-keys.SIGNATURE_BYTES :]
+        record.verified = keys.verify(record.public_key, _SIGNS + signed, signature)
+    return record.verified
 
 
 def write(identity: keys.Identity, incarnation: int, sequence: int, body: Body) -> Record:
@@ -187,6 +190,9 @@ def rtt_class(seconds: float, before: int | None = None) -> int:
     return RTT_CLASSES - 1
 
 
+_LONGEST: Final = tuple(RTT_LEAST * RTT_STEP**number for number in range(RTT_CLASSES))
+
+
 def class_seconds(number: int) -> float:
     """The longest round trip of a class."""
-    return RTT_LEAST * RTT_STEP**number
+    return _LONGEST[number]

@@ -95,6 +95,10 @@ class Replica:
         self._records[record.key] = record
         self._add(record.node, record.digest - (before.digest if before is not None else 0))
 
+    def resume(self, other: Replica) -> None:
+        """For simulations: a copy of another one."""
+        self._records, self._nodes, self._sums = dict(other._records), list(other._nodes), other._sums[:]
+
     def erase(self, node: int) -> None:
         """Forgets all of `node`; a life of it that is not newer than what was known does not come back."""
         records = list(self.of(node))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tunrouter.core import record, status
+from tunrouter.core import record, seam, status
 from tunrouter.core.dial import Dial, text
 from tunrouter.core.halfopen import Rejected
 from tunrouter.core.node import Node
@@ -19,6 +19,7 @@ def connections(node: Node, now: float) -> tuple[status.Connection, ...]:
     sessions = sorted(node.sessions.values(), key=lambda session: session.node)
     rows = [_of_session(node, session, now) for session in sessions if _shown(node, session)]
     at = {session.endpoint for session in sessions if _shown(node, session)}
+    at |= {seam.relayed(session.node) for session in sessions}
     rows += [_of_dial(dial, now) for dial in node.dials.all() if dial.endpoint not in at]
     rows += [_of_target(target) for target in node.targets if target.endpoint is None]
     rows += [_of_stranger(source, seen) for source, seen in node.half_open.rejected.items() if source not in at]
@@ -91,7 +92,9 @@ def routes(node: Node) -> tuple[status.Route, ...]:
 def _path(node: Node, owner: int, session: Session | None) -> str:
     if owner == node.local.id:
         return "local"
-    return "direct" if session is not None and session.state in STANDING else "on demand"
+    if session is None or session.state not in STANDING:
+        return "on demand"
+    return f"relay through {node.name_of(node.hops.via(owner))}" if session.relayed else "direct"
 
 
 def gossip(node: Node) -> status.Gossip:
@@ -131,11 +134,12 @@ def _of_session(node: Node, session: Session, now: float) -> status.Connection:
     sent_packets, sent_bytes, received_packets, received_bytes = session.traffic()
     return status.Connection(
         outbound=session.outbound,
-        address=text(session.endpoint) if session.endpoint is not None else "",
+        address=_where(node, session),
         state="established" if standing else _state(dial),
         peer=status.peer_name(session.node),
         nickname=session.name,
         encrypted=node.local.sealed,
+        path=_path(node, session.node, session) if standing else "",
         mtu=session.inner_mtu,
         rtt=session.live.rtt,
         last_handshake=now - keys.made if keys is not None else None,
@@ -144,9 +148,20 @@ def _of_session(node: Node, session: Session, now: float) -> status.Connection:
         sent_bytes=sent_bytes,
         received_packets=received_packets,
         received_bytes=received_bytes,
-        reason=(session.reason or node.mesh.refused.get(session.node, "")) if standing else _reason(session, dial),
+        reason=_trouble(node, session) if standing else _reason(session, dial),
         retry_in=max(0.0, dial.next_at - now) if dial is not None and not standing else None,
     )
+
+
+def _trouble(node: Node, session: Session) -> str:
+    """What is not as it should be about one that stands."""
+    return session.reason or node.mesh.refused.get(session.node, "") or ("no direct way" if session.relayed else "")
+
+
+def _where(node: Node, session: Session) -> str:
+    """Its address; who goes by relay has the one at which it was last."""
+    direct = session.home if session.relayed else session.endpoint
+    return text(direct) if direct is not None else _address(node, session.node)
 
 
 def _reason(session: Session, dial: Dial | None) -> str:

@@ -9,10 +9,12 @@ its bridge, whatever others say.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
+from functools import lru_cache
 from ipaddress import IPv4Network
+from itertools import pairwise
 from typing import NamedTuple
 
-from tunrouter.core import seam
+from tunrouter.core import bounds, seam
 from tunrouter.core.record import Block
 from tunrouter.errors import ProtocolError
 
@@ -50,6 +52,7 @@ class Routes:
         self._announced: dict[int, tuple[Announced, ...]] = {}
         self._away: frozenset[int] = frozenset()
         self._accepted: list[_Claim] = []
+        """In order of address."""
         self.conflicts: tuple[Conflict, ...] = ()
         self.contested: frozenset[int] = frozenset()
         """The nodes whose blocks overlap another's, whether they can be reached or not."""
@@ -69,19 +72,30 @@ class Routes:
 
     def routed(self, node: int) -> tuple[IPv4Network, ...]:
         """The blocks of `node` that packets follow: those it announces, without the ones it lost."""
-        return tuple(claim.block for claim in self._accepted if claim.node == node)
+        if node == self.own_id or node in self.contested:
+            return tuple(claim.block for claim in self._accepted if claim.node == node)
+        return self.blocks(node)
 
     def announce(self, node: int, blocks: tuple[Announced, ...]) -> list[seam.ToWorker]:
         """`node` owns exactly `blocks` from now on; returns what changes for the data plane."""
         self.changed = set()
         if self._announced.get(node, ()) == blocks:
             return []
+        before = self._announced.get(node, ())
         self._announced[node] = blocks
-        return self._rebuild()
+        return self._replace(node, before, blocks)
 
     def withdraw(self, node: int) -> list[seam.ToWorker]:
         self.changed = set()
-        return self._rebuild() if self._announced.pop(node, None) else []
+        before = self._announced.pop(node, ())
+        return self._replace(node, before, ()) if before else []
+
+    def resume(self, other: Routes) -> None:
+        """For simulations: knows what another node knows, which nobody contests."""
+        own = tuple(Announced(block) for block in other.own)
+        self._announced = {node: blocks for node, blocks in other._announced.items() if node != self.own_id}
+        self._announced[other.own_id] = own
+        self._accepted = list(other._accepted)
 
     def away(self, nodes: frozenset[int]) -> list[seam.ToWorker]:
         """Of the contested nodes these cannot be reached: what they lose is no conflict that anybody has to solve."""
@@ -90,6 +104,23 @@ class Routes:
             return []
         self._away = nodes
         return self._rebuild()
+
+    def _replace(self, node: int, old: tuple[Announced, ...], blocks: tuple[Announced, ...]) -> list[seam.ToWorker]:
+        """What almost always happens, nobody contests anything, costs no look at all the others."""
+        before = [_claim(node, announced.block) for announced in old]
+        after = sorted(_claim(node, announced.block) for announced in blocks)
+        alone = all(one.last < other.first for one, other in pairwise(after))
+        if self.contested or not alone or any(self._contests(claim) for claim in after):
+            return self._rebuild()
+        for claim in before:
+            del self._accepted[bisect_left(self._accepted, claim)]
+        for claim in after:
+            insort(self._accepted, claim)
+        return self._changes(set(before), set(after))
+
+    def _contests(self, claim: _Claim) -> bool:
+        other = self._overlapping(claim)
+        return other is not None and other.node != claim.node
 
     def _rebuild(self) -> list[seam.ToWorker]:
         before = set(self._accepted)
@@ -102,7 +133,9 @@ class Routes:
                 conflicts.append(Conflict(claim.block, claim.node, winner.node))
         self.contested = frozenset(node for conflict in conflicts for node in (conflict.loser, conflict.winner))
         self.conflicts = tuple(conflict for conflict in conflicts if conflict.loser not in self._away)
-        after = set(self._accepted)
+        return self._changes(before, set(self._accepted))
+
+    def _changes(self, before: set[_Claim], after: set[_Claim]) -> list[seam.ToWorker]:
         self.changed = {claim.node for claim in before ^ after}
         gone: list[seam.ToWorker] = [seam.Unroute(*_key(c)) for c in sorted(before - after)]
         return gone + [seam.Route(*_key(c), self._seam_id(c.node)) for c in sorted(after - before)]
@@ -127,6 +160,7 @@ class Routes:
         return seam.SELF if node == self.own_id else node
 
 
+@lru_cache(2 * bounds.MAX_PEERS)
 def _claim(node: int, block: IPv4Network) -> _Claim:
     return _Claim(int(block.network_address), int(block.broadcast_address), node, block)
 
@@ -135,6 +169,7 @@ def _key(claim: _Claim) -> tuple[bytes, int]:
     return claim.block.network_address.packed, claim.block.prefixlen
 
 
+@lru_cache(2 * bounds.MAX_PEERS)
 def parse_blocks(blocks: tuple[Block, ...], network: IPv4Network, length: int) -> tuple[Announced, ...]:
     """What a peer announced. Raises ProtocolError for anything that is no block of `network`.
 

@@ -5,8 +5,8 @@ packet-preserving pipe, whether the worker is an object in the same process or a
 by its local receiver index base: lane n of it opens what arrives for index base + n and seals for the other side's base
 + n. A worker is given the lanes that are its own, and no lane is ever given twice.
 
-Lossy messages (`SendControl`, `SendRaw`, `Raw`, `Control`, `Wanted`) may be dropped by a full pipe and are counted; all
-others carry state, are bounded by the tables they describe, and wait.
+Lossy messages (`LOSSY`) may be dropped by a full pipe and are counted; all others carry state, are bounded by the
+tables they describe, and wait.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import msgspec
 from tunrouter.errors import ProtocolError
 
 Endpoint = tuple[str, int]
-"""Address in its canonical text form, and UDP port."""
+"""Address in its canonical text form, and UDP port; or `relayed`, which names a node instead."""
+_NODE: Final = "node:"
 
 SELF: Final = 0
 """The node id under which `Route` names this node's own prefixes; no key hashes to it that we would accept."""
@@ -119,7 +120,44 @@ class Check(msgspec.Struct, frozen=True, array_like=True, tag=12):
     """To be answered with `Alive`, by the worker's loop itself."""
 
 
-ToWorker = Install | Deliver | Use | Retire | Move | Route | Unroute | PathMtu | SendControl | SendRaw | Known | Check
+class Hop(msgspec.Struct, frozen=True, array_like=True, tag=13):
+    """What goes by relay to node `target` goes inside the session in use with `via`; 0: nowhere any more."""
+
+    target: int
+    via: int
+
+
+class Backup(msgspec.Struct, frozen=True, array_like=True, tag=14):
+    """While `on`, every datagram of `session` also goes by relay to its node: the replay window removes the twin."""
+
+    session: int
+    on: bool
+
+
+class Relayed(msgspec.Struct, frozen=True, array_like=True, tag=15):
+    """A datagram of node `origin` that came by relay to another worker, as `Astray` said."""
+
+    origin: int
+    datagram: bytes
+
+
+ToWorker = (
+    Install
+    | Deliver
+    | Use
+    | Retire
+    | Move
+    | Route
+    | Unroute
+    | PathMtu
+    | SendControl
+    | SendRaw
+    | Known
+    | Check
+    | Hop
+    | Backup
+    | Relayed
+)
 
 
 # --- worker to control -----------------------------------------------------------------------------------------------
@@ -185,9 +223,34 @@ class Alive(msgspec.Struct, frozen=True, array_like=True, tag=40):
     kernel: str
 
 
-ToControl = Raw | Control | Wanted | Moved | Used | TooBig | Counters | Alive
+class HopWanted(msgspec.Struct, frozen=True, array_like=True, tag=41):
+    """Something is to go by relay to node `target`, for which there is no hop."""
 
-LOSSY: Final = (SendControl, SendRaw, Check, Raw, Control, Wanted, Used, Counters, Alive)
+    target: int
+
+
+class Astray(msgspec.Struct, frozen=True, array_like=True, tag=42):
+    """A datagram of node `origin` came by relay that no lane of this worker opens: perhaps another worker's does."""
+
+    origin: int
+    datagram: bytes
+
+
+ToControl = Raw | Control | Wanted | Moved | Used | TooBig | Counters | Alive | HopWanted | Astray
+
+LOSSY: Final = (SendControl, SendRaw, Check, Relayed, Raw, Control, Wanted, Used, Counters, Alive, HopWanted, Astray)
+
+
+def relayed(node: int) -> Endpoint:
+    """The endpoint of `node` for what travels inside other nodes' sessions."""
+    return f"{_NODE}{node:016x}", 0
+
+
+def relay_target(endpoint: Endpoint) -> int:
+    """The node of such an endpoint; 0 for an address."""
+    address, port = endpoint
+    return int(address[len(_NODE) :], 16) if not port and address.startswith(_NODE) else 0
+
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)

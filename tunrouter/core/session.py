@@ -1,10 +1,6 @@
 """One peer: whether it is there, the keys in use with it, and when the next thing is due.
 
 Law: the table in states.py is the whole life of a session.
-
-Keys come in three slots: the ones sealed with, the ones before (still opened with for ten seconds), and the next, which
-only exist here once their owner's identity is proved. Of two handshakes that crossed on the way, both ends seal with
-the one whose initiator has the lower node id.
 """
 
 from __future__ import annotations
@@ -13,8 +9,10 @@ from typing import Final
 
 from tunrouter.core import bounds, seam, wire
 from tunrouter.core.admission import Budget
+from tunrouter.core.detour import Detours
 from tunrouter.core.dial import Dials, Opened, text
-from tunrouter.core.keyslot import FOREVER, Keys
+from tunrouter.core.hops import Hops
+from tunrouter.core.keyslot import FOREVER, Keys, Slots
 from tunrouter.core.liveness import Liveness
 from tunrouter.core.local import Local
 from tunrouter.core.outbox import Outbox
@@ -23,8 +21,6 @@ from tunrouter.core.states import TABLE, Event, State
 
 RESPONDER_GRACE: Final = 10.0
 """How much later than the initiator the responder renews the keys, so that normally only one of them does."""
-OLD_KEYS_SECONDS: Final = 10.0
-"""How long keys that are not sealed with any more are still opened with."""
 REOPEN_SECONDS: Final = 1.0
 """Pause before a peer that said goodbye is dialled again."""
 GIVE_UP_SECONDS: Final = 90.0
@@ -36,7 +32,14 @@ class Session:
     """Give it what arrived and the time; it puts what is to be done into the outbox."""
 
     def __init__(
-        self, node: int, local: Local, dials: Dials, outbox: Outbox, registry: dict[int, Session], now: float
+        self,
+        node: int,
+        local: Local,
+        dials: Dials,
+        hops: Hops,
+        outbox: Outbox,
+        registry: dict[int, Session],
+        now: float,
     ) -> None:
         """`registry` tells for every receiver index base whose keys are known under it."""
         self.node = node
@@ -55,14 +58,11 @@ class Session:
         self.incarnation = 0
         self.sequence = -1
         self.endpoint: seam.Endpoint | None = None
-        """Where the newest authenticated datagram came from."""
+        """Where the newest authenticated datagram came from; by relay while there is no direct way."""
         self.home: seam.Endpoint | None = None
         """Where the last handshake succeeded. Dialled as well: who holds a datagram back can move `endpoint`."""
         self.outbound = False
-        self.current: Keys | None = None
-        self.older: list[Keys] = []
-        self.totals = [0, 0, 0, 0]
-        """Packets and bytes sent, packets and bytes received, of keys that are gone."""
+        self.slots: Slots[Session] = Slots(node, local, outbox, registry)
         self.last_payload = now
         self.live = Liveness(now)
         self.mtu = PathMtu(bounds.PATH_MTU_BASE, now)
@@ -71,15 +71,38 @@ class Session:
         self.closed_at = now
         self._local = local
         self._dials = dials
+        self._detours = Detours(node, hops, outbox)
         self._out = outbox
-        self._registry = registry
         self.handshakes = Budget(bounds.CARRIED_PER_SECOND, bounds.CARRIED_BURST)
-        """Of the peer's, inside this session."""
+        """Those that the peer may begin inside the one that stands."""
+
+    @property
+    def current(self) -> Keys | None:
+        """The keys that are sealed with."""
+        return self.slots.current
+
+    @property
+    def older(self) -> list[Keys]:
+        return self.slots.older
+
+    def traffic(self) -> tuple[int, int, int, int]:
+        """Packets and bytes sent, packets and bytes received, since the peer is known."""
+        return self.slots.traffic()
 
     @property
     def keep(self) -> bool:
         """We want it to stay open."""
         return self.chosen or (self.targeted and not self.spared)
+
+    @property
+    def relayed(self) -> bool:
+        """It goes by relay."""
+        return self.endpoint is not None and seam.relay_target(self.endpoint) != 0
+
+    @property
+    def backed_up(self) -> bool:
+        """What is sealed goes both ways: what is said inside says nothing of the direct one."""
+        return self._detours.backed != 0
 
     @property
     def candidates(self) -> set[seam.Endpoint]:
@@ -100,7 +123,6 @@ class Session:
     def adopt(self, opened: Opened, now: float) -> None:
         """A handshake with this peer came to its end and its identity is proved."""
         keys = Keys(opened, now)
-        self._registry[keys.base] = self
         self._out.put(seam.Deliver(keys.base))
         reborn = opened.incarnation > self.incarnation
         if reborn:
@@ -108,42 +130,25 @@ class Session:
         self.sequence = max(self.sequence, opened.sequence)
         self.name = opened.introduction.name
         self.peer_keeps = opened.introduction.keep
-        crossed = self._crossed(keys, opened, now) and not reborn
-        if crossed and not self._preferred(keys):
-            keys.superseded = now
-            self.older.append(keys)
-        else:
-            self._promote(keys, opened, now)
+        if self.slots.take(self, keys, opened, now, reborn=reborn):
+            self._promote(opened, now)
         if keys.confirm:
             self._confirm(keys, now)
         else:
             self._ping(now)
         self.fire(Event.ADOPTED, now)
         self._use(keys, now)
-        for surplus in self.older[: -bounds.MAX_OLD_KEYS]:
-            self.older.remove(surplus)
-            self._forget(surplus, now)
+        self.slots.trim(now)
 
-    def _crossed(self, keys: Keys, opened: Opened, now: float) -> bool:
-        """Whether either end made its keys without knowing of the other's."""
-        current = self.current
-        if current is None or current.ours == keys.ours:
-            return False
-        knew = opened.instead == (current.remote if keys.ours else current.base)
-        return not knew and now - current.made < bounds.SIMULTANEOUS_SECONDS
-
-    def _preferred(self, keys: Keys) -> bool:
-        return keys.ours == (self._local.id < self.node)
-
-    def _promote(self, keys: Keys, opened: Opened, now: float) -> None:
-        if self.current is not None:
-            self.current.superseded = now
-            self.older.append(self.current)
-        else:
+    def _promote(self, opened: Opened, now: float) -> None:
+        if self.state in (State.CLOSED, State.OPENING):
             self.last_payload = now  # somebody wants it: its idle time starts here
         before = self.endpoint
-        self.current, self.endpoint, self.outbound = keys, opened.endpoint, opened.initiator
-        self.home = opened.endpoint
+        self.endpoint, self.outbound = opened.endpoint, opened.initiator
+        if not self.relayed:
+            self.home = opened.endpoint
+        elif not seam.relay_target(before or opened.endpoint):
+            self._detours.begin(now)
         self.live.opened(now, opened.rtt)
         self.mtu_need(now, fresh=before != self.endpoint)
 
@@ -157,58 +162,46 @@ class Session:
 
     def mtu_need(self, now: float, *, fresh: bool) -> None:
         assert self.endpoint is not None
-        need = self._local.pod_mtu + wire.OVERHEAD + wire.IP_UDP_BYTES[self.ip_version]
+        need = self._local.pod_mtu + wire.OVERHEAD + self.outer_bytes
         if fresh or need != self.mtu.need:
             self.mtu = PathMtu(need, now)
 
     @property
     def inner_mtu(self) -> int:
         """The largest inner packet for this peer, in bytes; never more than pods send."""
-        return min(self._local.pod_mtu, wire.inner_mtu(self.mtu.size, self.ip_version))
+        return min(self._local.pod_mtu, self.mtu.size - self.outer_bytes - wire.OVERHEAD)
 
     @property
-    def ip_version(self) -> int:
-        return 6 if self.endpoint is not None and ":" in self.endpoint[0] else 4
+    def outer_bytes(self) -> int:
+        """What its path adds to each datagram."""
+        return wire.outer_bytes(self.endpoint) if self.endpoint is not None else wire.IP_UDP_BYTES[4]
 
     def on_heard(self, base: int, now: float) -> None:
-        """Something authentic arrived on the keys under `base`."""
+        """Something authentic arrived on the keys under `base`, and on the path in use."""
         self.live.heard(now)
-        keys = self.keys_of(base)
+        self._on_keys_heard(base, now)
+        self.fire(Event.HEARD, now)
+
+    def _on_keys_heard(self, base: int, now: float) -> None:
+        keys = self.slots.of(base)
         if keys is not None:
             keys.heard_at = now
             if not keys.heard:
                 keys.heard, keys.confirm = True, b""
                 if keys is self.current:
                     self._out.put(seam.Use(self.node, base))
-            if self._outlived_by(keys, now):
-                self._swap(keys, now)
-        self.fire(Event.HEARD, now)
-
-    def _outlived_by(self, keys: Keys, now: float) -> bool:
-        """The peer goes on with newer keys that we had set aside: it gave up ours while we did not hear it."""
-        current = self.current
-        if current is None or keys is current or keys.made <= current.made:
-            return False
-        return now - current.heard_at >= bounds.SUSPECT_SECONDS
-
-    def _swap(self, keys: Keys, now: float) -> None:
-        assert self.current is not None
-        self.older.remove(keys)
-        self.current.superseded, keys.superseded = now, FOREVER
-        self.older.append(self.current)
-        self.current = keys
-        self._out.put(seam.Use(self.node, keys.base))
+            self.slots.follow(keys, now)
 
     def on_moved(self, base: int, endpoint: seam.Endpoint, now: float) -> None:
         """The data plane follows the newest datagram of each key; of keys that are set aside it says nothing new."""
-        if self.current is None or self.current.base != base or endpoint == self.endpoint:
+        if self.current is None or self.current.base != base or endpoint == self.endpoint or self.relayed:
             return
         self._out.log("info", f"moved {self.node}", f"{self}: now at {text(endpoint)}")
         self.endpoint = endpoint
         self.mtu_need(now, fresh=True)
 
     def on_used(self, report: seam.Used, now: float) -> None:
-        keys = self.keys_of(report.session)
+        keys = self.slots.of(report.session)
         if keys is None:
             return
         if report.sent_packets > keys.sent_packets or report.received_packets > keys.received_packets:
@@ -221,19 +214,27 @@ class Session:
         if report.last_received > self.live.heard_at:
             self.on_heard(report.session, report.last_received)
 
-    def on_spoken(self, base: int, body: wire.ControlBody, now: float) -> None:
-        """The peer's control said something on the keys under `base`."""
+    def on_spoken(self, base: int, body: wire.ControlBody, now: float, *, by_relay: bool) -> bool:
+        """The peer's control said something on the keys under `base`; whether that speaks for the path in use."""
         self.live.spoke_at = now
+        if by_relay and not self.relayed:
+            self._detours.doubted(now)
+            self._back_up(now)
         if isinstance(body, wire.Ping) and not body.hears:
             self.live.unheard(now)
-            return
-        if isinstance(body, wire.Ping | wire.Pong):
+            return by_relay == self.relayed
+        if by_relay != self.relayed:
+            self._on_keys_heard(base, now)
+            return False
+        strayed = isinstance(body, wire.Pong) and body.relayed != self.relayed
+        if isinstance(body, wire.Ping | wire.Pong) and not strayed:
             self.live.heard_again()
         self.on_heard(base, now)
+        return not strayed
 
     def on_lanes_lost(self, base: int, now: float) -> None:
         """Lanes of the keys under `base` are with nobody any more: the keys are renewed at once."""
-        keys = self.keys_of(base)
+        keys = self.slots.of(base)
         if keys is None:
             return
         keys.maimed = True
@@ -245,34 +246,35 @@ class Session:
         self.live.answered(ping_id, now)
         self.mtu.answered(ping_id, now)
 
-    def keys_of(self, base: int) -> Keys | None:
-        if self.current is not None and self.current.base == base:
-            return self.current
-        return next((keys for keys in self.older if keys.base == base), None)
-
-    def traffic(self) -> tuple[int, int, int, int]:
-        """Packets and bytes sent, packets and bytes received, since the peer is known."""
-        totals = list(self.totals)
-        for keys in (*self.older, *((self.current,) if self.current else ())):
-            totals = [total + value for total, value in zip(totals, keys.traffic(), strict=True)]
-        return totals[0], totals[1], totals[2], totals[3]
-
     # --- what is due -------------------------------------------------------------------------------------------------
     def tick(self, now: float) -> None:
         if self.state is State.CLOSED and self.keep and now >= self.reopen_at:
             self.fire(Event.WANTED, now)
-        self._retire_old(now)
+        self.slots.retire_old(now)
         for event in self._due(now):
             self.fire(event, now)
+        self._back_up(now)
+        if self.relayed and self.current is not None and self._detours.retries(now):
+            self._dial_directly(now, bounds.HALF_OPEN_SECONDS)
         if self.current is not None:
             self._talk(self.current, now)
+
+    def _back_up(self, now: float) -> None:
+        """While the direct way is in doubt, at this end or the other, everything also goes by relay."""
+        base = self.current.base if self.current is not None and not self.relayed else 0
+        self._detours.back_up(base, self.slots.registered, now, suspect=self.state is State.SUSPECT)
 
     def _due(self, now: float) -> list[Event]:
         # Each comparison is the very sum that `deadline` gives out: another one could round to just before it.
         if self.current is None:
             return []
         silent_since = self.live.silent_since()
+        dead = self.state is State.SUSPECT and now >= silent_since + bounds.DEAD_SECONDS
         due = (
+            (
+                Event.DETOUR,
+                not self.relayed and self._detours.due(now, self.live.heard_at, self.live.spoke_at, dead=dead),
+            ),
             (Event.EXPIRED, now >= self.current.made + bounds.REJECT_SECONDS),
             (Event.IDLE, now >= self._idle_at()),
             (Event.SILENT, now >= silent_since + bounds.SUSPECT_SECONDS),
@@ -300,7 +302,7 @@ class Session:
         size = self.mtu.probe(now, ping_id, rtt=rtt, heard_at=heard_at, busy=now - self.last_payload < BUSY_SECONDS)
         if size is not None:
             self.live.probed(ping_id, now)
-            self.say(self._heartbeat(ping_id, now), size - wire.IP_UDP_BYTES[self.ip_version])
+            self.say(self._heartbeat(ping_id, now), size - self.outer_bytes)
             if self.mtu.missed:
                 self._ping(now)
 
@@ -309,17 +311,18 @@ class Session:
             return self.live.pinged_at + bounds.PROBE_SECONDS
         if self.keep or self.peer_keeps or self.live.unanswered:
             return self.live.pinged_at + self.live.pause
-        return FOREVER
+        return self.live.pinged_at + bounds.KEEPALIVE_SECONDS
 
     @property
     def deadline(self) -> float:
-        times = [keys.superseded + OLD_KEYS_SECONDS for keys in self.older]
+        times = [self.slots.deadline]
         if self.state is State.CLOSED:
             times.append(self.reopen_at if self.keep else self.closed_at + bounds.FORGET_SECONDS)
         if self.current is not None:
             patience = bounds.DEAD_SECONDS if self.state is State.SUSPECT else bounds.SUSPECT_SECONDS
             times += [
                 self._heartbeat_at(),
+                self._detours.retry_at if self.relayed else self._detours.doubted_until,
                 self.mtu.deadline,
                 self.current.made + bounds.REJECT_SECONDS,
                 self.current.confirm_at if self.current.confirm else FOREVER,
@@ -344,37 +347,48 @@ class Session:
 
     def _dial(self, now: float) -> None:
         seconds = FOREVER if self.targeted and self.keep else GIVE_UP_SECONDS
+        self._dial_directly(now, seconds)
+        # Keys are renewed on the path in use; who is sought is sought everywhere.
+        if self.relayed or (self.state is State.OPENING and self._detours.possible):
+            delay = bounds.RELAY_DELAY_SECONDS if self.candidates and not self.relayed else 0.0
+            relay = seam.relayed(self.node)
+            self._dials.start(relay, now, target=self.node, keep=self.keep, seconds=seconds, delay=delay)
+
+    def _dial_directly(self, now: float, seconds: float) -> None:
         # A target is whoever answers there, so that a machine set up anew is found under its old address.
         known = {self.endpoint, self.home}
-        for endpoint in self.candidates:
+        for endpoint in sorted(self.candidates):
+            if seam.relay_target(endpoint):
+                continue
             target = 0 if self.targeted and endpoint in known else self.node
             self._dials.start(endpoint, now, target=target, keep=self.keep, seconds=seconds)
 
+    def _detour(self, now: float) -> None:
+        """The same keys, by relay."""
+        assert self.current is not None
+        self._rest(now)
+        self.home, self.endpoint = self.endpoint, seam.relayed(self.node)
+        self._detours.begin(now)
+        self._out.put(seam.Move(self.current.base, self.endpoint))
+        self._back_up(now)
+        self.live.opened(now, self.live.rtt or 0.0)
+        self.mtu_need(now, fresh=True)
+        self._ping(now)
+
     def _reopen(self, now: float) -> None:
         self.reason = "no answer"
-        self._drop_keys(now)
+        if self.relayed:
+            self.endpoint = self.home
+        self._drop(now)
         self._dial(now)
 
     def _leave(self, now: float) -> None:
         self.say(wire.Close("idle"))
-        self._drop_keys(now)
+        self._drop(now)
 
-    def _drop_keys(self, now: float) -> None:
+    def _drop(self, now: float) -> None:
         self.closed_at, self.reopen_at = now, now + self._local.jitter(REOPEN_SECONDS, bounds.RETRY_JITTER)
-        for keys in (*self.older, *((self.current,) if self.current else ())):
-            self._forget(keys, now)
-        self.older, self.current = [], None
-
-    def _retire_old(self, now: float) -> None:
-        for keys in [k for k in self.older if now >= k.superseded + OLD_KEYS_SECONDS]:
-            self.older.remove(keys)
-            self._forget(keys, now)
-
-    def _forget(self, keys: Keys, now: float) -> None:
-        self.totals = [total + value for total, value in zip(self.totals, keys.traffic(), strict=True)]
-        self._registry.pop(keys.base, None)
-        self._out.put(seam.Retire(keys.base))
-        self._local.indices.release(keys.base, now)
+        self.slots.drop(now)
 
     # --- what is said ------------------------------------------------------------------------------------------------
     def say(self, body: wire.ControlBody, size: int = 0, base: int | None = None) -> None:

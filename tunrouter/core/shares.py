@@ -56,6 +56,7 @@ class Shares:
         self._sessions: dict[int, _Session] = {}
         self._routes: dict[tuple[bytes, int], seam.Route] = {}
         self._mtus: dict[int, seam.PathMtu] = {}
+        self._hops: dict[int, seam.Hop] = {}
         self._known: seam.Known | None = None
         self._counters: dict[int, dict[str, int]] = {}
         self._gone: dict[str, int] = {}
@@ -65,7 +66,7 @@ class Shares:
     def joined(self, worker: int) -> list[ToWorker]:
         """What a newborn must be told first. Of sessions it has the lanes that are installed from now on."""
         self._live.add(worker)
-        told: list[ToWorker] = [*self._routes.values(), *self._mtus.values()]
+        told: list[ToWorker] = [*self._routes.values(), *self._mtus.values(), *self._hops.values()]
         return [*told, self._known] if self._known is not None else told
 
     def lost(self, worker: int) -> None:
@@ -87,7 +88,7 @@ class Shares:
         match message:
             case seam.Install():
                 return self._install(message)
-            case seam.Deliver(session) | seam.Use(_, session):
+            case seam.Deliver(session) | seam.Use(_, session) | seam.Move(session) | seam.Backup(session):
                 return self._to_holders(session, message)
             case seam.Retire(session):
                 told = self._to_holders(session, message)
@@ -125,6 +126,11 @@ class Shares:
                 self._mtus[node] = message
                 if len(self._mtus) > 2 * bounds.MAX_PEERS:
                     del self._mtus[next(iter(self._mtus))]
+            case seam.Hop(target, via):
+                if not via:
+                    self._hops.pop(target, None)
+                elif target in self._hops or len(self._hops) < bounds.MAX_HOPS:
+                    self._hops[target] = message
             case seam.Known():
                 self._known = message
 
@@ -141,8 +147,10 @@ class Shares:
 
     # --- from the workers to control ---------------------------------------------------------------------------------
     def merge(self, worker: int, message: seam.ToControl) -> seam.ToControl | None:
-        """What control hears of it; None for the report of a session that is no more."""
+        """What control hears of it; None for the report of a session that is no more, and for what workers pass on."""
         match message:
+            case seam.Astray():
+                return None
             case seam.Used(number):
                 session = self._sessions.get(number)
                 if session is None:
@@ -155,8 +163,23 @@ class Shares:
             case _:
                 return message
 
-    def follow(self, worker: int, message: seam.Moved) -> Told:
-        """The session's other workers hear where its peer is now: perhaps nothing comes to them from there."""
+    def follow(self, worker: int, message: seam.ToControl) -> Told:
+        """What other workers hear of what one said, by itself."""
+        match message:
+            case seam.Moved():
+                return self._moved(worker, message)
+            case seam.Astray(origin, datagram):
+                return self._astray(worker, origin, datagram)
+            case _:
+                return []
+
+    def _astray(self, worker: int, origin: int, datagram: bytes) -> Told:
+        """The one whose lane's index it bears, as the sockets' filter would have steered it."""
+        other = int.from_bytes(datagram[4:8], "big") % self.workers
+        return [(other, seam.Relayed(origin, datagram))] if other != worker and other in self._live else []
+
+    def _moved(self, worker: int, message: seam.Moved) -> Told:
+        """Perhaps nothing comes to the session's other workers from where its peer is now."""
         session = self._sessions.get(message.session)
         if session is None:
             return []

@@ -6,6 +6,8 @@
       └─idle, farewell───┼────────────────────┘    └─rekey──────┼────────┘
                          └──dead, expired── suspect <───────────┘
 
+A detour leads back to established: the session goes on, by relay.
+
 Law: a pair of state and event that is not in the table changes nothing. An action is the name of a `Session` method.
 """
 
@@ -32,6 +34,7 @@ class Event(Enum):
     DEAD = "nothing came for too long"
     EXPIRED = "the keys are too old to be used"
     IDLE = "nobody uses the session"
+    DETOUR = "the direct way is dead, the way by relay is not"
     FAREWELL = "the peer said that it goes"
     GAVE_UP = "nobody answers"
 
@@ -47,16 +50,19 @@ TABLE: Final[dict[tuple[State, Event], tuple[State, str]]] = {
     (State.ESTABLISHED, Event.SILENT): (State.SUSPECT, "dial"),
     (State.ESTABLISHED, Event.EXPIRED): (State.OPENING, "reopen"),
     (State.ESTABLISHED, Event.IDLE): (State.CLOSED, "leave"),
-    (State.ESTABLISHED, Event.FAREWELL): (State.CLOSED, "drop_keys"),
+    (State.ESTABLISHED, Event.FAREWELL): (State.CLOSED, "drop"),
     (State.REKEYING, Event.ADOPTED): (State.ESTABLISHED, "renew"),
     (State.REKEYING, Event.SILENT): (State.SUSPECT, "dial"),
     (State.REKEYING, Event.EXPIRED): (State.OPENING, "reopen"),
     (State.REKEYING, Event.IDLE): (State.CLOSED, "leave"),
-    (State.REKEYING, Event.FAREWELL): (State.CLOSED, "drop_keys"),
+    (State.REKEYING, Event.FAREWELL): (State.CLOSED, "drop"),
     (State.SUSPECT, Event.ADOPTED): (State.ESTABLISHED, "renew"),
     (State.SUSPECT, Event.HEARD): (State.ESTABLISHED, "rest"),
+    (State.ESTABLISHED, Event.DETOUR): (State.ESTABLISHED, "detour"),
+    (State.REKEYING, Event.DETOUR): (State.ESTABLISHED, "detour"),
+    (State.SUSPECT, Event.DETOUR): (State.ESTABLISHED, "detour"),
     (State.SUSPECT, Event.DEAD): (State.OPENING, "reopen"),
     (State.SUSPECT, Event.EXPIRED): (State.OPENING, "reopen"),
     (State.SUSPECT, Event.IDLE): (State.CLOSED, "leave"),
-    (State.SUSPECT, Event.FAREWELL): (State.CLOSED, "drop_keys"),
+    (State.SUSPECT, Event.FAREWELL): (State.CLOSED, "drop"),
 }

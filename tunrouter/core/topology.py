@@ -9,11 +9,20 @@ agree. The tree is only computed when somebody asks after a change: most changes
 from __future__ import annotations
 
 import heapq
+from collections.abc import Mapping, Set
+from functools import lru_cache
 from typing import Final, NamedTuple
 
+from tunrouter.core import bounds
 from tunrouter.core.record import LinksBody, class_seconds
 
 HOP_SECONDS: Final = 0.005
+
+
+@lru_cache(2 * bounds.MAX_PEERS)
+def _table(links: LinksBody) -> Mapping[int, int]:
+    """One for all who were told the same; not to be changed."""
+    return {link.node: link.rtt for link in links.links}
 
 
 class Way(NamedTuple):
@@ -29,27 +38,39 @@ class Way(NamedTuple):
 class Topology:
     def __init__(self, own_id: int) -> None:
         self.own_id = own_id
-        self._told: dict[int, dict[int, int]] = {}
+        self.version = 0
+        """Grows with each change."""
+        self._told: dict[int, Mapping[int, int]] = {}
         """For each node its neighbours with the class of the round trip."""
         self._ways: dict[int, Way] | None = None
         self._avoided: frozenset[int] = frozenset()
 
     def tell(self, node: int, links: LinksBody) -> None:
         """`node` says it is linked with exactly these."""
-        told = {link.node: link.rtt for link in links.links}
+        told = _table(links)
         if self._told.get(node) != told:
             self._told[node] = told
-            self._ways = None
+            self._changed()
+
+    def resume(self, other: Topology) -> None:
+        """For simulations: knows what another node knows."""
+        self._told = dict(other._told)
+        self._changed()
 
     def forget(self, node: int) -> None:
         if self._told.pop(node, None):
-            self._ways = None
+            self._changed()
 
-    def avoid(self, neighbours: frozenset[int]) -> None:
-        """Our links with these are not used now, whatever was told: we know better, and first."""
-        if neighbours != self._avoided:
-            self._avoided = neighbours
-            self._ways = None
+    def trust(self, neighbours: Set[int]) -> None:
+        """No others of our links are used now, whatever was told: we know better, and first."""
+        avoided = frozenset(self._told.get(self.own_id, {}).keys() - neighbours)
+        if avoided != self._avoided:
+            self._avoided = avoided
+            self._changed()
+
+    def _changed(self) -> None:
+        self._ways = None
+        self.version += 1
 
     def linked(self, one: int, other: int) -> bool:
         return other in self._told.get(one, ()) and one in self._told.get(other, ())
@@ -62,13 +83,19 @@ class Topology:
         """None if there is no way, or `node` is this one."""
         return self.ways().get(node)
 
+    def around(self, node: int) -> Way | None:
+        """The cheapest way that does not begin with the link to `node` itself."""
+        way = self.way(node)
+        return self._dijkstra(without=node, until=node).get(node) if way is None or way.neighbour == node else way
+
     def ways(self) -> dict[int, Way]:
         """To all that can be reached."""
         if self._ways is None:
             self._ways = self._dijkstra()
         return self._ways
 
-    def _dijkstra(self) -> dict[int, Way]:
+    def _dijkstra(self, without: int = 0, until: int = 0) -> dict[int, Way]:
+        """`without` our link with one, and only `until` one is found."""
         told, own = self._told, self.own_id
         ways: dict[int, Way] = {}
         # Cost first, then hops, then the node before: the order that makes equal views choose alike.
@@ -81,9 +108,11 @@ class Topology:
             seen.add(node)
             if node != own:
                 ways[node] = Way(neighbour, hops, cost)
+            if node == until:
+                break
             for other, rtt in told.get(node, {}).items():
                 back = told.get(other, {}).get(node) if other not in seen else None
-                if back is None or (node == own and other in self._avoided):
+                if back is None or (node == own and (other in self._avoided or other == without)):
                     continue
                 step = class_seconds(max(rtt, back)) + (HOP_SECONDS if hops else 0.0)
                 heapq.heappush(heap, (cost + step, hops + 1, node, other, neighbour or other))

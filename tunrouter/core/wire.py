@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from tunrouter.core import bounds
-from tunrouter.core.seam import Endpoint
+from tunrouter.core.seam import Endpoint, relay_target
 from tunrouter.errors import ProtocolError
 
 FIRST: Final = 1
@@ -43,7 +43,10 @@ PACKET_PARTIAL: Final = 2
 """One inner packet whose L4 checksum field holds only the pseudo-header sum."""
 CONTROL: Final = 3
 RELAY: Final = 4
-"""Reserved: dropped and counted by this version."""
+"""One datagram of another session: see `RELAY_HEAD`."""
+RELAY_HEAD: Final = struct.Struct(">BQQ")
+"""Hops left, target (0: the receiver), origin (0: the sender); the datagram, of any type, follows."""
+RELAY_OVERHEAD: Final = OVERHEAD + RELAY_HEAD.size
 
 SEALED_MODE: Final = 1
 """Flag of types 1 and 2: the sender has a password."""
@@ -69,6 +72,13 @@ def pod_mtu(underlay_mtu: int) -> int:
 def inner_mtu(path_mtu: int, ip_version: int) -> int:
     """The largest inner packet, in bytes, that fits a path whose outer IP packets may have `path_mtu` bytes."""
     return path_mtu - IP_UDP_BYTES[ip_version] - OVERHEAD
+
+
+def outer_bytes(endpoint: Endpoint) -> int:
+    """What the underlay adds to a datagram for `endpoint`: IP and UDP, and by relay another box, over IPv4."""
+    if relay_target(endpoint):
+        return RELAY_OVERHEAD + IP_UDP_BYTES[4]
+    return IP_UDP_BYTES[6 if ":" in endpoint[0] else 4]
 
 
 class First(NamedTuple):
@@ -133,6 +143,8 @@ class Ping(msgspec.Struct, frozen=True, array_like=True, tag=2):
 
 class Pong(msgspec.Struct, frozen=True, array_like=True, tag=3):
     id: int
+    relayed: bool = False
+    """The ping came by relay, whichever way this goes."""
 
 
 class Close(msgspec.Struct, frozen=True, array_like=True, tag=4):

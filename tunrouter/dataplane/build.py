@@ -25,6 +25,8 @@ CALLBACKS: Final = (
     ("void", "refused", "void *, uint32_t, uint32_t"),
     ("void", "moved", "void *, uint32_t, const tr_endpoint *"),
     ("void", "unrouted", "void *, uint64_t"),
+    ("void", "hop_wanted", "void *, uint64_t"),
+    ("void", "astray", "void *, uint64_t, const uint8_t *, uint32_t"),
 )
 """The members of tr_events that Python implements."""
 

@@ -35,7 +35,18 @@ _NACL: Final = {
 }
 _BOX: Final = {"seal": "crypto_secretbox", "open": "crypto_secretbox_open"}
 _JOINS: Final = {"tso4": 1, "tso6": 2, "uso4": 4, "uso6": 8}
-_EVENTS: Final = ("stranger", "control", "hold", "wait", "explain", "refused", "moved", "unrouted")
+_EVENTS: Final = (
+    "stranger",
+    "control",
+    "hold",
+    "wait",
+    "explain",
+    "refused",
+    "moved",
+    "unrouted",
+    "hop_wanted",
+    "astray",
+)
 
 
 class Io(Protocol):
@@ -93,6 +104,9 @@ class CompiledKernel:
             seam.SendControl: self._send_control,
             seam.SendRaw: self._send_raw,
             seam.Known: self._know,
+            seam.Hop: self._hop,
+            seam.Backup: self._backup,
+            seam.Relayed: self._relayed,
         }
 
     def _open(self, tun: Tun, udps: Sequence[Udp]) -> Pointer:
@@ -186,13 +200,22 @@ class CompiledKernel:
     def _send_control(self, message: seam.SendControl, now: float) -> None:
         lib.tr_send_control(self._at, message.session, message.body, len(message.body), message.size, now)
 
-    def _send_raw(self, message: seam.SendRaw, _now: float) -> None:
+    def _send_raw(self, message: seam.SendRaw, now: float) -> None:
         endpoint = ffi.new("tr_endpoint *")
         _put_endpoint(endpoint, message.endpoint)
-        lib.tr_send_raw(self._at, message.datagram, len(message.datagram), endpoint)
+        lib.tr_send_raw(self._at, message.datagram, len(message.datagram), endpoint, now)
 
     def _know(self, message: seam.Known, _now: float) -> None:
         self._strangers.know(message.addresses)
+
+    def _hop(self, message: seam.Hop, _now: float) -> None:
+        lib.tr_hop(self._at, message.target, message.via)
+
+    def _backup(self, message: seam.Backup, _now: float) -> None:
+        lib.tr_backup(self._at, message.session, message.on)
+
+    def _relayed(self, message: seam.Relayed, now: float) -> None:
+        lib.tr_relayed(self._at, message.origin, message.datagram, len(message.datagram), now)
 
     # --- reports -----------------------------------------------------------------------------------------------------
     @property
@@ -261,6 +284,12 @@ class CompiledKernel:
     def on_unrouted(self, node: int) -> None:
         self._waiting.forget(node)
 
+    def on_hop_wanted(self, target: int) -> None:
+        self._emit(seam.HopWanted(target))
+
+    def on_astray(self, origin: int, datagram: Pointer, size: int) -> None:
+        self._emit(seam.Astray(origin, _bytes(datagram, size)))
+
     def on_error(self, error: BaseException) -> None:
         """One of the functions above failed: its packet is lost, the loop goes on."""
         self._counters["worker_errors"] = self._counters.get("worker_errors", 0) + 1
@@ -289,7 +318,7 @@ def _bytes(at: Pointer, size: int) -> bytes:
 
 
 def _endpoint(at: Pointer) -> seam.Endpoint:
-    return sockaddr.unpack(_bytes(at.name, 28))
+    return sockaddr.unpack(_bytes(at.name, at.size))
 
 
 def _put_endpoint(to: Pointer, endpoint: seam.Endpoint) -> None:

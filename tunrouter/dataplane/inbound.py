@@ -14,10 +14,12 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from tunrouter.core import bounds, packet, seam, wire
+from tunrouter.core.admission import Budget
 from tunrouter.dataplane import box
 from tunrouter.dataplane.coalesce import NONE, Coalescer
-from tunrouter.dataplane.kernel import Buffer, Datagram, Emit, Tun, Udp
+from tunrouter.dataplane.kernel import Buffer, Datagram, Emit, Memory, Tun, Udp
 from tunrouter.dataplane.lanes import QUAD, OpenLane, Session
+from tunrouter.dataplane.relay import AHEAD, Relay
 from tunrouter.dataplane.routes import Routes
 from tunrouter.dataplane.strangers import Strangers
 
@@ -30,21 +32,22 @@ _DRAIN_BATCHES: Final = 2
 
 
 class Source:
-    """A UDP socket with its receive buffer as the loops want it."""
+    """A receive buffer as the loops want it, and the UDP socket that it is of, if any."""
 
-    def __init__(self, udp: Udp) -> None:
+    def __init__(self, udp: Udp | None, buffer: Memory) -> None:
         self.udp = udp
-        self.buffer = udp.buffer
-        self.view = memoryview(udp.buffer)
-        self.at = box.pointer(udp.buffer)
+        self.buffer = buffer
+        self.view = memoryview(buffer)
+        self.at = box.pointer(buffer)
 
 
 class Inbound:
     """From the underlay to the TUN."""
 
-    def __init__(self, tun: Tun, routes: Routes, counters: dict[str, int], emit: Emit) -> None:
+    def __init__(self, tun: Tun, routes: Routes, relay: Relay, counters: dict[str, int], emit: Emit) -> None:
         self._tun = tun
         self._routes = routes
+        self._relay = relay
         self._counters = counters
         self._emit = emit
         self._lanes: dict[int, OpenLane] = {}
@@ -53,6 +56,7 @@ class Inbound:
         self._sources: dict[int, Source] = {}
         self._wakeup = 0
         self._held = 0
+        self._astray = Budget(bounds.ASTRAY_PER_SECOND, bounds.ASTRAY_PER_SECOND)
 
     # --- control's messages ------------------------------------------------------------------------------------------
     def is_free_for(self, session: Session) -> bool:
@@ -79,6 +83,9 @@ class Inbound:
         self._held -= len(session.held)
         session.held.clear()
 
+    def flush(self) -> None:
+        self._runs.flush()
+
     def know(self, addresses: tuple[str, ...]) -> None:
         self._strangers.know(addresses)
 
@@ -87,7 +94,7 @@ class Inbound:
         """Receives at most twice; true if there may be more."""
         source = self._sources.get(udp.fileno())
         if source is None or source.udp is not udp:
-            source = self._sources[udp.fileno()] = Source(udp)
+            source = self._sources[udp.fileno()] = Source(udp, udp.buffer)
         self._wakeup += 1
         for _ in range(_DRAIN_BATCHES):
             try:
@@ -101,6 +108,7 @@ class Inbound:
                 self._batch(source, datagrams, now)
             finally:
                 self._runs.flush()
+                self._relay.flush()
         return True
 
     def _batch(self, source: Source, datagrams: Iterable[Datagram], now: float) -> None:
@@ -129,7 +137,8 @@ class Inbound:
                 lane.newest = counter
                 if sender is not session.endpoint:
                     self._follow(session, sender, now)
-            session.last_received = now
+            if not session.relayed:
+                session.last_received = now
             run = runs.current
             if size == run.datagram and buffer[at + _KIND] == wire.PACKET_PARTIAL:
                 inner = at + wire.BODY
@@ -142,7 +151,12 @@ class Inbound:
             self._opened(session, view, at, size, sender, now)
 
     def _follow(self, session: Session, sender: seam.Endpoint, now: float) -> None:
-        """The newest authenticated datagram says where the other side is now; who alternates is told of by reports."""
+        """The newest authenticated datagram says where the other side is now; who alternates is told of by reports.
+
+        Only from address to address: whether a session goes by relay is control's decision.
+        """
+        if session.relayed:
+            return
         moved = sender != session.endpoint
         session.endpoint = sender
         if moved and now >= session.told_at + bounds.MOVED_SECONDS:
@@ -177,8 +191,61 @@ class Inbound:
             session.control.take(now)
             stop = min(size, wire.BODY + _LENGTH_BYTES + bounds.MAX_CONTROL_BYTES)  # behind it is padding
             self._emit(seam.Control(session.id, sender, bytes(view[at + wire.BODY : at + stop]), size))
+        elif kind == wire.RELAY:
+            self._relay_body(session, view[at : at + size], sender, now)
         elif kind != wire.KEEPALIVE:
             self._counters["drop_kind"] += 1
+
+    # --- by relay ----------------------------------------------------------------------------------------------------
+    def _relay_body(self, session: Session, datagram: memoryview, sender: seam.Endpoint, now: float) -> None:
+        """For us, or for another: see relay.py."""
+        nested = seam.relay_target(sender)
+        if nested or not session.delivers or len(datagram) < AHEAD + wire.HEADER_BYTES:
+            self._counters["relay_malformed"] += 1
+            return
+        hops, target, origin = wire.RELAY_HEAD.unpack_from(datagram, wire.BODY)
+        inner = bytes(datagram[AHEAD:])
+        if target:
+            self._relay.forward(session.node, hops, target, origin or session.node, inner)
+        else:
+            self._counters["relay_delivered"] += 1
+            self.relayed(origin or session.node, inner, now)
+
+    def relayed(self, origin: int, datagram: bytes, now: float, *, astray: bool = True) -> None:
+        """A datagram came by relay; one that no lane of ours opens may be another worker's if it is `astray`."""
+        inner, size = Source(None, bytearray(datagram)), len(datagram)  # runs keep views of it until they are written
+        first, counter = _read_header(inner.buffer, 0)
+        lane = self._lane(first, size, now)
+        if lane is not None:
+            self._unbox(lane, inner, counter, now)
+            self._runs.current = NONE
+        elif astray and self._is_astray(first, size, now):
+            self._emit(seam.Astray(origin, datagram))
+        else:
+            self._other(inner.view, 0, size, seam.relayed(origin), now)
+
+    def _unbox(self, lane: OpenLane, inner: Source, counter: int, now: float) -> None:
+        """As the hot loop does it, but that no path is proved by what did not come on it."""
+        size, runs = len(inner.view), self._runs
+        session, unbox, key, nonce, nonce_at, is_new = lane.hot
+        _put_counter(nonce, 16, counter)
+        runs.current = NONE
+        if unbox(inner.at, inner.at, size, nonce_at, key):
+            self._counters["drop_tag"] += 1
+        elif not is_new(counter):
+            self._counters["drop_replay"] += 1
+        else:
+            lane.newest = max(lane.newest, counter)
+            if session.relayed:
+                session.last_received = now
+            self._opened(session, inner.view, 0, size, seam.relayed(session.node), now)
+
+    def _is_astray(self, first: int, size: int, now: float) -> bool:
+        data = first >> 32 == wire.DATA << 24 and size >= wire.OVERHEAD and first not in self._lanes
+        if not data or self._astray.empty(now):
+            return False
+        self._astray.take(now)
+        return True
 
     def _packet(self, node: int, view: memoryview, at: int, size: int) -> None:
         """One opened packet that continues no run at hand."""

@@ -39,13 +39,14 @@ Hot = tuple["Session", box.Box, box.Pointer, bytearray, box.Pointer, Callable[[i
 class SealLane:
     """What one lane needs to seal; the loop that seals warms it and advances `counter`."""
 
-    __slots__ = ("cold", "counter", "first", "key", "nonce", "nonce_at", "seal", "session")
+    __slots__ = ("cold", "counter", "first", "key", "nonce", "nonce_at", "number", "seal", "session")
     key: box.Pointer
     nonce: bytearray
     nonce_at: box.Pointer
 
-    def __init__(self, session: Session, index: int, key: bytes, salt: bytes) -> None:
+    def __init__(self, session: Session, index: int, number: int, key: bytes, salt: bytes) -> None:
         self.session = session
+        self.number = number
         self.first = first_half(index)
         self.counter = 0
         self.cold: Cold | None = (key, salt)
@@ -87,8 +88,9 @@ class Session:
         self.id = install.session
         self.node = install.node
         self.sealed = install.sealed
-        self.endpoint = self.told = install.endpoint
-        """Where the other side is, and where control believes it to be."""
+        self.move(install.endpoint)
+        self.backup = False
+        """What is sealed also goes by relay."""
         self.told_at = float("-inf")
         self.expires = install.expires
         self.delivers = False
@@ -103,8 +105,13 @@ class Session:
         self.reported: tuple[float, ...] = self.stamp()
         self.reported_at = float("-inf")
         lanes = install.lanes[: bounds.MAX_WORKERS]
-        self.seals = [SealLane(self, install.remote + s.number, s.seal_key, s.seal_salt) for s in lanes]
+        self.seals = [SealLane(self, install.remote + s.number, s.number, s.seal_key, s.seal_salt) for s in lanes]
         self.opens = [OpenLane(self, install.session + s.number, s.open_key, s.open_salt) for s in lanes]
+
+    def move(self, endpoint: seam.Endpoint) -> None:
+        """Where the other side is, and where control believes it to be."""
+        self.endpoint = self.told = endpoint
+        self.relayed = seam.relay_target(endpoint)
 
     def alive(self, now: float) -> bool:
         return now < self.expires and self.seals[0].counter < bounds.REJECT_MESSAGES

@@ -13,6 +13,7 @@ from tunrouter.core.admission import Budget
 from tunrouter.dataplane import segment
 from tunrouter.dataplane.kernel import Emit, Tun, Udp
 from tunrouter.dataplane.lanes import Path, SealLane, Session
+from tunrouter.dataplane.relay import Relay
 from tunrouter.dataplane.routes import Routes
 from tunrouter.dataplane.train import Train
 from tunrouter.dataplane.waiting import Waiting
@@ -41,6 +42,8 @@ class Outbound:
         self._into = self._view[_VNET_AT:]
         self._train = Train(self._frame, udps, counters, emit)
         self._paths: dict[int, Path] = {}
+        self.relay = Relay(self._paths, udps, counters, emit)
+        self._train.relay = self.relay.send
         self._waiting = Waiting(counters, emit)
         self._icmp = Budget(bounds.TOO_BIG_PER_SECOND, bounds.TOO_BIG_PER_SECOND)
 
@@ -57,7 +60,7 @@ class Outbound:
         for frame in self._waiting.take(node):
             self._frame[_VNET_AT : _VNET_AT + len(frame)] = frame
             self._forward(len(frame), now)
-        self._train.flush()
+        self._flush()
 
     def retire(self, session: Session) -> None:
         path = self._paths.get(session.node)
@@ -83,10 +86,18 @@ class Outbound:
         _put_kind(self._frame, _MESSAGE_AT, kind)
         self._frame[INNER : _MESSAGE_AT + total] = body + bytes(total - wire.BODY - len(body))
         self._train.add(session.seals[0], _MESSAGE_AT, total)
-        self._train.flush()
+        self._flush()
 
     def send_raw(self, datagram: bytes, endpoint: seam.Endpoint) -> None:
-        self._train.send_raw(datagram, endpoint)
+        if target := seam.relay_target(endpoint):
+            self.relay.send(target, datagram)
+            self.relay.flush()
+        else:
+            self._train.send_raw(datagram, endpoint)
+
+    def _flush(self) -> None:
+        self._train.flush()
+        self.relay.flush()
 
     # --- packets -----------------------------------------------------------------------------------------------------
     def drain(self, now: float) -> bool:
@@ -102,7 +113,7 @@ class Outbound:
             self._counters["tun_read_errors"] += 1
             return False
         finally:
-            self._train.flush()
+            self._flush()
         return True
 
     def _forward(self, size: int, now: float) -> None:

@@ -44,6 +44,13 @@ COUNTERS: Final = (
     "handshake_source_rate",
     "icmp_limited",
     "receive_errors",
+    "relay_delivered",
+    "relay_forwarded",
+    "relay_hop_limit",
+    "relay_malformed",
+    "relay_no_route",
+    "relay_sent",
+    "relay_too_big",
     "seam_refused",
     "tun_read_errors",
 )
@@ -64,7 +71,7 @@ class ReferenceKernel:
         self._unrouted = False
         sockets = {udp.version: udp for udp in udps}
         self._outbound = Outbound(tun, sockets, self._routes, self.counters, emit)
-        self._inbound = Inbound(tun, self._routes, self.counters, emit)
+        self._inbound = Inbound(tun, self._routes, self._outbound.relay, self.counters, emit)
         self._reported: dict[str, int] = {}
         self._obey: dict[type, Callable[[Any, float], None]] = {
             seam.Install: self._install,
@@ -78,15 +85,21 @@ class ReferenceKernel:
             seam.SendControl: self._send_control,
             seam.SendRaw: self._send_raw,
             seam.Known: self._know,
+            seam.Hop: self._hop,
+            seam.Backup: self._backup,
+            seam.Relayed: self._relayed,
         }
 
     def apply(self, message: seam.ToWorker, now: float) -> None:
+        self._outbound.relay.now = now
         self._obey[type(message)](message, now)
 
     def drain_tun(self, now: float) -> bool:
+        self._outbound.relay.now = now
         return self._outbound.drain(now)
 
     def drain_udp(self, udp: Udp, now: float) -> bool:
+        self._outbound.relay.now = now
         return self._inbound.drain(udp, now)
 
     def loops(self, tun: Tun, udps: Sequence[Udp]) -> Sequence[Loop]:
@@ -152,7 +165,7 @@ class ReferenceKernel:
 
     def _move(self, message: seam.Move, _now: float) -> None:
         if session := self._session(message.session):
-            session.endpoint = session.told = message.endpoint
+            session.move(message.endpoint)
 
     def _route(self, message: seam.Route, _now: float) -> None:
         if not self._routes.add(message.prefix, message.length, message.node):
@@ -174,6 +187,19 @@ class ReferenceKernel:
 
     def _know(self, message: seam.Known, _now: float) -> None:
         self._inbound.know(message.addresses)
+
+    def _hop(self, message: seam.Hop, _now: float) -> None:
+        if not self._outbound.relay.lead(message.target, message.via):
+            self.counters["seam_refused"] += 1
+
+    def _backup(self, message: seam.Backup, _now: float) -> None:
+        if session := self._session(message.session):
+            session.backup = message.on
+
+    def _relayed(self, message: seam.Relayed, now: float) -> None:
+        if wire.HEADER_BYTES <= len(message.datagram) <= bounds.MAX_FRAME:
+            self._inbound.relayed(message.origin, message.datagram, now, astray=False)
+            self._inbound.flush()
 
     def _session(self, session: int) -> Session | None:
         """None, counted, for one that this worker does not have; retired and refused ones may still be named."""

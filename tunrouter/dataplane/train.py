@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import struct
+from collections.abc import Callable
 from typing import Final
 
 from tunrouter.core import bounds, seam
@@ -36,6 +37,8 @@ class Train:
         self._size = 0
         self._end = 0
         self._room = 0
+        self.relay: Callable[[int, Buffer], None] | None = None
+        """Takes what goes by relay to a node; without it all sessions are at addresses."""
         self._single: set[int] = set()
         """Families whose sockets cannot send trains."""
 
@@ -103,6 +106,14 @@ class Train:
         self._lane = None
         if not end or lane is None:
             return
+        session = lane.session
+        if not session.relayed:
+            self._leave(lane, end)
+        if self.relay is not None and (session.relayed or session.backup):
+            for start in range(0, end, self._size):
+                self.relay(session.node, bytes(self._view[start : min(start + self._size, end)]))
+
+    def _leave(self, lane: SealLane, end: int) -> None:
         version = 6 if ":" in lane.session.endpoint[0] else 4
         udp = self._udps.get(version)
         if udp is None:

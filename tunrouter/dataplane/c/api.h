@@ -5,8 +5,8 @@
  */
 
 typedef struct {
-    uint8_t name[28]; /* sockaddr_in or sockaddr_in6 */
-    uint32_t size;    /* of it: 16 or 28 bytes */
+    uint8_t name[28]; /* sockaddr_in or sockaddr_in6; or, by relay, 4 zeros and a node's number (big-endian) */
+    uint32_t size;    /* of it: 16, 28 or 12 bytes */
 } tr_endpoint;
 
 typedef struct {
@@ -58,6 +58,10 @@ typedef struct {
     void (*refused)(void *self, uint32_t session, uint32_t size);
     void (*moved)(void *self, uint32_t session, const tr_endpoint *to);
     void (*unrouted)(void *self, uint64_t node);
+    /* Something is to go by relay to `target`, for which there is no hop. */
+    void (*hop_wanted)(void *self, uint64_t target);
+    /* A datagram of `origin` came by relay that no lane of this kernel opens. */
+    void (*astray)(void *self, uint64_t origin, const uint8_t *datagram, uint32_t size);
 } tr_events;
 
 /* libsodium's functions. The first four may be null together: then every box takes two passes more. */
@@ -118,7 +122,10 @@ void tr_unroute(tr_kernel *k, const uint8_t *prefix, uint32_t size, uint32_t len
 void tr_path_mtu(tr_kernel *k, uint64_t node, uint32_t mtu);
 int tr_send_control(tr_kernel *k, uint32_t session, const uint8_t *body, uint32_t body_size, uint32_t size,
                     double now);
-void tr_send_raw(tr_kernel *k, const uint8_t *datagram, uint32_t size, const tr_endpoint *to);
+void tr_send_raw(tr_kernel *k, const uint8_t *datagram, uint32_t size, const tr_endpoint *to, double now);
+int tr_hop(tr_kernel *k, uint64_t target, uint64_t via);
+int tr_backup(tr_kernel *k, uint32_t session, uint32_t on);
+void tr_relayed(tr_kernel *k, uint64_t origin, const uint8_t *datagram, uint32_t size, double now);
 
 /* What the driver had kept for the kernel: an opened packet that was held, a frame that waited. */
 void tr_held(tr_kernel *k, uint32_t session, const uint8_t *datagram, uint32_t size);

@@ -36,12 +36,17 @@ static uint8_t *map(size_t size) {
 
 static bool open_memory(tr_kernel *k) {
     k->out.frame = map(FRAME_ROOM);
-    k->out.buffer = map(TRAIN_ROOM);
+    k->out.train.buffer = map(TRAIN_ROOM);
+    k->relay.message = map(FRAME_ROOM);
+    k->relay.train.buffer = map(TRAIN_ROOM);
     k->in.buffer = map(BATCH_ROOM);
-    k->in.opened = map(BATCH_ROOM);
+    k->in.opened = map(OPENED_ROOM);
+    k->in.inner = map(SLOT_ROOM);
     k->in.runs = calloc(MAX_FLOWS + 1, sizeof *k->in.runs);
-    bool tables = table_open(&k->lanes) & table_open(&k->sessions) & table_open(&k->paths) & routes_open(&k->routes);
-    return tables && k->out.frame && k->out.buffer && k->in.buffer && k->in.opened && k->in.runs;
+    bool tables = table_open(&k->lanes) & table_open(&k->sessions) & table_open(&k->paths) & table_open(&k->hops) &
+                  routes_open(&k->routes);
+    bool out = k->out.frame && k->out.train.buffer && k->relay.message && k->relay.train.buffer;
+    return tables && out && k->in.buffer && k->in.opened && k->in.inner && k->in.runs;
 }
 
 tr_kernel *tr_open(const tr_io *io, const tr_events *events, const tr_nacl *nacl, uint32_t joins, uint32_t versions) {
@@ -55,6 +60,8 @@ tr_kernel *tr_open(const tr_io *io, const tr_events *events, const tr_nacl *nacl
     k->versions = versions;
     k->last = &k->first;
     k->out.icmp = budget_of(TOO_BIG_PER_SECOND, TOO_BIG_PER_SECOND);
+    k->relay.wanted = budget_of(HOPS_WANTED_PER_SECOND, HOPS_WANTED_PER_SECOND);
+    k->in.astray = budget_of(ASTRAY_PER_SECOND, ASTRAY_PER_SECOND);
     pthread_mutex_init(&k->door, NULL);
     pthread_mutex_init(&k->in_gate, NULL);
     pthread_mutex_init(&k->out_gate, NULL);
@@ -90,15 +97,16 @@ void tr_close(tr_kernel *k) {
         k->first_path = path->next;
         free(path);
     }
+    relay_close(k);
+    table_close(&k->hops);
     table_close(&k->lanes);
     table_close(&k->sessions);
     table_close(&k->paths);
     routes_close(&k->routes);
-    uint8_t *const maps[] = {k->out.frame, k->out.buffer, k->in.buffer, k->in.opened};
-    const size_t sizes[] = {
-        FRAME_ROOM, TRAIN_ROOM, BATCH_ROOM, BATCH_ROOM,
-    };
-    for (int i = 0; i < 4; i++)
+    uint8_t *const maps[] = {k->out.frame,          k->out.train.buffer, k->relay.message,
+                             k->relay.train.buffer, k->in.buffer,        k->in.opened, k->in.inner};
+    const size_t sizes[] = {FRAME_ROOM, TRAIN_ROOM, FRAME_ROOM, TRAIN_ROOM, BATCH_ROOM, OPENED_ROOM, SLOT_ROOM};
+    for (int i = 0; i < 7; i++)
         if (maps[i])
             munmap(maps[i], sizes[i]);
     free(k->in.runs);
@@ -197,7 +205,7 @@ int tr_install(tr_kernel *k, const tr_install_message *message, const tr_lane_ke
     return 0;
 }
 
-static struct session *session_of(tr_kernel *k, uint32_t id) {
+struct session *session_of(tr_kernel *k, uint32_t id) {
     struct session *session = table_get(&k->sessions, id);
     if (!session)
         k->out_counters[count_seam_refused]++; /* retired and refused ones may still be named */
@@ -242,7 +250,7 @@ int tr_retire(tr_kernel *k, uint32_t id, tr_used *last) {
     struct session *session = session_of(k, id);
     if (!session)
         return -1;
-    train_flush(k); /* no wagon outlives the session whose endpoint it goes to */
+    tr_flush(k); /* no wagon outlives the session whose endpoint it goes to */
     used(session, last);
     lanes_remove(k, session);
     table_remove(&k->sessions, id);

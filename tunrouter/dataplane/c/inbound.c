@@ -31,9 +31,13 @@ static void stranger(tr_kernel *k, const uint8_t *datagram, uint32_t size, const
     }
 }
 
+static bool is_data(const uint8_t *datagram, uint32_t size) {
+    return size >= BODY && get32(datagram) == (uint32_t)TYPE_DATA << 24;
+}
+
 /* The lane that may open this; `stranger` tells apart why there is none. */
 static struct open_lane *lane_of(tr_kernel *k, const uint8_t *datagram, uint32_t size, double now) {
-    if (size < BODY || get32(datagram) != (uint32_t)TYPE_DATA << 24)
+    if (!is_data(datagram, size))
         return NULL;
     struct open_lane *lane = table_get(&k->lanes, get32(datagram + 4));
     return lane && now < lane->session->expires ? lane : NULL;
@@ -41,9 +45,11 @@ static struct open_lane *lane_of(tr_kernel *k, const uint8_t *datagram, uint32_t
 
 /* The newest authenticated datagram says where the other side is now; who alternates is told of by reports. */
 static void follow(tr_kernel *k, struct session *session, const tr_endpoint *from, double now) {
-    pthread_mutex_lock(&k->out_gate); /* the other thread sends there */
+    if (!k->in.forwarded)
+        pthread_mutex_lock(&k->out_gate); /* the other thread sends there */
     session->endpoint = *from;
-    pthread_mutex_unlock(&k->out_gate);
+    if (!k->in.forwarded)
+        pthread_mutex_unlock(&k->out_gate);
     if (now >= session->told_at + MOVED_SECONDS)
         endpoint_tell(k, session, now);
 }
@@ -56,7 +62,11 @@ static bool accept(tr_kernel *k, struct open_lane *lane, uint64_t counter, const
     bool newest = !lane->window->any || counter > lane->window->newest;
     if (!replay_is_new(lane->window, counter))
         return false;
-    if (newest && !endpoint_equal(from, &session->endpoint))
+    /* No path is proved by what did not come on it, and only control decides what goes by relay. */
+    bool relayed = endpoint_node(from);
+    if (relayed != !!endpoint_node(&session->endpoint))
+        return true;
+    if (newest && !relayed && !endpoint_equal(from, &session->endpoint))
         follow(k, session, from, now);
     session->last_received = now;
     return true;
@@ -113,6 +123,9 @@ static void opened(tr_kernel *k, struct session *session, uint8_t *datagram, uin
     case CONTROL:
         control(k, session, datagram, size, from, now);
         break;
+    case RELAY:
+        relay_arrived(k, session, datagram, size, from, now);
+        break;
     case KEEPALIVE:
         break;
     default:
@@ -158,6 +171,58 @@ static struct open_lane *one(tr_kernel *k, struct open_lane *lane, uint8_t *data
     return lane;
 }
 
+static bool is_astray(tr_kernel *k, const uint8_t *datagram, uint32_t size, double now) {
+    if (!is_data(datagram, size) || table_get(&k->lanes, get32(datagram + 4)) || budget_empty(&k->in.astray, now))
+        return false;
+    budget_take(&k->in.astray, now);
+    return true;
+}
+
+/* Bound: it came inside a datagram that was opened, or alone, so `opened` has room for it. */
+void inbound_relayed(tr_kernel *k, uint64_t origin, const uint8_t *datagram, uint32_t size, bool astray, double now) {
+    struct open_lane *lane = lane_of(k, datagram, size, now);
+    tr_endpoint from = endpoint_relayed(lane ? lane->session->node : origin);
+    if (!lane && astray && is_astray(k, datagram, size, now)) {
+        k->events.astray(k->events.self, origin, datagram, size);
+        return;
+    }
+    if (!lane) {
+        stranger(k, datagram, size, &from, now);
+        return;
+    }
+    k->in.current = NULL; /* a run belongs to one sending node */
+    memcpy(k->in.inner, datagram, size); /* a box is not opened right in front of where it stands */
+    uint8_t *to = k->in.opened + k->in.end, *plain = box_open(&k->nacl, lane, to, k->in.inner, size);
+    if (!plain)
+        count(k, count_drop_tag);
+    else if (!accept(k, lane, get64(k->in.inner + 8), &from, now))
+        count(k, count_drop_replay);
+    else {
+        if (plain != to)
+            memcpy(to, plain, size);
+        k->in.end += size;
+        opened(k, lane->session, to, size, &from, now);
+    }
+    k->in.current = NULL;
+}
+
+void tr_relayed(tr_kernel *k, uint64_t origin, const uint8_t *datagram, uint32_t size, double now) {
+    if (size < HEADER_BYTES || size > MAX_FRAME)
+        return;
+    k->in.end = 0;
+    inbound_relayed(k, origin, datagram, size, false, now);
+    runs_flush(k);
+}
+
+static void flush(tr_kernel *k) {
+    runs_flush(k);
+    if (!k->in.forwarded)
+        return;
+    k->in.forwarded = false;
+    relay_flush(k);
+    pthread_mutex_unlock(&k->out_gate);
+}
+
 int tr_drain_udp(tr_kernel *k, uint32_t version, double now) {
     struct in *in = &k->in;
     for (uint32_t i = 0; i < RECEIVE_BATCH; i++)
@@ -179,7 +244,7 @@ int tr_drain_udp(tr_kernel *k, uint32_t version, double now) {
             at += segment;
         } while (at < slot->size);
     }
-    runs_flush(k);
+    flush(k);
     return filled == RECEIVE_BATCH;
 }
 

@@ -27,13 +27,15 @@
 
 enum { HEADER_BYTES = 16, TAG_BYTES = 16, BODY = 33, KIND_AT = 32, VNET_BYTES = 10 };
 enum { TYPE_FIRST = 1, TYPE_ANSWER = 2, TYPE_REJECT = 3, TYPE_DATA = 4 };
-enum { KEEPALIVE = 0, PACKET = 1, PACKET_PARTIAL = 2, CONTROL = 3 };
+enum { KEEPALIVE = 0, PACKET = 1, PACKET_PARTIAL = 2, CONTROL = 3, RELAY = 4 };
+enum { AHEAD = BODY + 17 };                        /* where the inner datagram of a relay body lies */
 enum { VNET_CSUM = 1, GSO_NONE = 0, GSO_TCP4 = 1, GSO_TCP6 = 4, GSO_UDP = 5, GSO_ECN = 0x80 };
 enum { SLACK = 255 };                              /* bytes behind a datagram that box.c may read and spoil */
 enum { INNER = 128, VNET_AT = INNER - VNET_BYTES, MESSAGE_AT = INNER - BODY };
 enum { FRAME_BYTES = INNER + MAX_FRAME + 1, FRAME_ROOM = FRAME_BYTES + SLACK };
 enum { SLOT_BYTES = MAX_FRAME + 1 + 576 };         /* no power of two: slots must not share lines of the cache */
-enum { BATCH_ROOM = RECEIVE_BATCH * SLOT_BYTES + SLACK };
+enum { SLOT_ROOM = SLOT_BYTES + SLACK };
+enum { BATCH_ROOM = RECEIVE_BATCH * SLOT_BYTES + SLACK, OPENED_ROOM = 2 * RECEIVE_BATCH * SLOT_BYTES + SLACK };
 enum { TRAIN_BYTES = 2 * (BODY + MAX_FRAME + 1), TRAIN_ROOM = TRAIN_BYTES + SLACK }; /* wagons that leave in one call */
 enum { MAX_WAGONS = 64 };
 enum { USUAL_HOPS = 64 };                          /* lane n has n more: a host joins no datagrams of different TTL */
@@ -47,7 +49,8 @@ enum { MAX_HEADERS = 60 + 60 };                    /* IP and TCP, both with all 
     X(drop_no_socket) X(drop_path_mtu) X(drop_queue_full) X(drop_replay) X(drop_send_buffer) X(drop_tag)              \
     X(drop_too_big) X(drop_tun_write) X(drop_unknown_index) X(drop_unreachable) X(frames_in) X(gso_fallback)          \
     X(handshake_over_budget) X(handshake_queue_full) X(handshake_source_rate) X(icmp_limited) X(receive_errors)       \
-    X(seam_refused) X(tun_read_errors)
+    X(relay_delivered) X(relay_forwarded) X(relay_hop_limit) X(relay_malformed) X(relay_no_route) X(relay_sent)       \
+    X(relay_too_big) X(seam_refused) X(tun_read_errors)
 #define COUNTER_NAME(name) count_##name,
 enum counter { COUNTERS(COUNTER_NAME) COUNTER_COUNT };
 
@@ -147,6 +150,7 @@ struct session {
     uint64_t node;
     bool sealed;
     bool delivers; /* the sender's identity is checked */
+    bool backup;   /* what is sealed also goes by relay */
     double expires;
     tr_endpoint endpoint, told; /* where the other side is, and where control believes it to be */
     double told_at;
@@ -171,7 +175,11 @@ struct path {
 
 /* --- endpoint.c ----------------------------------------------------------------------------------------------------------- */
 
-uint32_t endpoint_version(const tr_endpoint *endpoint);
+enum { RELAYED = 12 }; /* size of an endpoint that names a node */
+
+uint32_t endpoint_version(const tr_endpoint *endpoint); /* 0: by relay */
+uint64_t endpoint_node(const tr_endpoint *endpoint); /* 0: an address */
+tr_endpoint endpoint_relayed(uint64_t node);
 bool endpoint_equal(const tr_endpoint *one, const tr_endpoint *two);
 /* Tells control where the other side is now, if it does not know. */
 void endpoint_tell(tr_kernel *k, struct session *session, double now);
@@ -205,22 +213,27 @@ void cut_prefix(const struct cut *cut, uint8_t *frame, uint32_t i);
 
 /* --- train.c, outbound.c ------------------------------------------------------------------------------------------------- */
 
-struct out {
-    uint8_t *frame;  /* FRAME_ROOM */
+struct train {
     uint8_t *buffer; /* TRAIN_ROOM: sealed datagrams, wagon after wagon */
     uint32_t end;
     uint32_t wagons;
     tr_wagon wagon[MAX_WAGONS];
     struct session *of[MAX_WAGONS];
     const struct seal_lane *lane; /* of the last wagon */
-    uint32_t room;         /* datagrams that the last wagon still takes */
-    bool single[7];        /* families whose sockets cannot send trains */
+    uint32_t room;                /* datagrams that the last wagon still takes */
+};
+
+struct out {
+    uint8_t *frame; /* FRAME_ROOM */
+    struct train train;
+    double now;     /* of the drain or call at hand */
+    bool single[7]; /* families whose sockets cannot send trains */
     struct budget icmp;
     struct cut cut;
 };
 
-void train_add(tr_kernel *k, struct seal_lane *lane, const uint8_t *message, uint32_t size);
-void train_flush(tr_kernel *k);
+void train_add(tr_kernel *k, struct train *train, struct seal_lane *lane, const uint8_t *message, uint32_t size);
+void train_flush(tr_kernel *k, struct train *train);
 void train_send_raw(tr_kernel *k, const uint8_t *datagram, uint32_t size, const tr_endpoint *to);
 void outbound_forward(tr_kernel *k, uint32_t size, double now);
 
@@ -245,13 +258,16 @@ struct run {
 
 struct in {
     uint8_t *buffer;  /* RECEIVE_BATCH slots */
-    uint8_t *opened;  /* as much: datagrams opened from the slots, one behind the other */
+    uint8_t *opened;  /* twice as much: datagrams opened from the slots, and what came inside them by relay */
+    uint8_t *inner;   /* SLOT_ROOM: what came by relay, still sealed */
     tr_slot slots[RECEIVE_BATCH];
     uint32_t end;     /* of what is opened */
     struct run *runs; /* MAX_FLOWS and a spare one */
     struct run *order[MAX_FLOWS + 1]; /* the first `run_count` are in use, oldest first */
     uint32_t run_count;
     struct run *current; /* the run continued last by the lane at hand, or null */
+    bool forwarded;      /* the relay's train has something of this drain, and we hold the out gate until it left */
+    struct budget astray;
     uint32_t joins;
     uint64_t wakeup;
 };
@@ -262,6 +278,25 @@ void runs_flush(tr_kernel *k);
 /* Writes one packet as it is; `header` only if its checksum is partial. */
 void runs_alone(tr_kernel *k, const uint8_t *packet, uint32_t length, const struct header *header);
 void inbound_packet(tr_kernel *k, uint64_t node, uint8_t *datagram, uint32_t size);
+/* A datagram that came by relay; one that no lane opens may be another worker's if it is `astray`. */
+void inbound_relayed(tr_kernel *k, uint64_t origin, const uint8_t *datagram, uint32_t size, bool astray, double now);
+
+/* --- relay.c ---------------------------------------------------------------------------------------------------------------- */
+
+struct hop;
+
+struct relay {
+    uint8_t *message; /* FRAME_ROOM */
+    struct train train;
+    struct budget wanted;
+};
+
+/* One of our own goes to `target`. */
+void relay_send(tr_kernel *k, uint64_t target, const uint8_t *datagram, uint32_t size, double now);
+void relay_arrived(tr_kernel *k, struct session *session, uint8_t *datagram, uint32_t size, const tr_endpoint *from,
+                   double now);
+void relay_flush(tr_kernel *k); /* after all that leaves directly */
+void relay_close(tr_kernel *k);
 
 /* --- all of it -------------------------------------------------------------------------------------------------------------- */
 
@@ -275,12 +310,15 @@ struct tr_kernel {
     struct table lanes;    /* receiver index -> open_lane */
     struct table sessions; /* id -> session */
     struct table paths;    /* node -> path */
+    struct table hops;     /* node -> hop */
     struct routes routes;
     struct session *first, **last; /* all sessions, in the order of their installation; where the next one is put */
     struct path *first_path;
+    struct hop *first_hop;
     uint32_t lane_count;
     struct out out;
     struct in in;
+    struct relay relay; /* belongs to who holds the out gate */
     uint64_t out_counters[COUNTER_COUNT]; /* of the thread that seals, and of control's calls */
     uint64_t in_counters[COUNTER_COUNT];
     pthread_mutex_t door, in_gate, out_gate;
@@ -289,5 +327,6 @@ struct tr_kernel {
 
 struct path *path_of(tr_kernel *k, uint64_t node); /* made if there is none; null without memory */
 bool session_alive(const struct session *session, double now);
+struct session *session_of(tr_kernel *k, uint32_t id); /* null, counted, for one that is not there */
 
 #endif

@@ -82,7 +82,8 @@ static void seal_cut(tr_kernel *k, struct path *path, uint32_t size, const struc
     struct seal_lane *lane = lane_for(path->session, out->frame + INNER, size);
     for (uint32_t i = 0; i < cut->count; i++) {
         cut_prefix(cut, out->frame, i);
-        train_add(k, lane, out->frame + cut->start + (size_t)i * cut->step, i + 1 < cut->count ? cut->size : cut->last);
+        train_add(k, &k->out.train, lane, out->frame + cut->start + (size_t)i * cut->step,
+                  i + 1 < cut->count ? cut->size : cut->last);
     }
     sent(path->session, cut->count, (uint64_t)(cut->count - 1) * (cut->size - BODY) + cut->last - BODY, now);
 }
@@ -104,7 +105,7 @@ static void seal(tr_kernel *k, struct path *path, uint32_t size, double now) {
     struct seal_lane *lane = lane_for(path->session, frame + INNER, size);
     memset(frame + MESSAGE_AT, 0, BODY - 1);
     frame[MESSAGE_AT + KIND_AT] = kind;
-    train_add(k, lane, frame + MESSAGE_AT, BODY + size);
+    train_add(k, &k->out.train, lane, frame + MESSAGE_AT, BODY + size);
     sent(path->session, 1, size, now);
 }
 
@@ -135,6 +136,7 @@ void outbound_forward(tr_kernel *k, uint32_t size, double now) {
 
 int tr_drain_tun(tr_kernel *k, double now) {
     int more = 1;
+    k->out.now = now;
     for (int i = 0; i < WAKEUP_BATCH && more; i++) {
         int32_t size = k->io.read(k->io.self, k->out.frame + VNET_AT, FRAME_BYTES - VNET_AT);
         if (size > 0)
@@ -144,19 +146,20 @@ int tr_drain_tun(tr_kernel *k, double now) {
         if (size < 0)
             count(k, count_tun_read_errors);
     }
-    train_flush(k);
+    tr_flush(k);
     return more;
 }
 
 void tr_waited(tr_kernel *k, const uint8_t *frame, uint32_t size, double now) {
     if (size > FRAME_BYTES - VNET_AT)
         return;
+    k->out.now = now;
     memcpy(k->out.frame + VNET_AT, frame, size);
     outbound_forward(k, size, now);
 }
 
 void tr_flush(tr_kernel *k) {
-    train_flush(k);
+    train_flush(k, &k->out.train);
 }
 
 int tr_send_control(tr_kernel *k, uint32_t id, const uint8_t *body, uint32_t body_size, uint32_t size, double now) {
@@ -172,14 +175,21 @@ int tr_send_control(tr_kernel *k, uint32_t id, const uint8_t *body, uint32_t bod
         return -1;
     }
     total = total > BODY + body_size ? total : BODY + body_size;
+    k->out.now = now;
     memset(message, 0, total);
     message[KIND_AT] = CONTROL;
     memcpy(message + BODY, body, body_size);
-    train_add(k, &session->seals[0], message, total);
-    train_flush(k);
+    train_add(k, &k->out.train, &session->seals[0], message, total);
+    tr_flush(k);
     return 0;
 }
 
-void tr_send_raw(tr_kernel *k, const uint8_t *datagram, uint32_t size, const tr_endpoint *to) {
-    train_send_raw(k, datagram, size, to);
+void tr_send_raw(tr_kernel *k, const uint8_t *datagram, uint32_t size, const tr_endpoint *to, double now) {
+    uint64_t node = endpoint_node(to);
+    if (!node) {
+        train_send_raw(k, datagram, size, to);
+        return;
+    }
+    relay_send(k, node, datagram, size, now);
+    relay_flush(k);
 }

@@ -28,31 +28,29 @@ static void refused(tr_kernel *k, int error, uint32_t count) {
 }
 
 /* Begins a wagon for datagrams of at most `size` bytes; law: the buffer has place for all that it may take. */
-static void depart(tr_kernel *k, const struct seal_lane *lane, uint32_t size) {
-    struct out *out = &k->out;
+static void depart(tr_kernel *k, struct train *train, const struct seal_lane *lane, uint32_t size) {
     uint32_t room = MAX_TRAIN_BYTES / size;
     if (room > MAX_TRAIN_SEGMENTS)
         room = MAX_TRAIN_SEGMENTS;
-    if (out->wagons == MAX_WAGONS || TRAIN_BYTES - out->end < (room ? room : 1) * size)
-        train_flush(k);
-    out->wagon[out->wagons] = (tr_wagon){
-        .data = out->buffer + out->end, .segment = size, .hops = lane->hops, .to = &lane->session->endpoint,
+    if (train->wagons == MAX_WAGONS || TRAIN_BYTES - train->end < (room ? room : 1) * size)
+        train_flush(k, train);
+    train->wagon[train->wagons] = (tr_wagon){
+        .data = train->buffer + train->end, .segment = size, .hops = lane->hops, .to = &lane->session->endpoint,
     };
-    out->of[out->wagons++] = lane->session;
-    out->lane = lane;
-    out->room = room;
+    train->of[train->wagons++] = lane->session;
+    train->lane = lane;
+    train->room = room;
 }
 
 /* Bound: a message has at most BODY + MAX_FRAME bytes, which fit an empty buffer. */
-void train_add(tr_kernel *k, struct seal_lane *lane, const uint8_t *message, uint32_t size) {
-    struct out *out = &k->out;
-    if (!out->wagons || !out->room || out->lane != lane || size > out->wagon[out->wagons - 1].segment)
-        depart(k, lane, size);
-    tr_wagon *wagon = &out->wagon[out->wagons - 1];
-    box_seal(&k->nacl, lane, out->buffer + out->end, message, size);
+void train_add(tr_kernel *k, struct train *train, struct seal_lane *lane, const uint8_t *message, uint32_t size) {
+    if (!train->wagons || !train->room || train->lane != lane || size > train->wagon[train->wagons - 1].segment)
+        depart(k, train, lane, size);
+    tr_wagon *wagon = &train->wagon[train->wagons - 1];
+    box_seal(&k->nacl, lane, train->buffer + train->end, message, size);
     wagon->size += size;
-    out->end += size;
-    out->room = out->room && size == wagon->segment ? out->room - 1 : 0;
+    train->end += size;
+    train->room = train->room && size == wagon->segment ? train->room - 1 : 0;
 }
 
 /* One by one: what fits a smaller path still goes, and control hears of the first that did not. */
@@ -76,11 +74,10 @@ static void singly(tr_kernel *k, uint32_t version, const tr_wagon *wagon, const 
     }
 }
 
-static void failed(tr_kernel *k, uint32_t version, uint32_t at, int error) {
-    const tr_wagon *wagon = &k->out.wagon[at];
+static void failed(tr_kernel *k, uint32_t version, const tr_wagon *wagon, const struct session *session, int error) {
     if (datagrams(wagon) == 1) {
         if (too_large(error))
-            k->events.refused(k->events.self, k->out.of[at]->id, wagon->size);
+            k->events.refused(k->events.self, session->id, wagon->size);
         refused(k, error, 1);
         return;
     }
@@ -91,41 +88,62 @@ static void failed(tr_kernel *k, uint32_t version, uint32_t at, int error) {
         return;
     }
     k->out_counters[count_gso_fallback]++;
-    singly(k, version, wagon, k->out.of[at]);
+    singly(k, version, wagon, session);
 }
 
 /* How many wagons from `at` on may leave in one call. */
-static uint32_t together(const struct out *out, uint32_t at, uint32_t version) {
+static uint32_t together(const tr_kernel *k, const struct train *train, uint32_t at, uint32_t version) {
     uint32_t count = 0;
-    while (at + count < out->wagons && endpoint_version(out->wagon[at + count].to) == version) {
-        if (out->single[version] && datagrams(&out->wagon[at + count]) > 1)
+    while (at + count < train->wagons && endpoint_version(train->wagon[at + count].to) == version) {
+        if (k->out.single[version] && datagrams(&train->wagon[at + count]) > 1)
             break;
         count++;
     }
     return count;
 }
 
-void train_flush(tr_kernel *k) {
-    struct out *out = &k->out;
-    for (uint32_t at = 0; at < out->wagons;) {
-        uint32_t version = endpoint_version(out->wagon[at].to), count = together(out, at, version);
-        if (!(k->versions & (version == 6 ? 2u : 1u))) {
-            k->out_counters[count_drop_no_socket] += datagrams(&out->wagon[at++]);
-            continue;
-        }
-        if (!count) {
-            singly(k, version, &out->wagon[at], out->of[at]);
-            at++;
-            continue;
-        }
-        int32_t sent = k->io.send(k->io.self, version, &out->wagon[at], count);
-        if (sent <= 0)
-            failed(k, version, at++, sent ? -sent : EAGAIN);
-        for (; sent > 0; sent--)
-            k->out_counters[count_datagrams_out] += datagrams(&out->wagon[at++]);
+/* Sends what may leave at once from `at` on; how many wagons are done with. */
+static uint32_t leave(tr_kernel *k, struct train *train, uint32_t at, uint32_t version) {
+    const tr_wagon *wagon = &train->wagon[at];
+    if (!(k->versions & (version == 6 ? 2u : 1u))) {
+        k->out_counters[count_drop_no_socket] += datagrams(wagon);
+        return 1;
     }
-    out->wagons = out->end = out->room = 0;
-    out->lane = NULL;
+    uint32_t count = together(k, train, at, version);
+    if (!count) {
+        singly(k, version, wagon, train->of[at]);
+        return 1;
+    }
+    int32_t sent = k->io.send(k->io.self, version, wagon, count);
+    if (sent <= 0) {
+        failed(k, version, wagon, train->of[at], sent ? -sent : EAGAIN);
+        return 1;
+    }
+    for (int32_t i = 0; i < sent; i++)
+        k->out_counters[count_datagrams_out] += datagrams(&wagon[i]);
+    return (uint32_t)sent;
+}
+
+/* What goes by relay, beside the direct way or instead of it. */
+static void by_relay(tr_kernel *k, const tr_wagon *wagon, uint64_t node) {
+    for (uint32_t at = 0; at < wagon->size; at += wagon->segment) {
+        uint32_t left = wagon->size - at;
+        relay_send(k, node, wagon->data + at, left < wagon->segment ? left : wagon->segment, k->out.now);
+    }
+}
+
+void train_flush(tr_kernel *k, struct train *train) {
+    for (uint32_t at = 0; at < train->wagons;) {
+        uint32_t version = endpoint_version(train->wagon[at].to);
+        at += version ? leave(k, train, at, version) : 1;
+    }
+    for (uint32_t at = 0; train == &k->out.train && at < train->wagons; at++)
+        if (train->of[at]->backup || endpoint_node(train->wagon[at].to))
+            by_relay(k, &train->wagon[at], train->of[at]->node);
+    if (train == &k->out.train)
+        relay_flush(k);
+    train->wagons = train->end = train->room = 0;
+    train->lane = NULL;
 }
 
 void train_send_raw(tr_kernel *k, const uint8_t *datagram, uint32_t size, const tr_endpoint *to) {

@@ -1,0 +1,63 @@
+"""By which neighbour relayed datagrams leave: the topology's next hops, told to the data plane for whom it needs one.
+
+Law: only what was asked for is told, and whenever the topology changes everything told is looked at again. A hop begins
+with a neighbour whose session stands directly and is not in doubt.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tunrouter.core import bounds, seam
+from tunrouter.core.outbox import Outbox
+from tunrouter.core.topology import Topology
+
+NEVER: Final = float("inf")
+
+
+class Hops:
+    def __init__(self, topology: Topology, out: Outbox) -> None:
+        self._topology = topology
+        self._out = out
+        self._version = topology.version
+        self._next_at = 0.0
+        self._told: dict[int, int] = {}
+        """For each target the neighbour, 0 while there is none; who was asked for last is last."""
+
+    def lead(self, target: int) -> bool:
+        """Whether a way leads there over others; the data plane knows it from now on."""
+        way = self._topology.around(target)
+        via = way.neighbour if way is not None else 0
+        self._tell(target, via)
+        self._told[target] = self._told.pop(target)
+        if len(self._told) > bounds.MAX_HOPS:
+            oldest = next(iter(self._told))
+            self._tell(oldest, 0)
+            del self._told[oldest]
+        return via != 0
+
+    def via(self, target: int) -> int:
+        """The neighbour that was told for `target`; 0 if there is none."""
+        return self._told.get(target, 0)
+
+    @property
+    def deadline(self) -> float:
+        return self._next_at if self._told and self._version != self._topology.version else NEVER
+
+    def refresh(self, now: float, *, urgent: bool) -> None:
+        """Looks at all of them again: at once if our own links have changed, now and then if others' have."""
+        if self._version == self._topology.version or (now < self._next_at and not urgent):
+            return
+        self._version, self._next_at = self._topology.version, now + bounds.HOPS_PAUSE_SECONDS
+        for target in list(self._told):
+            way = self._topology.way(target)
+            if way is not None and way.neighbour == target:
+                self._tell(target, 0)  # it is a neighbour again: whoever needs more asks again
+                del self._told[target]
+            else:
+                self._tell(target, way.neighbour if way is not None else 0)
+
+    def _tell(self, target: int, via: int) -> None:
+        if self._told.get(target, 0) != via:
+            self._out.put(seam.Hop(target, via))
+        self._told[target] = via
