@@ -26,10 +26,11 @@ _tunrouter() {
         doctor) words="--config --output -o --socket --help" ;;
         genkey) words="--help" ;;
         bench) words="--scenario --rounds --seconds --quick --mtu --offloads --workers --no-encryption --output -o --plot --socket --help" ;;
+        sim) words="churn partition restart-storm --nodes --seconds --loss --delay --changes --churn --seed --output -o --help" ;;
         version) words="--help" ;;
         completion) words="bash zsh fish --help" ;;
         config) words="check show --help" ;;
-        *) words="up status connect forget attach detach reset doctor genkey bench version completion config --help --version" ;;
+        *) words="up status connect forget attach detach reset doctor genkey bench sim version completion config --help --version" ;;
     esac
     COMPREPLY=($(compgen -W "$words" -- "$current"))
 }

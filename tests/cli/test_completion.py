@@ -23,7 +23,7 @@ def test_the_shipped_script_is_current(shell: str) -> None:
 @pytest.mark.parametrize("shell", SHELLS)
 def test_every_script_knows_every_command(shell: str) -> None:
     text = script(shell)
-    commands = "up status connect forget attach detach reset doctor genkey bench version completion config"
+    commands = "up status connect forget attach detach reset doctor genkey bench sim version completion config"
     assert all(command in text for command in commands.split())
     assert "--host-firewall" in text.replace("-l host-firewall", "--host-firewall")
 
@@ -42,6 +42,8 @@ def test_every_script_knows_every_command(shell: str) -> None:
         (["tunrouter", "completion", "f"], {"fish"}),
         (["tunrouter", "bench", "--scenario", "tcp-r"], {"tcp-reverse"}),
         (["tunrouter", "bench", "--offloads", "g"], {"gro"}),
+        (["tunrouter", "sim", "par"], {"partition"}),
+        (["tunrouter", "sim", "--ch"], {"--changes", "--churn"}),
         (["tunrouter", "--v"], {"--version"}),
     ],
 )

@@ -166,6 +166,25 @@ def test_a_confirmation_opens_where_it_came_from() -> None:
     assert made.callee.out.take() == [], "nothing is retired"
 
 
+def test_a_confirmation_by_relay_does_not_take_the_direct_way_away() -> None:
+    """The answer arrived directly, so that is the path that the data plane has; this is but a twin."""
+    made = half_way()
+    opened = made.callee.table.confirm(made.base, seam.relayed(77), confirmation(made), START)
+    assert opened is not None
+    assert opened.endpoint == THERE
+
+
+def test_who_is_answered_by_relay_is_reached_under_its_own_number_whatever_the_relay_called_it() -> None:
+    caller, first = called(Caller())
+    callee = Callee(local(2))
+    (answer,) = callee.hear(first, seam.relayed(77))
+    (install,) = callee.installs()
+    made = Made(caller, callee, first, answer, install.session)
+    opened = callee.table.confirm(made.base, ELSEWHERE, confirmation(made), START)
+    assert opened is not None
+    assert opened.endpoint == seam.relayed(caller.local.id)
+
+
 def test_a_confirmation_that_lies_costs_the_keys() -> None:
     other = local(9)
     for field in ("public_key", "signature", "label"):

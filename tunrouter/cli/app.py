@@ -222,6 +222,35 @@ def bench(
         command.run_peer(peer, flags, socket)
 
 
+@app.command()
+def sim(
+    file: Annotated[
+        str | None, typer.Argument(metavar="[FILE|NAME]", help="A scenario: a file, or one of ours.")
+    ] = None,
+    nodes: Annotated[Text, typer.Option(metavar="N", help="[default: 100, or the scenario's]")] = None,
+    seconds: Annotated[Text, typer.Option(metavar="S", help="Of virtual time. [default: 60]")] = None,
+    loss: Annotated[Text, typer.Option(metavar="SHARE", help="Of all datagrams, as 0.01. [default: 0]")] = None,
+    delay: Annotated[Text, typer.Option(metavar="MS-MS", help="Of links, one way. [default: 1-50]")] = None,
+    changes: Annotated[Text, typer.Option(metavar="N", help="Of a node in an hour. [default: 2]")] = None,
+    churn: Annotated[Text, typer.Option(metavar="N", help="Nodes that die in a minute. [default: 0]")] = None,
+    seed: Annotated[Text, typer.Option(metavar="N", help="The same seed gives the same run. [default: 1]")] = None,
+    output: Annotated[str, typer.Option("--output", "-o", metavar="FORMAT", help="text or json.")] = "text",
+) -> None:
+    """Simulate a cluster: how fast changes spread, what that costs, and how it heals."""
+    flags = {
+        "nodes": nodes,
+        "seconds": seconds,
+        "loss": loss,
+        "delay": delay,
+        "changes": changes,
+        "churn": churn,
+        "seed": seed,
+    }
+    from tunrouter.cli.sim import run
+
+    run(file, flags, output)
+
+
 @config_app.command("check")
 def config_check(config: ConfigFile = None) -> None:
     """Check what `up` would run with here: variables and file."""

@@ -13,6 +13,7 @@ from tunrouter.bench.suite import NAMES
 from tunrouter.cli.bench import OFFLOADS
 from tunrouter.cli.parser import parser
 from tunrouter.cli.settings import one_of
+from tunrouter.cli.sim import SCENARIOS
 from tunrouter.cli.status import REPORTS
 
 SHELLS: Final = ("bash", "zsh", "fish")
@@ -27,7 +28,7 @@ CHOICES: Final = {
     "--offloads": OFFLOADS,
     "--scenario": NAMES,
 }
-ARGUMENTS: Final = {"status": REPORTS, "completion": SHELLS}
+ARGUMENTS: Final = {"status": REPORTS, "completion": SHELLS, "sim": SCENARIOS}
 NAMESPACED: Final = ("attach", "detach")
 """Commands whose argument is a network namespace."""
 

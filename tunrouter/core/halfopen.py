@@ -30,6 +30,8 @@ class _HalfOpen(NamedTuple):
     lanes: tuple[seam.Lane, ...]
     answer: bytes
     made: float
+    endpoint: seam.Endpoint
+    """Where the first message came from, and what the data plane was told."""
 
 
 class Rejected(NamedTuple):
@@ -190,7 +192,7 @@ class HalfOpenTable:
         theirs, ours = answer.split()
         lanes = keys.derive_lanes(theirs, ours, max(local.workers, first.workers), initiator=False, sealed=local.sealed)
         self._lanes += len(lanes)
-        self._by_base[base] = _HalfOpen(first, remote, first_datagram, answer.final_hash, lanes, datagram, now)
+        self._by_base[base] = _HalfOpen(first, remote, first_datagram, answer.final_hash, lanes, datagram, now, source)
         self._by_datagram[first_datagram] = base
         expires = now + bounds.REJECT_SECONDS
         self._out.put(seam.Install(base, first.sender, remote, lanes, source, expires, local.sealed))
@@ -211,6 +213,10 @@ class HalfOpenTable:
             self._local.indices.release(base, now)
             return None
         self.rejected.pop(source, None)
+        if seam.relay_target(entry.endpoint):
+            source = seam.relayed(first.sender)
+        elif seam.relay_target(source):
+            source = entry.endpoint  # a twin: the answer found its way directly, and that is the path in use
         return Opened(
             node=first.sender,
             initiator=False,

@@ -22,19 +22,17 @@ class Hops:
         self._version = topology.version
         self._next_at = 0.0
         self._told: dict[int, int] = {}
-        """For each target the neighbour, 0 while there is none; who was asked for last is last."""
+        """For each target that somebody asked for the neighbour; who was asked for last is last."""
 
     def lead(self, target: int) -> bool:
         """Whether a way leads there over others; the data plane knows it from now on."""
         way = self._topology.around(target)
-        via = way.neighbour if way is not None else 0
-        self._tell(target, via)
-        self._told[target] = self._told.pop(target)
+        self._tell(target, way.neighbour if way is not None else 0)
+        if way is not None:
+            self._told[target] = self._told.pop(target)
         if len(self._told) > bounds.MAX_HOPS:
-            oldest = next(iter(self._told))
-            self._tell(oldest, 0)
-            del self._told[oldest]
-        return via != 0
+            self._tell(next(iter(self._told)), 0)
+        return way is not None
 
     def via(self, target: int) -> int:
         """The neighbour that was told for `target`; 0 if there is none."""
@@ -51,13 +49,13 @@ class Hops:
         self._version, self._next_at = self._topology.version, now + bounds.HOPS_PAUSE_SECONDS
         for target in list(self._told):
             way = self._topology.way(target)
-            if way is not None and way.neighbour == target:
-                self._tell(target, 0)  # it is a neighbour again: whoever needs more asks again
-                del self._told[target]
-            else:
-                self._tell(target, way.neighbour if way is not None else 0)
+            # Without a way, or with a neighbour again: whoever needs one asks again.
+            self._tell(target, way.neighbour if way is not None and way.neighbour != target else 0)
 
     def _tell(self, target: int, via: int) -> None:
         if self._told.get(target, 0) != via:
             self._out.put(seam.Hop(target, via))
-        self._told[target] = via
+        if via:
+            self._told[target] = via
+        else:
+            self._told.pop(target, None)

@@ -1,0 +1,1 @@
+"""Whole clusters in one process: the real core on a virtual clock and network, for tests and for planning."""
