@@ -139,6 +139,11 @@ def test_any_rules_have_a_verdict_and_an_accept_at_the_head_wins(chains: dict[st
     assert verdict(chains, "a", OUT)[0] == "accept"
 
 
+def test_chains_that_jump_at_each_other_again_and_again_are_walked_once() -> None:
+    chains = {name: Chain([Rule((), "jump", target) for _ in range(8)]) for name, target in (("a", "b"), ("b", "a"))}
+    assert verdict(chains, "a", OUT) == ("accept", "policy accept")
+
+
 @given(st.lists(st.text(), max_size=12))
 def test_any_words_are_a_rule(words: list[str]) -> None:
     iptables.parse(words)

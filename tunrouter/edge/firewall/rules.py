@@ -70,25 +70,34 @@ class Chain(msgspec.Struct):
 
 def verdict(chains: Mapping[str, Chain], base: str, flow: Flow) -> tuple[str, str]:
     """`accept` or `drop` for `flow` entering at chain `base`, and the rule or policy that says so."""
-    decided, why = _walk(chains, base, flow, 0)
+    decided, why = _walk(chains, base, flow, 0, {})
     if decided in {"accept", "drop"}:
         return decided, why
     policy = chains[base].policy or "accept"
     return policy, f"policy {policy}"
 
 
-def _walk(chains: Mapping[str, Chain], name: str, flow: Flow, depth: int) -> tuple[str, str]:
-    chain = chains.get(name)
-    if chain is None or depth > MAX_DEPTH:
-        return "", ""
-    for rule in chain.rules:
+def _walk(
+    chains: Mapping[str, Chain], name: str, flow: Flow, depth: int, walked: dict[str, tuple[str, str]]
+) -> tuple[str, str]:
+    """Each chain once: it says the same to the same flow again. One that leads back to itself decides nothing more."""
+    if name not in walked and name in chains and depth <= MAX_DEPTH:
+        walked[name] = "", ""
+        walked[name] = _say(chains, name, flow, depth, walked)
+    return walked.get(name, ("", ""))
+
+
+def _say(
+    chains: Mapping[str, Chain], name: str, flow: Flow, depth: int, walked: dict[str, tuple[str, str]]
+) -> tuple[str, str]:
+    for rule in chains[name].rules:
         if not rule.verdict or rule.matches(flow) is not True:
             continue
         if rule.verdict in {"accept", "drop"}:
             return rule.verdict, rule.text
         if rule.verdict == "return":
             return "", ""
-        decided, why = _walk(chains, rule.target, flow, depth + 1)
+        decided, why = _walk(chains, rule.target, flow, depth + 1, walked)
         if decided or rule.verdict == "goto":
             return decided, why
     return "", ""
