@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import pairwise, permutations
 from pathlib import Path
 
 import pytest
@@ -143,6 +143,27 @@ def test_a_relay_reads_nothing(trio: Lab) -> None:
         assert relay.pods[0].ping(other.pods[0].address, count=1)
         capture.wait_for(1, "icmp")
         assert not capture.packets(f"host {one.pods[0].address}")
+
+
+@pytest.mark.timeout(120)
+def test_where_no_majority_sees_the_same_every_pair_still_reaches_each_other(secret: str) -> None:
+    """Five in a ring: each lacks one of the others, so each sees another majority."""
+    with Lab(hosts=5, offloads="off") as lab:
+        seed, *others = lab.hosts
+        seed.agent.start(password=secret)
+        for host in others:
+            host.agent.start(seed.address, password=secret)
+        pods = [host.add_pod("a") for host in lab.hosts]
+        wait_until("all are linked directly", lambda: all(paths(host) == ["direct"] * 4 for host in lab.hosts), 20)
+        for at, host in enumerate(lab.hosts):
+            cut(lab, host, lab.hosts[(at + 2) % 5], one_way=True)
+        wait_until("both ends of each go around", lambda: all(relays(host) == 2 for host in lab.hosts), 8)
+        for one, other in permutations(pods, 2):
+            assert one.ping(other.address, count=2), f"{one} does not reach {other}"
+
+
+def relays(host: Host) -> int:
+    return sum(path.startswith("relay through") for path in paths(host))
 
 
 def established(host: Host) -> int:
