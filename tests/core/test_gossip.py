@@ -7,7 +7,8 @@ import pytest
 from tests.core.villages import Village, Villager, body, local
 from tunrouter.core import bounds, record, wire
 from tunrouter.core.outbox import Log
-from tunrouter.core.record import Record
+from tunrouter.core.record import Block, BlocksBody, Record
+from tunrouter.errors import ProtocolError
 
 
 def announced(village: Village) -> None:
@@ -165,6 +166,12 @@ def test_malformed_and_oversize_records_are_counted() -> None:
     oversize = foreign(77).data.ljust(bounds.MAX_RECORD_BYTES + 1, b"x")
     assert hear(village, victim, bad, b"", b"\x03", oversize, foreign(78).data) != []
     assert victim.out.counters["gossip_malformed"] == 3
+
+
+def test_a_record_that_names_a_block_twice_is_none() -> None:
+    once = Block("10.32.9.0/24", 0)
+    with pytest.raises(ProtocolError, match="one twice"):
+        record.write(local(77).identity, 1, 1, BlocksBody((once, Block(once.network, 1))))
 
 
 def test_an_author_that_never_rests_is_held_back() -> None:

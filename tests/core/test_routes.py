@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Network
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -45,7 +44,7 @@ def key(block: str) -> tuple[bytes, int]:
 
 
 def test_our_own_block_is_ours_whatever_others_say() -> None:
-    assert table((1, "10.32.1.0/24"), (2, "10.32.0.0/16")) == {key("10.32.1.0/24"): seam.SELF}
+    assert table((1, "10.32.1.0/24"), (2, "10.32.1.0/24")) == {key("10.32.1.0/24"): seam.SELF}
 
 
 def test_the_lower_node_id_keeps_its_block_in_any_order() -> None:
@@ -54,21 +53,71 @@ def test_the_lower_node_id_keeps_its_block_in_any_order() -> None:
     assert table((9, "10.32.7.0/24"), (3, "10.32.7.0/24")) == expected
 
 
-BLOCKS = st.builds(
-    lambda at, length: str(IPv4Network((int(RANGE.network_address) + (at << 6), length), strict=False)),
-    st.integers(0, 300),
-    st.sampled_from((20, 22, 24, 26)),
+BLOCK = st.integers(0, 6).map(lambda at: IPv4Network((int(RANGE.network_address) + (at << 8), 24)))
+CLAIMS = st.lists(st.builds(Announced, BLOCK, st.integers(0, 2)), max_size=4).map(tuple)
+"""What one node announces; a hostile one may name a block twice."""
+NODES = st.integers(45, 55).filter(lambda node: node != OWN_ID)
+EVENTS = st.lists(
+    st.tuples(NODES, CLAIMS) | st.tuples(NODES, st.none()) | st.tuples(st.none(), st.frozensets(NODES)), max_size=30
 )
 
 
-@given(st.dictionaries(st.integers(1, 60).filter(lambda n: n != OWN_ID), BLOCKS, max_size=12), st.randoms())
-def test_views_agree_whoever_comes_first(claims: dict[int, str], rng: object) -> None:
-    order = list(claims.items())
-    first = table(*order)
-    rng.shuffle(order)  # type: ignore[attr-defined]
-    assert table(*order) == first
-    spans = sorted((IPv4Network(key).network_address, IPv4Network(key).broadcast_address) for key in first)
-    assert all(one[1] < other[0] for one, other in pairwise(spans))
+def live(routes: Routes, events: list[tuple[int | None, object]]) -> dict[tuple[bytes, int], int]:
+    """What the data plane holds after all that: announcements, withdrawals, and who is away."""
+    held: dict[tuple[bytes, int], int] = {}
+    obey(held, routes.start())
+    for node, what in events:
+        if node is None:
+            obey(held, routes.away(what))  # type: ignore[arg-type]
+        elif what is None:
+            obey(held, routes.withdraw(node))
+        else:
+            obey(held, routes.announce(node, what))  # type: ignore[arg-type]
+    return held
+
+
+def expected(claims: dict[int, tuple[Announced, ...]], away: frozenset[int]) -> dict[tuple[bytes, int], int]:
+    """The law, block by block."""
+    owners = {(OWN.network_address.packed, OWN.prefixlen): seam.SELF}
+    for block in {one.block for announced in claims.values() for one in announced} - {OWN}:
+        ranks = [
+            (-one.version, node in away, node)
+            for node, announced in claims.items()
+            for one in announced
+            if one.block == block
+        ]
+        owners[block.network_address.packed, block.prefixlen] = min(ranks)[2]
+    return owners
+
+
+@given(EVENTS, st.randoms())
+def test_whatever_happened_before_the_last_words_of_all_decide(
+    events: list[tuple[int | None, object]], rng: object
+) -> None:
+    claims: dict[int, tuple[Announced, ...]] = {}
+    away: frozenset[int] = frozenset()
+    for node, what in events:
+        if node is None:
+            away = what  # type: ignore[assignment]
+        elif what is None:
+            claims.pop(node, None)
+        else:
+            claims[node] = what  # type: ignore[assignment]
+    long = Routes(RANGE, (OWN,), OWN_ID)
+    assert live(long, events) == expected(claims, away)
+    last: list[tuple[int | None, object]] = [*claims.items(), (None, away)]
+    rng.shuffle(last)  # type: ignore[attr-defined]
+    short = Routes(RANGE, (OWN,), OWN_ID)
+    assert live(short, last) == expected(claims, away)
+    assert short.conflicts == long.conflicts
+    assert short.contested == long.contested
+    assert all(short.routed(node) == long.routed(node) for node in (*claims, OWN_ID))
+    other = Routes(RANGE, (IPv4Network("10.47.0.0/24"),), 70)
+    theirs, ours = live(other, last), live(Routes(RANGE, (OWN,), OWN_ID), last)
+    for own in (OWN, *other.own):
+        for table in (theirs, ours):
+            table.pop(key(str(own)), None)
+    assert theirs == ours, "all nodes route all blocks but their own alike"
 
 
 def test_a_loser_gets_its_block_when_the_winner_goes() -> None:
@@ -113,3 +162,16 @@ def test_of_equal_versions_one_that_is_there_wins() -> None:
 def test_what_is_no_block_of_the_range_is_refused(block: str) -> None:
     with pytest.raises(ProtocolError):
         parse_blocks((Block(block, 0),), RANGE, 24)
+
+
+def test_a_block_that_is_named_twice_takes_nothing_from_others() -> None:
+    routes = Routes(RANGE, (OWN,), OWN_ID)
+    held: dict[tuple[bytes, int], int] = {}
+    obey(held, routes.start())
+    twice = Announced(IPv4Network("10.32.7.0/24"))
+    obey(held, routes.announce(60, (Announced(IPv4Network("10.32.8.0/24")),)))
+    obey(held, routes.announce(3, (twice, twice)))
+    obey(held, routes.announce(3, ()))
+    obey(held, routes.announce(3, (Announced(IPv4Network("10.32.8.0/24")),)))
+    assert held == {key("10.32.1.0/24"): seam.SELF, key("10.32.8.0/24"): 3}
+    assert [(c.loser, c.winner) for c in routes.conflicts] == [(60, 3)]

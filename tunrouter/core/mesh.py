@@ -143,7 +143,7 @@ class Mesh:
             self.refused.pop(node, None)
         self._route(self.routes.announce(node, blocks))
         self._weigh_conflicts()
-        for conflict in self.routes.conflicts:
+        for conflict in self.routes.conflicts_of(node):
             names = " and ".join(self.name_of(node) for node in (conflict.winner, conflict.loser))
             fix = "give one of them another --block"
             self._out.log("error", f"conflict {conflict.block}", f"{names} both announce {conflict.block}; {fix}")

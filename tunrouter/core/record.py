@@ -162,8 +162,9 @@ def _check(body: Body) -> None:
             if any(not 0 < link.node < 1 << 64 or not 0 <= link.rtt < RTT_CLASSES for link in body.links):
                 raise ProtocolError("link")
         case BlocksBody():
-            if len(body.blocks) > bounds.MAX_BLOCKS_ANNOUNCED:
-                raise ProtocolError("too many blocks")
+            networks = {block.network for block in body.blocks}
+            if len(body.blocks) > bounds.MAX_BLOCKS_ANNOUNCED or len(networks) < len(body.blocks):
+                raise ProtocolError("too many blocks, or one twice")
             for block in body.blocks:
                 if str(IPv4Network(block.network)) != block.network or not 0 <= block.version < 1 << 63:
                     raise ProtocolError("block")

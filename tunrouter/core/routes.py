@@ -1,17 +1,18 @@
-"""Which node owns which prefix: announcements in, the messages that change the data plane's table out.
+"""Which node owns which block: announcements in, the messages that change the data plane's table out.
 
-Law: accepted prefixes never overlap. Of two nodes that announce overlapping blocks the one with the higher register
-version keeps it, else one that can be reached, else the lower node id, and both are told; who came first or restarted
-last does not matter, so views agree and nothing flaps. This node's own block is always its own here: its pods are on
-its bridge, whatever others say.
+Law: blocks have one size, so two of them are the same or have nothing in common, and each has one owner. Of two nodes
+that announce one block the one with the higher register version keeps it, else one that can be reached, else the lower
+node id, and both are told; who came first or restarted last does not matter, so views agree and nothing flaps. This
+node's own block is always its own here: its pods are on its bridge, whatever others say. A change is decided among
+those who announce its blocks; it costs no look at anybody else.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left
+from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv4Network
-from itertools import pairwise
 from typing import NamedTuple
 
 from tunrouter.core import bounds, seam
@@ -20,7 +21,7 @@ from tunrouter.errors import ProtocolError
 
 
 class Conflict(NamedTuple):
-    """`loser`'s announcement of `block` is not routed, because `winner`'s overlaps it."""
+    """`loser`'s announcement of `block` is not routed, because it is `winner`'s."""
 
     block: IPv4Network
     loser: int
@@ -37,7 +38,6 @@ class Announced(NamedTuple):
 
 class _Claim(NamedTuple):
     first: int
-    last: int
     node: int
     block: IPv4Network
 
@@ -53,14 +53,13 @@ class Routes:
         self._away: frozenset[int] = frozenset()
         self._accepted: list[_Claim] = []
         """In order of address."""
-        self.conflicts: tuple[Conflict, ...] = ()
-        self.contested: frozenset[int] = frozenset()
-        """The nodes whose blocks overlap another's, whether they can be reached or not."""
+        self._losers: dict[IPv4Network, frozenset[int]] = {}
+        """Of blocks that more than one announces, all but the owner."""
         self.changed: set[int] = set()
         """Nodes whose routed blocks the last change touched."""
 
     def start(self) -> list[seam.ToWorker]:
-        return self._rebuild()
+        return self._decide((self.own_id,), self.own)
 
     def blocks(self, node: int) -> tuple[IPv4Network, ...]:
         return tuple(announced.block for announced in self._announced.get(node, ()))
@@ -72,23 +71,34 @@ class Routes:
 
     def routed(self, node: int) -> tuple[IPv4Network, ...]:
         """The blocks of `node` that packets follow: those it announces, without the ones it lost."""
-        if node == self.own_id or node in self.contested:
-            return tuple(claim.block for claim in self._accepted if claim.node == node)
-        return self.blocks(node)
+        blocks = self.own if node == self.own_id else self.blocks(node)
+        return tuple(block for block in blocks if node not in self._losers.get(block, ()))
+
+    @property
+    def conflicts(self) -> tuple[Conflict, ...]:
+        """Those that somebody has to solve: who is not there loses nothing that it uses."""
+        return tuple(c for block in sorted(self._losers) for c in self._conflicts(block))
+
+    def conflicts_of(self, node: int) -> tuple[Conflict, ...]:
+        """Those among them that `node` has part in."""
+        contested = [block for block in self.blocks(node) if block in self._losers]
+        return tuple(c for block in contested for c in self._conflicts(block) if node in (c.loser, c.winner))
+
+    @property
+    def contested(self) -> frozenset[int]:
+        """The nodes whose blocks others announce as well, whether they can be reached or not."""
+        return frozenset(node for block, losers in self._losers.items() for node in (*losers, self._owner(block)))
 
     def announce(self, node: int, blocks: tuple[Announced, ...]) -> list[seam.ToWorker]:
         """`node` owns exactly `blocks` from now on; returns what changes for the data plane."""
-        self.changed = set()
-        if self._announced.get(node, ()) == blocks:
-            return []
-        before = self._announced.get(node, ())
+        before = self.blocks(node)
         self._announced[node] = blocks
-        return self._replace(node, before, blocks)
+        return self._decide((node,), (*before, *self.blocks(node)))
 
     def withdraw(self, node: int) -> list[seam.ToWorker]:
-        self.changed = set()
-        before = self._announced.pop(node, ())
-        return self._replace(node, before, ()) if before else []
+        before = self.blocks(node)
+        self._announced.pop(node, None)
+        return self._decide((node,), before)
 
     def resume(self, other: Routes) -> None:
         """For simulations: knows what another node knows, which nobody contests."""
@@ -99,62 +109,53 @@ class Routes:
 
     def away(self, nodes: frozenset[int]) -> list[seam.ToWorker]:
         """Of the contested nodes these cannot be reached: what they lose is no conflict that anybody has to solve."""
+        moved, self._away = self._away ^ nodes, nodes
+        return self._decide(moved, (block for node in moved for block in self.blocks(node)))
+
+    def _decide(self, nodes: Iterable[int], blocks: Iterable[IPv4Network]) -> list[seam.ToWorker]:
+        """Looks again at who owns `blocks`, of which something changed for `nodes`."""
+        gone: list[seam.ToWorker] = []
+        come: list[seam.ToWorker] = []
         self.changed = set()
-        if self._away == nodes:
-            return []
-        self._away = nodes
-        return self._rebuild()
+        for block in sorted(set(blocks)):
+            at, before = self._find(block)
+            asked = {*nodes, *self._losers.pop(block, ()), *((before,) if before is not None else ())}
+            ranks = sorted(rank for node in asked if (rank := self._rank(node, block)) is not None)
+            owner = ranks[0][-1] if ranks else None
+            if len(ranks) > 1:
+                self._losers[block] = frozenset(rank[-1] for rank in ranks[1:])
+            if owner == before:
+                continue
+            if before is not None:
+                gone.append(seam.Unroute(*_key(block)))
+            if owner is not None:
+                come.append(seam.Route(*_key(block), self._seam_id(owner)))
+            self._accepted[at : at + (before is not None)] = [_claim(owner, block)] if owner is not None else []
+            self.changed |= {node for node in (before, owner) if node is not None}
+        return gone + come
 
-    def _replace(self, node: int, old: tuple[Announced, ...], blocks: tuple[Announced, ...]) -> list[seam.ToWorker]:
-        """What almost always happens, nobody contests anything, costs no look at all the others."""
-        before = [_claim(node, announced.block) for announced in old]
-        after = sorted(_claim(node, announced.block) for announced in blocks)
-        alone = all(one.last < other.first for one, other in pairwise(after))
-        if self.contested or not alone or any(self._contests(claim) for claim in after):
-            return self._rebuild()
-        for claim in before:
-            del self._accepted[bisect_left(self._accepted, claim)]
-        for claim in after:
-            insort(self._accepted, claim)
-        return self._changes(set(before), set(after))
+    def _rank(self, node: int, block: IPv4Network) -> tuple[bool, int, bool, int] | None:
+        """Of those who announce `block` the one with the least owns it; None if `node` does not."""
+        versions = [one.version for one in self._announced.get(node, ()) if one.block == block]
+        if node == self.own_id:
+            versions = [0] if block in self.own else []
+        return (node != self.own_id, -max(versions), node in self._away, node) if versions else None
 
-    def _contests(self, claim: _Claim) -> bool:
-        other = self._overlapping(claim)
-        return other is not None and other.node != claim.node
+    def _find(self, block: IPv4Network) -> tuple[int, int | None]:
+        """Where in `_accepted` it stands or belongs, and its owner."""
+        first = int(block.network_address)
+        at = bisect_left(self._accepted, first, key=lambda claim: claim.first)
+        found = at < len(self._accepted) and self._accepted[at].first == first
+        return at, self._accepted[at].node if found else None
 
-    def _rebuild(self) -> list[seam.ToWorker]:
-        before = set(self._accepted)
-        self._accepted, conflicts = [], []
-        for claim in self._claims():
-            winner = self._overlapping(claim)
-            if winner is None:
-                insort(self._accepted, claim)
-            elif winner.node != claim.node:
-                conflicts.append(Conflict(claim.block, claim.node, winner.node))
-        self.contested = frozenset(node for conflict in conflicts for node in (conflict.loser, conflict.winner))
-        self.conflicts = tuple(conflict for conflict in conflicts if conflict.loser not in self._away)
-        return self._changes(before, set(self._accepted))
+    def _owner(self, block: IPv4Network) -> int:
+        owner = self._find(block)[1]
+        assert owner is not None, "who loses a block loses it to somebody"
+        return owner
 
-    def _changes(self, before: set[_Claim], after: set[_Claim]) -> list[seam.ToWorker]:
-        self.changed = {claim.node for claim in before ^ after}
-        gone: list[seam.ToWorker] = [seam.Unroute(*_key(c)) for c in sorted(before - after)]
-        return gone + [seam.Route(*_key(c), self._seam_id(c.node)) for c in sorted(after - before)]
-
-    def _claims(self) -> list[_Claim]:
-        """All claims, the strongest first."""
-        others = [
-            (-version, node in self._away, _claim(node, block))
-            for node, announced in self._announced.items()
-            for block, version in announced
-        ]
-        others.sort(key=lambda entry: (*entry[:2], entry[2].node, entry[2]))
-        return [*(_claim(self.own_id, block) for block in self.own), *(claim for _, _, claim in others)]
-
-    def _overlapping(self, claim: _Claim) -> _Claim | None:
-        at = bisect_right(self._accepted, claim.last, key=lambda c: c.first)
-        if at > bisect_left(self._accepted, claim.first, key=lambda c: c.last):
-            return self._accepted[at - 1]
-        return None
+    def _conflicts(self, block: IPv4Network) -> list[Conflict]:
+        owner = self._owner(block)
+        return [Conflict(block, loser, owner) for loser in sorted(self._losers[block]) if loser not in self._away]
 
     def _seam_id(self, node: int) -> int:
         return seam.SELF if node == self.own_id else node
@@ -162,11 +163,11 @@ class Routes:
 
 @lru_cache(2 * bounds.MAX_PEERS)
 def _claim(node: int, block: IPv4Network) -> _Claim:
-    return _Claim(int(block.network_address), int(block.broadcast_address), node, block)
+    return _Claim(int(block.network_address), node, block)
 
 
-def _key(claim: _Claim) -> tuple[bytes, int]:
-    return claim.block.network_address.packed, claim.block.prefixlen
+def _key(block: IPv4Network) -> tuple[bytes, int]:
+    return block.network_address.packed, block.prefixlen
 
 
 @lru_cache(2 * bounds.MAX_PEERS)
