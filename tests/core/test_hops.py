@@ -56,6 +56,16 @@ def test_our_own_doubts_count_at_once_and_others_news_a_little_later() -> None:
     assert lab.hops.deadline == float("inf")
 
 
+def test_in_a_large_cluster_the_news_of_others_is_looked_at_less_often() -> None:
+    lab = Lab()
+    for node in range(10_000, 14_000):
+        lab.topology.tell(node, links(node + 1))
+    lab.hops.lead(FAR)
+    lab.hops.refresh(10.0, urgent=False)
+    lab.topology.tell(B, links(ME))
+    assert lab.hops.deadline == pytest.approx(10.0 + 4 * bounds.HOPS_PAUSE_SECONDS, rel=0.01)
+
+
 def test_a_way_around_a_neighbour_does_not_begin_with_it() -> None:
     lab = Lab()
     lab.topology.tell(B, links(ME, A))

@@ -110,3 +110,22 @@ def test_round_trips_keep_their_class_while_they_vary_a_little(seconds: float) -
     assert rtt_class(seconds * 1.1, before) == rtt_class(seconds * 0.9, before) == before
     assert rtt_class(seconds * 2.5, before) > before or seconds in (1e-5, 20.0)
     assert rtt_class(seconds / 2.5, before) < before or before == 0
+
+
+def test_who_asks_for_nobody_or_for_the_same_again_costs_no_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relayed datagrams name any origin that their sender likes, thousands a second."""
+    topology = mesh(1, (1, 2, 3), (1, 3, 3), (2, 3, 3))
+    searches: list[int] = []
+    search = Topology._dijkstra
+
+    def counted(self: Topology, without: int = 0, until: int = 0) -> object:
+        searches.append(without)
+        return search(self, without, until)
+
+    monkeypatch.setattr(Topology, "_dijkstra", counted)
+    assert not any(topology.around(node) for node in range(100, 200))
+    ways = [topology.around(2) for _ in range(100)]
+    assert searches == [0, 2]
+    assert {way.neighbour for way in ways if way is not None} == {3}
+    topology.tell(3, LinksBody((Link(1, 3),)))
+    assert topology.around(2) is None

@@ -67,7 +67,8 @@ PROBE_SECONDS: Final = 0.25
 """Pause between heartbeats to a suspect."""
 DEAD_SECONDS: Final = 3.0
 HOPS_PAUSE_SECONDS: Final = 0.2
-"""Between looks at the next hops of relayed datagrams, while only the links of others change."""
+"""Between looks at the next hops of relayed datagrams, while only the links of others change; in a cluster of more than
+1,000 nodes as many times longer as it is larger, for so much longer is a look."""
 RELAY_DELAY_SECONDS: Final = 1.0
 """A peer that is not reached directly in so long is also sought by relay."""
 DIRECT_RETRY_SECONDS: Final = 60.0
@@ -173,6 +174,8 @@ LINKS_SETTLE_SECONDS: Final = 2.0
 """A new link is told with those that come up meanwhile; one that is lost is told at once."""
 RTT_TOLD_SECONDS: Final = 60.0
 """Between looks at whether a round trip left its class."""
+WEIGH_PAUSE_SECONDS: Final = 1.0
+"""Between looks at which of those that announce one block can be reached."""
 SWEEP_SECONDS: Final = 60.0
 """Between looks for nodes that are gone."""
 

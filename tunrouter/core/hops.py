@@ -46,7 +46,8 @@ class Hops:
         """Looks at all of them again: at once if our own links have changed, now and then if others' have."""
         if self._version == self._topology.version or (now < self._next_at and not urgent):
             return
-        self._version, self._next_at = self._topology.version, now + bounds.HOPS_PAUSE_SECONDS
+        pause = bounds.HOPS_PAUSE_SECONDS * max(1.0, len(self._topology) / 1000)
+        self._version, self._next_at = self._topology.version, now + pause
         for target in list(self._told):
             way = self._topology.way(target)
             # Without a way, or with a neighbour again: whoever needs one asks again.

@@ -44,6 +44,9 @@ class Mesh:
         """Our links as they were told last, with their classes."""
         self._links_at = NEVER
         self._sweep_at = NEVER
+        self._weigh_at = 0.0
+        self._unweighed = False
+        """Links or blocks have changed since conflicts were looked at."""
         self._rest_until = 0.0
         self._gone_since: dict[int, float] = {}
 
@@ -122,7 +125,7 @@ class Mesh:
                 self._on_node(news.node, news.body)
             case LinksBody():
                 self.topology.tell(news.node, news.body)
-                self._weigh_conflicts()
+                self._unweighed = True
             case BlocksBody():
                 self._on_blocks(news.node, news.body)
 
@@ -142,15 +145,17 @@ class Mesh:
         else:
             self.refused.pop(node, None)
         self._route(self.routes.announce(node, blocks))
-        self._weigh_conflicts()
+        self._unweighed = True
         for conflict in self.routes.conflicts_of(node):
             names = " and ".join(self.name_of(node) for node in (conflict.winner, conflict.loser))
             fix = "give one of them another --block"
             self._out.log("error", f"conflict {conflict.block}", f"{names} both announce {conflict.block}; {fix}")
 
-    def _weigh_conflicts(self) -> None:
-        """Who claims the same as another, but is not there any more, has no use of it."""
+    def _weigh_conflicts(self, now: float) -> None:
+        """Who claims the same as another, but is not there any more, has no use of it. Now and then: ways cost."""
+        self._unweighed = False
         if contested := self.routes.contested:
+            self._weigh_at = now + bounds.WEIGH_PAUSE_SECONDS
             here = self.topology.ways().keys() | self._links.keys() | {self._local.id}
             self._route(self.routes.away(contested - here))
 
@@ -205,12 +210,13 @@ class Mesh:
         self._told = told
         if self.gossip.announce(body) is not None:
             self.topology.tell(self._local.id, body)
-            self._weigh_conflicts()
+            self._unweighed = True
 
     # --- what is due -------------------------------------------------------------------------------------------------
     @property
     def deadline(self) -> float:
-        return min(self._links_at, self._sweep_at, self.gossip.deadline)
+        weigh_at = self._weigh_at if self._unweighed else NEVER
+        return min(self._links_at, self._sweep_at, weigh_at, self.gossip.deadline)
 
     def tick(self, now: float) -> None:
         if now >= self._links_at:
@@ -218,6 +224,8 @@ class Mesh:
         if now >= self._sweep_at:
             self._sweep_at = now + bounds.SWEEP_SECONDS
             self._sweep(now)
+        if self._unweighed and now >= self._weigh_at:
+            self._weigh_conflicts(now)
         self.gossip.tick(now)
 
     def _sweep(self, now: float) -> None:
@@ -229,7 +237,7 @@ class Mesh:
         for node in gone:
             if now - self._gone_since[node] >= bounds.FORGET_SECONDS or self.gossip.replica.full:
                 self._forget(node)
-        self._weigh_conflicts()
+        self._unweighed = True
 
     def _forget(self, node: int) -> None:
         self._out.count("nodes_forgotten")

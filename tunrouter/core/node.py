@@ -184,12 +184,13 @@ class Node:
         return self._out.take()
 
     def _share(self, now: float) -> None:
+        doubts = False
         if self._rearranged:
             standing = self.neighbours.standing()
             self.mesh.link({s.node: s.live.rtt for s in standing}, now)
-            self.mesh.topology.trust({s.node for s in standing if s.state is not State.SUSPECT})
+            doubts = self.mesh.topology.trust({s.node for s in standing if s.state is not State.SUSPECT})
         self.mesh.tick(now)
-        self.hops.refresh(now, urgent=self._rearranged)
+        self.hops.refresh(now, urgent=doubts)
         for node in self.mesh.changed & self.sessions.keys():
             self.peers.locate(self.sessions[node])
             self._touched.add(node)

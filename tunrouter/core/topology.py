@@ -43,6 +43,8 @@ class Topology:
         self._told: dict[int, Mapping[int, int]] = {}
         """For each node its neighbours with the class of the round trip."""
         self._ways: dict[int, Way] | None = None
+        self._around: dict[int, Way | None] = {}
+        """The ways around neighbours, as far as somebody asked for them."""
         self._avoided: frozenset[int] = frozenset()
 
     def tell(self, node: int, links: LinksBody) -> None:
@@ -61,16 +63,23 @@ class Topology:
         if self._told.pop(node, None):
             self._changed()
 
-    def trust(self, neighbours: Set[int]) -> None:
-        """No others of our links are used now, whatever was told: we know better, and first."""
+    def trust(self, neighbours: Set[int]) -> bool:
+        """No others of our links are used now, whatever was told: we know better, and first. Whether that is news."""
         avoided = frozenset(self._told.get(self.own_id, {}).keys() - neighbours)
-        if avoided != self._avoided:
-            self._avoided = avoided
-            self._changed()
+        if avoided == self._avoided:
+            return False
+        self._avoided = avoided
+        self._changed()
+        return True
 
     def _changed(self) -> None:
         self._ways = None
+        self._around.clear()
         self.version += 1
+
+    def __len__(self) -> int:
+        """How many nodes have told their links."""
+        return len(self._told)
 
     def linked(self, one: int, other: int) -> bool:
         return other in self._told.get(one, ()) and one in self._told.get(other, ())
@@ -86,7 +95,11 @@ class Topology:
     def around(self, node: int) -> Way | None:
         """The cheapest way that does not begin with the link to `node` itself."""
         way = self.way(node)
-        return self._dijkstra(without=node, until=node).get(node) if way is None or way.neighbour == node else way
+        if way is None or way.neighbour != node:
+            return way
+        if node not in self._around:
+            self._around[node] = self._dijkstra(without=node, until=node).get(node)
+        return self._around[node]
 
     def ways(self) -> dict[int, Way]:
         """To all that can be reached."""

@@ -1,0 +1,108 @@
+"""What records mean together: whose routes count, and what it costs to find out, on one node without sessions."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+from itertools import count
+from random import Random
+
+import pytest
+
+from tests.core.villages import local
+from tunrouter.core import bounds, record, wire
+from tunrouter.core.mesh import Mesh
+from tunrouter.core.outbox import Outbox
+from tunrouter.core.record import Block, BlocksBody, Body, Link, LinksBody, Record
+from tunrouter.core.routes import Routes
+from tunrouter.core.topology import Topology
+
+RANGE = IPv4Network("10.32.0.0/12")
+NEIGHBOUR = 500
+"""Seed of the one that tells everything."""
+
+
+class Lab:
+    """One node that hears what it hears from one neighbour."""
+
+    def __init__(self, seed: int = 1) -> None:
+        self.local = local(seed)
+        self.id = self.local.id
+        self.out = Outbox()
+        self.said: list[tuple[int, wire.GossipBody]] = []
+        self.routes = Routes(RANGE, self.local.blocks, self.id)
+        self.mesh = Mesh(self.local, self.routes, self.out, lambda node, body: self.said.append((node, body)))
+        self.neighbour = local(NEIGHBOUR).id
+        self.now = 100.0
+        self._numbers = count(1)
+        self.mesh.start(self.now)
+        self.mesh.link({self.neighbour: 0.01}, self.now)
+        self.run(3)
+
+    def hear(self, *records: Record) -> None:
+        for one in records:
+            self.mesh.hear(self.neighbour, wire.Records((), next(self._numbers), (one.data,)), self.now)
+            self.mesh.tick(self.now)
+
+    def run(self, seconds: float) -> None:
+        end = self.now + seconds
+        while (at := self.mesh.deadline) <= end:
+            self.now = max(at, self.now)
+            self.mesh.tick(self.now)
+        self.now = end
+
+    def routed(self) -> set[tuple[str, int]]:
+        """All that packets follow, but for what is this node's own."""
+        return {(str(claim.block), claim.node) for claim in self.routes._accepted if claim.node != self.id}
+
+
+def word(seed: int, sequence: int, body: Body) -> Record:
+    return record.write(local(seed).identity, 1, sequence, body)
+
+
+def blocks(*numbers: int) -> BlocksBody:
+    return BlocksBody(tuple(Block(f"10.40.{number}.0/24", 0) for number in numbers))
+
+
+def links(*nodes: int) -> LinksBody:
+    return LinksBody(tuple(Link(node, 3) for node in nodes))
+
+
+def test_news_of_links_costs_no_search_each_while_a_block_is_contested(monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = Lab()
+    lab.hear(word(2, 1, blocks(7)), word(3, 1, blocks(7)))
+    lab.run(2)
+    searches: list[None] = []
+    search = Topology._dijkstra
+
+    def counted(topology: Topology, without: int = 0, until: int = 0) -> object:
+        searches.append(None)
+        return search(topology, without, until)
+
+    monkeypatch.setattr(Topology, "_dijkstra", counted)
+    for sequence in range(2, 102):
+        lab.hear(word(1000 + sequence, sequence, links(lab.id, sequence)))
+    assert len(searches) <= 1
+    lab.run(bounds.WEIGH_PAUSE_SECONDS)
+    assert 1 <= len(searches) <= 2
+
+
+def test_all_orders_of_all_words_lead_to_the_same_routes_on_every_node() -> None:
+    """Four claim three blocks in several versions of their word, one of them is not there; five nodes hear that."""
+    for seed in range(12):
+        rng = Random(seed)
+        words = [
+            word(author, sequence, blocks(*rng.sample(range(4), rng.randint(0, 3))))
+            for author in range(2, 7)
+            for sequence in range(1, 4)
+        ]
+        labs = [Lab(observer) for observer in range(10, 15)]
+        here = [lab.id for lab in labs] + [local(author).id for author in range(3, 7)]
+        hub = word(NEIGHBOUR, 1, links(*here))
+        spokes = [word(author, 9, links(local(NEIGHBOUR).id)) for author in range(3, 7)]
+        for lab in labs:
+            heard = [*words, hub, *spokes]
+            rng.shuffle(heard)
+            lab.hear(*heard, *rng.sample(heard, 5))
+            lab.run(2 * bounds.WEIGH_PAUSE_SECONDS)
+        assert len({frozenset(lab.routed()) for lab in labs}) == 1, f"seed {seed}"
+        assert len({lab.routes.conflicts for lab in labs}) == 1, f"seed {seed}"
