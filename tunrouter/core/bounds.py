@@ -166,6 +166,8 @@ FEW_NEIGHBOURS: Final = 4
 """Below this a node does not let go of what the operator named, even where it is asked to."""
 CHOOSE_SECONDS: Final = 1.0
 """Pause between looks at the number of neighbours."""
+CHOOSE_TRIES: Final = 1000
+"""Nodes that one look takes into account, by chance; where there are more, the next look takes others."""
 AVOID_SECONDS: Final = 30.0
 """A node that did not answer, or has neighbours enough, is not chosen again for so long."""
 LINKS_PAUSE_SECONDS: Final = 0.5

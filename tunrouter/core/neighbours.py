@@ -83,11 +83,15 @@ class Neighbours:
         named = [s.node for s in self._sessions.values() if s.spared and not s.keep and s.node not in self._avoided]
         for node in named[:count]:
             self._sessions[node].spared = False
-        candidates = [node for node in self._mesh.nodes if self._eligible(node)] if self._local.discovery else []
+        candidates = list(self._mesh.nodes) if self._local.discovery else []
         changed = set(named[:count])
-        for _ in range(min(count - len(changed), len(candidates))):
-            node = candidates.pop(self._local.random_id() % len(candidates))
-            session = self._session_with(node, now)
+        for _ in range(bounds.CHOOSE_TRIES):
+            if len(changed) == count or not candidates:
+                break
+            at = self._local.random_id() % len(candidates)
+            candidates[at], candidates[-1] = candidates[-1], candidates[at]
+            node = candidates.pop()
+            session = self._session_with(node, now) if self._eligible(node) else None
             if session is not None:
                 session.chosen = True
                 changed.add(node)

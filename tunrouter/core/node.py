@@ -169,8 +169,8 @@ class Node:
             self._tick(self.sessions[node], now)
         if self._rearranged:
             self._touched |= self.targets.hold(now)
-        for endpoint in self.dials.tick(now):
-            self._on_no_answer(endpoint, now)
+        if unanswered := self.dials.tick(now):
+            self._on_no_answer(set(unanswered), now)
         self._share(now)
         if self._rearranged:
             self._publish_neighbours()
@@ -210,10 +210,12 @@ class Node:
             self._touched.add(session.node)
         return session
 
-    def _on_no_answer(self, endpoint: seam.Endpoint, now: float) -> None:
+    def _on_no_answer(self, endpoints: set[seam.Endpoint], now: float) -> None:
         for session in self.sessions.values():
+            if session.state is not State.OPENING:
+                continue
             where = session.candidates | {seam.relayed(session.node)}
-            if endpoint in where and not any(self.dials.get(other) for other in where):
+            if not endpoints.isdisjoint(where) and not any(self.dials.get(other) for other in where):
                 self._fire(session, Event.GAVE_UP, now)
 
     def _on_raw(self, message: seam.Raw, now: float) -> None:

@@ -43,8 +43,9 @@ class Peers:
     # --- what handshakes ask -----------------------------------------------------------------------------------------
     def _carry(self, endpoint: seam.Endpoint, datagram: bytes) -> bool:
         for session in self.sessions.values():
-            home = None if session.relayed else session.home
-            if session.current is not None and endpoint in (session.endpoint, home) and not session.backed_up:
+            if endpoint not in (session.endpoint, session.home) or session.current is None or session.backed_up:
+                continue
+            if endpoint == session.endpoint or not session.relayed:
                 session.say(wire.Carried(datagram))
                 return session.state is State.REKEYING and not session.current.maimed
         return False
@@ -100,8 +101,9 @@ class Peers:
     def evict(self, opened: Opened, session: Session, now: float) -> None:
         """Another node was at this endpoint before and is not there any more: if it lives, it will say where."""
         for other in self.sessions.values():
-            gone = other.state not in (State.ESTABLISHED, State.REKEYING)
-            if other is session or not gone or opened.endpoint not in (other.endpoint, other.home):
+            if opened.endpoint not in (other.endpoint, other.home) or other is session:
+                continue
+            if other.state in (State.ESTABLISHED, State.REKEYING):
                 continue
             self.dials.stop_for(other.node, other.candidates, now)
             other.targeted = other.chosen = False
