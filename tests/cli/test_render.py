@@ -19,6 +19,7 @@ ESTABLISHED = Connection(
     encrypted=True,
     mtu=1439,
     rtt=0.00042,
+    loss=0.0123,
     last_handshake=61.0,
     last_received=0.25,
     sent_packets=12,
@@ -93,8 +94,8 @@ SUMMARY = """
 """
 
 CONNECTIONS = """\
--> 192.0.2.2:6783             established encrypted   tun    42:8e:e8:c4:52:1b(host-2) mtu=1439 rtt=0.4ms
-<- 192.0.2.3:6783             established encrypted   tun    00:11:22:33:44:55(host-3) mtu=1439 rtt=0.4ms
+-> 192.0.2.2:6783             established encrypted   tun    42:8e:e8:c4:52:1b(host-2) mtu=1439 rtt=0.4ms loss=1.2%
+<- 192.0.2.3:6783             established encrypted   tun    00:11:22:33:44:55(host-3) mtu=1439 rtt=0.4ms loss=1.2%
 -> 192.0.2.4:6783             pending     unencrypted tun
 -> host-5:6783                retrying    name does not resolve, retry: in 1.5s
 <- 192.0.2.6:6783             failed      peer requires a password, retry: never
@@ -163,10 +164,19 @@ def test_wide_connections_add_bytes_ages_and_path() -> None:
     assert report(one, "connections", Style(wide=True)) == report(one, "connections", Style()) + added
 
 
+@pytest.mark.parametrize(
+    ("share", "shown"), [(0.0, " loss=0.0%"), (0.19, " loss=19.0%"), (1.0, " loss=100.0%"), (None, "")]
+)
+def test_loss_is_shown_once_it_is_known(share: float | None, shown: str) -> None:
+    one = msgspec.structs.replace(ESTABLISHED, loss=share)
+    text = report(msgspec.structs.replace(SNAPSHOT, connections=(one,)), "connections", Style())
+    assert text.endswith(f"(host-2) mtu=1439 rtt=0.4ms{shown}")
+
+
 def test_a_relayed_path_is_always_shown() -> None:
     relayed = msgspec.structs.replace(ESTABLISHED, path="via host-3")
     text = report(msgspec.structs.replace(SNAPSHOT, connections=(relayed,)), "connections", Style())
-    assert text.endswith("mtu=1439 rtt=0.4ms path=via host-3")
+    assert text.endswith("mtu=1439 rtt=0.4ms loss=1.2% path=via host-3")
 
 
 def test_peers() -> None:

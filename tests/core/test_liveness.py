@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunrouter.core import bounds
-from tunrouter.core.liveness import REMEMBERED, Liveness
+from tunrouter.core.liveness import FADE, LEAST_KNOWN, REMEMBERED, Liveness
 
 NEVER = float("inf")
 
@@ -103,6 +103,73 @@ def test_an_answer_counts_once_and_only_to_what_was_asked() -> None:
     live.answered(number, 1.5)
     live.answered(number, 9.0)
     assert live.rtt == 0.5
+
+
+def beats(live: Liveness, answered: list[bool], start: float = 0.0) -> float:
+    """A heartbeat a second, each answered after 20 ms or never; when the last answer would have been late."""
+    now = start
+    for comes in answered:
+        number = live.next_id()
+        live.pinged(number, now, bounds.HEARTBEAT_SECONDS)
+        if comes:
+            live.answered(number, now + 0.02)
+        now += 1.0
+    return now + bounds.DEAD_SECONDS
+
+
+def test_loss_is_the_share_of_heartbeats_that_nobody_answered() -> None:
+    live = Liveness(0.0)
+    end = beats(live, [number % 5 != 0 for number in range(500)])
+    live.pinged(live.next_id(), end, 1.0)
+    assert live.loss.share == pytest.approx(0.2, abs=0.01)
+
+
+def test_loss_follows_what_the_path_is_like_now() -> None:
+    live = Liveness(0.0)
+    end = beats(live, [True] * 300)
+    assert live.loss.share == 0.0
+    end = beats(live, [False] * 100, end)
+    live.pinged(live.next_id(), end, 1.0)
+    assert live.loss.share == pytest.approx(1 - FADE**100, abs=0.03), "a hundred heartbeats are two thirds of it"
+    beats(live, [True] * 500, end)
+    assert (live.loss.share or 1.0) < 0.01
+
+
+def test_few_heartbeats_tell_no_loss() -> None:
+    live = Liveness(0.0)
+    end = beats(live, [True] * (LEAST_KNOWN - 1))
+    assert live.loss.share is None
+    beats(live, [True], end)
+    assert live.loss.share == 0.0
+
+
+def test_a_heartbeat_is_lost_only_once_its_answer_would_be_too_late() -> None:
+    live = Liveness(0.0)
+    end = beats(live, [True] * 20)
+    late = live.next_id()
+    live.pinged(late, end, 1.0)
+    live.pinged(live.next_id(), end + bounds.DEAD_SECONDS - 0.01, 1.0)
+    assert live.loss.share == 0.0
+    live.answered(late, end + bounds.DEAD_SECONDS - 0.01)
+    live.answered(late, end + bounds.DEAD_SECONDS - 0.005)
+    live.pinged(live.next_id(), end + bounds.DEAD_SECONDS + 0.01, 1.0)
+    assert live.loss.share == 0.0
+    live.pinged(live.next_id(), end + 3 * bounds.DEAD_SECONDS, 1.0)
+    assert live.loss.share == pytest.approx(2 / 23, abs=0.01)
+
+
+def test_what_could_not_be_answered_is_no_loss() -> None:
+    live = Liveness(0.0)
+    end = beats(live, [True] * 20)
+    for at in (end, end + 1.0, end + 2.0):
+        live.probed(live.next_id(), at)
+    stray = live.next_id()
+    live.pinged(stray, end + 3.0, 1.0)
+    live.loss.excuse(stray)
+    live.pinged(live.next_id(), end + 4.0, 1.0)
+    live.forgive(end + 60.0)
+    live.pinged(live.next_id(), end + 60.0, 1.0)
+    assert live.loss.share == 0.0
 
 
 @given(st.integers(1, 100))

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.sim.internet import Internet, corrupted, lossy, no_larger_than, reordered, twice
+from tests.sim.internet import Host, Internet, corrupted, lossy, no_larger_than, reordered, twice
 from tests.sim.test_two_nodes import pair, reaches
 from tunrouter.core import bounds
 
@@ -33,6 +33,38 @@ def test_ten_percent_loss_declares_nobody_dead() -> None:
         internet.run(300)
         assert a.established(b)
         assert not [line for line in a.log + b.log if "too long" in line]
+
+
+def shown_loss(host: Host) -> float | None:
+    (row,) = host.connections()
+    return row.loss
+
+
+def test_both_ends_show_the_share_of_heartbeats_that_is_lost(internet: Internet) -> None:
+    """One of ten lost each way: of a heartbeat and its answer 19 % do not arrive."""
+    a, b = pair(internet)
+    assert shown_loss(a) is None
+    internet.run(30)
+    assert shown_loss(a) == shown_loss(b) == 0.0
+    internet.fate = lossy(0.1)
+    internet.run(200)
+    seen = []
+    for _ in range(40):
+        internet.run(40)
+        seen += [shown_loss(a) or 0.0, shown_loss(b) or 0.0]
+    assert sum(seen) / len(seen) == pytest.approx(0.19, abs=0.02)
+    assert 0.08 < min(seen) <= max(seen) < 0.32
+    internet.fate = lambda rng, source, destination, data: [(0.0, data)]
+    internet.run(500)
+    assert (shown_loss(a) or 0.0) < 0.01
+
+
+def test_probes_that_are_too_large_for_the_path_are_no_loss(internet: Internet) -> None:
+    internet.fate = no_larger_than(1300)
+    a, b = pair(internet)
+    internet.run(120)
+    assert a.kernel_mtus == {b.block: 1280 - 61}
+    assert shown_loss(a) == shown_loss(b) == 0.0
 
 
 def test_duplicates_reach_nobody_twice(internet: Internet) -> None:

@@ -27,6 +27,39 @@ def stopped_while_it_waits_for_an_answer(internet: Internet, seconds: float) -> 
     return a, b
 
 
+def test_who_was_stopped_takes_nothing_for_lost() -> None:
+    internet = Internet()
+    a, b = pair(internet)
+    internet.run(20)
+    stopped_session = a.session(b)
+    assert stopped_session is not None
+    for _ in range(3):
+        internet.until(lambda: stopped_session.live.unanswered, 3)
+        a.pause()
+        internet.run(10)
+        a.resume()
+        internet.run(10)
+    assert stopped_session.live.loss.share == 0.0
+
+
+def test_a_peer_that_said_it_goes_has_lost_nothing() -> None:
+    internet = Internet()
+    internet.delay = 0.1
+    a, b = pair(internet)
+    session = a.session(b)
+    assert session is not None
+    for _ in range(5):
+        internet.run(10)
+        internet.until(lambda: session.live.unanswered, 3)
+        b.carry_out(b.node.stop(internet.now))
+        b.kill()
+        internet.run(bounds.DEAD_SECONDS + 1)
+        b.boot()
+        internet.until(lambda: a.established(b), 10)
+    internet.run(10)
+    assert session.live.loss.share == 0.0
+
+
 @pytest.mark.parametrize("seconds", [2.0, 10.0])
 def test_who_was_stopped_accuses_nobody_though_an_answer_is_due(seconds: float) -> None:
     internet = Internet()

@@ -65,6 +65,11 @@ def path(one: Host, other: Host) -> str:
     return row.path
 
 
+def loss(one: Host, other: Host) -> float | None:
+    (row,) = [row for row in one.connections() if row.nickname == other.name]
+    return row.loss
+
+
 @pytest.fixture
 def internet() -> Internet:
     return Internet()
@@ -84,6 +89,29 @@ def test_a_link_that_is_cut_is_gone_around_within_two_seconds(lab: Lab) -> None:
     assert not any(MARKER in datagram for _, _, datagram in lab.internet.wire)
     assert a.counters["relay_forwarded"] > 100
     assert not a.received
+
+
+def test_loss_is_that_of_the_path_in_use(lab: Lab) -> None:
+    _, b, c = lab.hosts
+    lab.internet.run(20)
+    assert loss(b, c) == 0.0
+    lab.sever(b, c)
+    lab.internet.run(5)
+    assert path(b, c) == "relay through host1"
+    assert loss(b, c) is None
+    lab.internet.run(11 * bounds.KEEPALIVE_SECONDS)
+    assert loss(b, c) == 0.0
+
+
+def test_what_was_answered_by_relay_is_no_loss_of_the_direct_path(lab: Lab) -> None:
+    _, b, c = lab.hosts
+    lab.internet.run(60)
+    lab.sever(b, c)
+    lab.internet.run(1.9)
+    lab.cut.clear()
+    lab.internet.run(10)
+    assert path(b, c) == path(c, b) == "direct"
+    assert 0.0 < (loss(b, c) or 0.0) < 0.06, "those before it was in doubt"
 
 
 @pytest.mark.parametrize("one_way", [False, True])

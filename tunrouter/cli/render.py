@@ -173,6 +173,8 @@ def _attributes(connection: Connection) -> list[str]:
     attributes = [f"mtu={connection.mtu}"] if connection.mtu else []
     if connection.rtt is not None:
         attributes.append(f"rtt={duration(connection.rtt)}")
+    if connection.loss is not None:
+        attributes.append(f"loss={connection.loss:.1%}")
     if connection.path != "direct":
         attributes.append(f"path={printable(connection.path)}")
     return attributes

@@ -15,6 +15,62 @@ from tunrouter.core import bounds
 
 REMEMBERED: Final = 16
 """Heartbeats whose answer still gives a round trip."""
+FADE: Final = 0.99
+"""Weight of each heartbeat against the next: the share of loss is that of the last hundred, roughly."""
+LEAST_KNOWN: Final = 10
+"""Heartbeats that make a share: one of two lost is no half."""
+
+
+class Loss:
+    """Which share of the heartbeats is not answered: an exponentially weighted mean, without the bias of its start.
+
+    Law: a heartbeat counts once, when its answer comes or `DEAD_SECONDS` after it left. Probes of the path's MTU are no
+    heartbeats: they may be too large to arrive. Nor does one count whose answer we were not there to hear, or that was
+    answered on another path.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, float] = {}
+        self._lost = self._all = 0.0
+        self._count = 0
+
+    @property
+    def share(self) -> float | None:
+        """None while it is not known."""
+        return self._lost / self._all if self._count >= LEAST_KNOWN else None
+
+    def sent(self, ping_id: int, now: float) -> None:
+        self._settle(now)
+        self._waiting[ping_id] = now
+
+    def answered(self, ping_id: int) -> None:
+        if self._waiting.pop(ping_id, None) is not None:
+            self._count_one(lost=0.0)
+
+    def excuse(self, ping_id: int) -> None:
+        """What became of it says nothing of this path."""
+        self._waiting.pop(ping_id, None)
+
+    def excuse_all(self) -> None:
+        self._waiting.clear()
+
+    def renewed(self, now: float) -> None:
+        """There are new keys: the peer may have had none any more for what is still under way."""
+        self._settle(now)
+        self.excuse_all()
+
+    def _settle(self, now: float) -> None:
+        while self._waiting:
+            oldest = next(iter(self._waiting))
+            if now - self._waiting[oldest] < bounds.DEAD_SECONDS:
+                break
+            del self._waiting[oldest]
+            self._count_one(lost=1.0)
+
+    def _count_one(self, lost: float) -> None:
+        self._lost = FADE * self._lost + lost
+        self._all = FADE * self._all + 1.0
+        self._count += 1
 
 
 class Liveness:
@@ -26,6 +82,8 @@ class Liveness:
         self.pause = bounds.HEARTBEAT_SECONDS
         self.rtt: float | None = None
         """Smoothed round trip in seconds (RFC 6298's 1/8)."""
+        self.loss = Loss()
+        """Of the path in use."""
         self._first_unanswered: float | None = None
         self._unheard = False
         self._forgiven_at = float("-inf")
@@ -36,6 +94,7 @@ class Liveness:
 
     def opened(self, now: float, rtt: float) -> None:
         self.rtt = rtt
+        self.loss.renewed(now)
         self._unheard = False
         self.heard(now)
 
@@ -84,11 +143,13 @@ class Liveness:
     def pinged(self, ping_id: int, now: float, pause: float) -> None:
         """A heartbeat left; the next is due after `pause` seconds."""
         self.probed(ping_id, now)
+        self.loss.sent(ping_id, now)
         if self._first_unanswered is None:
             self._first_unanswered = now
         self.pinged_at, self.pause = now, pause
 
     def answered(self, ping_id: int, now: float) -> None:
+        self.loss.answered(ping_id)
         sent_at = self._pings.pop(ping_id, None)
         if sent_at is not None:
             self._answered_at = now
@@ -104,4 +165,5 @@ class Liveness:
     def forgive(self, now: float) -> None:
         """We did not look for a while: what came meanwhile is still to be read."""
         self._forgiven_at = now
+        self.loss.excuse_all()
         self.heard_at = max(self.heard_at, now - bounds.HEARTBEAT_SECONDS / 2)

@@ -276,6 +276,8 @@ class Node:
             # What came on another path tells no round trip and no size of this one, and no handshake proves it.
             if in_use or not isinstance(body, wire.Pong | wire.Carried):
                 self._obey(session, message.session, body, by_relay=by_relay, now=now)
+            elif isinstance(body, wire.Pong):
+                session.live.loss.excuse(body.id)
 
     def _obey(self, session: Session, base: int, body: wire.ControlBody, *, by_relay: bool, now: float) -> None:
         match body:
@@ -297,6 +299,7 @@ class Node:
             case wire.BenchAsk() | wire.BenchAnswer():
                 self._out.put(Said(session.node, body))
             case wire.Close(reason) if session.current is not None and session.current.base == base:
+                session.live.loss.excuse_all()
                 session.reason = "".join(c for c in reason[: bounds.MAX_NAME_BYTES] if c.isprintable())
                 self._fire(session, Event.FAREWELL, now)
 

@@ -142,6 +142,7 @@ def _of_session(node: Node, session: Session, now: float) -> status.Connection:
         path=_path(node, session.node, session) if standing else "",
         mtu=session.inner_mtu,
         rtt=session.live.rtt,
+        loss=session.live.loss.share,
         last_handshake=now - keys.made if keys is not None else None,
         last_received=max(0.0, now - session.live.heard_at),
         sent_packets=sent_packets,

@@ -13,7 +13,7 @@ from tunrouter.core.detour import Detours
 from tunrouter.core.dial import Dials, Opened, text
 from tunrouter.core.hops import Hops
 from tunrouter.core.keyslot import FOREVER, Keys, Slots
-from tunrouter.core.liveness import Liveness
+from tunrouter.core.liveness import Liveness, Loss
 from tunrouter.core.local import Local
 from tunrouter.core.outbox import Outbox
 from tunrouter.core.pathmtu import PathMtu
@@ -165,6 +165,8 @@ class Session:
         need = self._local.pod_mtu + wire.OVERHEAD + self.outer_bytes
         if fresh or need != self.mtu.need:
             self.mtu = PathMtu(need, now)
+        if fresh:
+            self.live.loss = Loss()
 
     @property
     def inner_mtu(self) -> int:

@@ -26,6 +26,8 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     mtu: int = 0
     """The largest inner packet of this path."""
     rtt: float | None = None
+    loss: float | None = None
+    """Share of the last hundred heartbeats, roughly, that this path did not answer; none while they were too few."""
     last_handshake: float | None = None
     """Seconds since the newest keys were made."""
     last_received: float | None = None
