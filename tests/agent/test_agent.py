@@ -9,7 +9,6 @@ from typing import Any, cast
 import pytest
 
 from tunrouter.agent import agent as agents
-from tunrouter.agent import resolve
 from tunrouter.agent.agent import Agent
 from tunrouter.agent.control import Control
 from tunrouter.config import Config
@@ -28,22 +27,11 @@ class FakeHost:
         return await self._answer()
 
 
-class FakeTargets(tuple[SimpleNamespace, ...]):
-    """As the core's, by their names."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(target.name for target in self)
-
-
 class FakeControl(SimpleNamespace):
-    """A node that notes what it is asked."""
+    """A node that is asked nothing."""
 
     def __init__(self) -> None:
-        self.connected: list[str] = []
-        local = SimpleNamespace(pod_mtu=1376)
-        node = SimpleNamespace(local=local, targets=FakeTargets(), connect=lambda name, *_: self.connected.append(name))
-        super().__init__(stopped=False, node=node, carry_out=lambda effects: None)
+        super().__init__(stopped=False, node=SimpleNamespace(local=SimpleNamespace(pod_mtu=1376)))
 
 
 def agent_with(control: FakeControl, answer: Any = None) -> Agent:
@@ -77,27 +65,13 @@ def test_a_timeout_of_the_work_itself_is_not_taken_for_ours() -> None:
     asyncio.run(scenario())
 
 
-def test_nothing_is_asked_of_a_node_that_has_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_asks_an_agent_that_stops_is_told_so() -> None:
     async def scenario() -> None:
         control = FakeControl()
         agent = agent_with(control)
-        looking = asyncio.Event()
-
-        async def slow(peer: str, port: int) -> tuple[tuple[str, int], str]:
-            looking.set()
-            await found.wait()
-            return (peer, port), ""
-
-        found = asyncio.Event()
-        monkeypatch.setattr(resolve, "resolve", slow)
-        under_way = asyncio.ensure_future(agent._answer(api.ConnectCall(peers=("peer.example",))))
-        await asyncio.wait_for(looking.wait(), 5)
         control.stopped = True
-        found.set()
-        for call in (under_way, agent._answer(api.StatusCall())):
-            with pytest.raises(AgentError, match="stopping"):
-                await call
-        assert control.connected == []
+        with pytest.raises(AgentError, match="stopping"):
+            await agent._answer(api.StatusCall())
 
     asyncio.run(scenario())
 
@@ -106,23 +80,19 @@ def test_a_look_up_that_fails_does_not_end_the_looking(monkeypatch: pytest.Monke
     monkeypatch.setattr(agents, "NAMES_SECONDS", 0.001)
 
     async def scenario() -> None:
-        control = FakeControl()
-        control.node.sessions = {}
-        control.node.targets = FakeTargets([SimpleNamespace(name="peer.example", endpoint=None)])
-        agent, calls = agent_with(control), 0
-        again = asyncio.Event()
+        again, calls = asyncio.Event(), 0
 
-        async def broken(*_: object) -> None:
+        async def broken() -> None:
             nonlocal calls
             calls += 1
             if calls == 3:
                 again.set()
             raise ZeroDivisionError
 
-        monkeypatch.setattr(resolve, "resolve", broken)
-        task = asyncio.ensure_future(agent._keep_names(cast("Control", control)))
-        async with asyncio.timeout(5):
-            await asyncio.wait_for(again.wait(), 5)
+        agent = agent_with(FakeControl())
+        agent._targets = cast("Any", SimpleNamespace(look_up=broken))
+        task = asyncio.ensure_future(agent._keep_names())
+        await asyncio.wait_for(again.wait(), 5)
         task.cancel()
         assert agent._barrier.errors >= 2
 

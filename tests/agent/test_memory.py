@@ -1,4 +1,4 @@
-"""Peers' endpoints on their way to the disk: bounded, paced, and written at the end."""
+"""What is to survive a restart, on its way to the disk: bounded, paced, and written at the end."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tunrouter.agent import memory
-from tunrouter.agent.memory import Endpoints, PeerMemory
+from tunrouter.agent.memory import Memory
+from tunrouter.core.seam import Endpoint
 from tunrouter.errors import HostError
+
+Endpoints = tuple[Endpoint, ...]
 
 
 class Disk:
@@ -33,8 +36,8 @@ class Disk:
             raise HostError("no room on disk", "free some")
         self.written.append(endpoints)
 
-    def memory(self) -> PeerMemory:
-        return PeerMemory(asyncio.get_running_loop(), self.executor, self.write, self.complaints.append)
+    def memory(self) -> Memory[Endpoints]:
+        return Memory("peers", asyncio.get_running_loop(), self.executor, self.write, self.complaints.append)
 
 
 @pytest.fixture
@@ -111,7 +114,7 @@ def test_a_failed_write_is_tried_again_after_a_while(disk: Disk, monkeypatch: py
         held = disk.memory()
         held.remember(peers(1))
         await until(lambda: len(disk.complaints) >= 2)
-        assert "no room on disk; free some" in disk.complaints[0]
+        assert disk.complaints[0] == "peers are not remembered on disk: no room on disk; free some"
         disk.full = False
         await until(lambda: disk.written == [peers(1)])
         await held.close()

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tunrouter.agent.resolve import is_literal, resolve
+from tunrouter.agent.resolve import literal, resolve
 
 
 @pytest.mark.parametrize(
@@ -21,12 +21,12 @@ from tunrouter.agent.resolve import is_literal, resolve
 )
 def test_literals_need_no_look_up(peer: str, endpoint: tuple[str, int]) -> None:
     assert asyncio.run(resolve(peer, 6783)) == (endpoint, "")
-    assert is_literal(peer)
+    assert literal(peer, 6783) == endpoint
 
 
 def test_names_are_looked_up_and_prefer_ipv4() -> None:
     assert asyncio.run(resolve("localhost:99", 6783)) == (("127.0.0.1", 99), "")
-    assert not is_literal("localhost")
+    assert literal("localhost", 6783) is None
 
 
 def test_a_name_that_does_not_resolve_says_so() -> None:

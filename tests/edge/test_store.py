@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tunrouter.edge.store import DATABASE, KEY, Store
+from tunrouter.edge.store import DATABASE, KEY, SCHEMA, Store
 from tunrouter.errors import HostError
 
 
@@ -33,10 +35,81 @@ def test_incarnations_grow_even_when_the_clock_goes_back(tmp_path: Path) -> None
 
 def test_endpoints_are_replaced(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.remember([("192.0.2.1", 6783), ("2001:db8::1", 7000)])
-    store.remember([("192.0.2.2", 6783)])
+    store.remember_endpoints([("192.0.2.1", 6783), ("2001:db8::1", 7000)])
+    store.remember_endpoints([("192.0.2.2", 6783)])
     store.close()
     assert Store(tmp_path).endpoints() == (("192.0.2.2", 6783),)
+
+
+def test_targets_are_replaced_and_keep_their_order(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.targets() == ()
+    store.remember_targets(["z.example", "192.0.2.1", "[2001:db8::1]:7000"])
+    store.remember_targets(["m.example:99", "192.0.2.1", "a.example"])
+    store.close()
+    assert Store(tmp_path).targets() == ("m.example:99", "192.0.2.1", "a.example")
+
+
+def test_a_failed_replacement_changes_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.remember_targets(["a.example"])
+    with pytest.raises(HostError):
+        store.remember_targets(["b.example", "b.example"])
+    assert store.targets() == ("a.example",)
+
+
+UNVERSIONED = """
+create table life (id integer primary key check (id = 1), incarnation integer not null);
+create table endpoint (address text not null, port integer not null, primary key (address, port));
+insert into life values (1, 4000);
+insert into endpoint values ('192.0.2.5', 6783);
+"""
+"""What the first version left: tables without a number."""
+
+
+def edited(directory: Path, script: str) -> bytes:
+    """The database after others have been at it, all of it in one file."""
+    with closing(sqlite3.connect(directory / DATABASE)) as database:
+        database.executescript(script)
+        database.execute("pragma wal_checkpoint(truncate)")
+    return (directory / DATABASE).read_bytes()
+
+
+def schema(directory: Path) -> int:
+    with closing(sqlite3.connect(directory / DATABASE)) as database:
+        return int(database.execute("pragma user_version").fetchone()[0])
+
+
+def test_a_database_without_a_version_is_carried_on_in_place(tmp_path: Path) -> None:
+    edited(tmp_path, UNVERSIONED)
+    assert schema(tmp_path) == 0
+    store = Store(tmp_path)
+    assert store.aside is None
+    assert store.endpoints() == (("192.0.2.5", 6783),)
+    assert store.next_incarnation(1) == 4001
+    store.remember_targets(["a.example"])
+    store.close()
+    assert schema(tmp_path) == SCHEMA
+    again = Store(tmp_path)
+    assert (again.targets(), again.endpoints()) == (("a.example",), (("192.0.2.5", 6783),))
+    assert sorted(path.name for path in tmp_path.iterdir() if "corrupt" in path.name) == []
+
+
+def test_a_migration_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    before = edited(tmp_path, UNVERSIONED + "create table target (something_else);")
+    with pytest.raises(HostError):
+        Store(tmp_path)
+    assert schema(tmp_path) == 0
+    assert edited(tmp_path, "select 1")[100:] == before[100:], "all but the header"
+
+
+def test_a_database_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
+    Store(tmp_path).close()
+    before = edited(tmp_path, f"create table more (what); pragma user_version = {SCHEMA + 1};")
+    with pytest.raises(HostError, match=rf"newer tunrouter \(schema {SCHEMA + 1}, this version knows {SCHEMA}\)"):
+        Store(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [DATABASE]
+    assert (tmp_path / DATABASE).read_bytes() == before
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a database at all, but long enough to look like one" * 200])
@@ -54,7 +127,8 @@ def test_a_damaged_database_is_kept_aside(tmp_path: Path, damage: bytes) -> None
 
 def test_a_truncated_database_is_kept_aside(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.remember([(f"192.0.2.{n}", n) for n in range(200)])
+    store.remember_endpoints([(f"192.0.2.{n}", n) for n in range(200)])
+    store.remember_targets(f"192.0.2.{n}:{n}" for n in range(200))
     store.close()
     path = tmp_path / DATABASE
     path.write_bytes(path.read_bytes()[:-2000])
@@ -81,7 +155,7 @@ def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path: Path) -> None:
         first = store.next_incarnation(1)
         fill(tmp_path / "filler")
         with pytest.raises(HostError, match=r"no room on disk.*df -h"):
-            store.remember([(f"192.0.2.{n}", port) for n in range(200) for port in range(100)])
+            store.remember_endpoints([(f"192.0.2.{n}", port) for n in range(200) for port in range(100)])
         (tmp_path / "filler").unlink()
         assert store.next_incarnation(1) == first + 1
         store.close()

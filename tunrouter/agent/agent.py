@@ -12,10 +12,11 @@ import contextlib
 import logging
 import signal
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeVar
 
 from nacl.utils import random
 
@@ -28,11 +29,12 @@ from tunrouter.agent.control import Control
 from tunrouter.agent.descriptors import bind_groups, close_groups, patiently
 from tunrouter.agent.hostside import HostSide
 from tunrouter.agent.logs import OncePerKey
-from tunrouter.agent.memory import PeerMemory
+from tunrouter.agent.memory import Memory
 from tunrouter.agent.snapshot import Facts, snapshot
+from tunrouter.agent.targets import Targets
 from tunrouter.agent.workers import Workers
-from tunrouter.config import Config, values
-from tunrouter.core import bounds, keys, report, seam, status, wire
+from tunrouter.config import Config
+from tunrouter.core import keys, seam, status, wire
 from tunrouter.core.local import Local
 from tunrouter.core.node import Node
 from tunrouter.dataplane.tun import prepare_tun
@@ -46,6 +48,7 @@ NAMES_SECONDS: Final = 10.0
 """How often names of targets that are not connected are looked up again."""
 CALL_SECONDS: Final = 30.0
 """For the work of one API call: generous, so that only what is stuck meets it."""
+T = TypeVar("T")
 log = logging.getLogger("tunrouter")
 
 
@@ -60,6 +63,16 @@ async def run(config: Config) -> None:
         await agent.start(stack)
         await stopped.wait()
         log.info("stopping; pods on this host go on reaching each other")
+
+
+class Kept(NamedTuple):
+    """What the disk has of earlier lives."""
+
+    identity: keys.Identity
+    incarnation: int
+    """Of this life."""
+    endpoints: tuple[seam.Endpoint, ...]
+    targets: tuple[str, ...]
 
 
 class Agent:
@@ -88,17 +101,17 @@ class Agent:
         stack.push_async_callback(_finish, ring)
         self._store = await self._loop.run_in_executor(self._disk, Store, Path(config.state_dir))
         stack.callback(self._store.close)
-        memory = PeerMemory(self._loop, self._disk, self._store.remember, self._not_remembered)
-        stack.push_async_callback(memory.close)
-        identity, incarnation, hints = await self._loop.run_in_executor(self._disk, self._recall)
-        peers = [resolve.split(peer, 0)[0] for peer in config.peers if resolve.is_literal(peer)]
+        remember_endpoints = self._memory("peers", self._store.remember_endpoints, stack)
+        remember_targets = self._memory("targets", self._store.remember_targets, stack)
+        kept = await self._loop.run_in_executor(self._disk, self._recall)
+        peers = [endpoint[0] for peer in config.peers if (endpoint := resolve.literal(peer, 0)) is not None]
         plan = _plan(config, await self._pod_mtu(peers))
         await self._host.prepare(plan, peers)
         self._workers = await self._open_dataplane(stack)
         await self._host.apply()
         local = Local(
-            identity=identity,
-            incarnation=incarnation,
+            identity=kept.identity,
+            incarnation=kept.incarnation,
             ring=await ring,
             network=config.network,
             name=config.name,
@@ -118,9 +131,10 @@ class Agent:
             self._workers.send,
             self._once,
             self._barrier,
-            remember=memory.remember,
+            remember=remember_endpoints,
             set_path_mtu=self._host.set_path_mtu,
         )
+        self._targets = Targets(self._control, config.port, self._once, remember_targets)
         self._bench = Bench(
             self._loop, self._control, plan.gateway, allowed=config.bench, kernel=lambda: self._workers.kernel
         )
@@ -128,14 +142,32 @@ class Agent:
         self._control.said = self._bench.heard
         stack.callback(self._say_goodbye, self._control)
         self._workers.hear, self._workers.maimed = self._control.hear, self._control.lanes_lost
-        await self._join(self._control, hints)
+        self._control.carry_out(self._control.node.start(kept.endpoints, time.monotonic()))
+        self._targets.start(config.peers, kept.targets)
+        self._spawn(self._keep_names())
         log.info("ready: pods of %s on %s, MTU %d, UDP port %d", plan.block, config.bridge, plan.mtu, config.port)
 
-    def _recall(self) -> tuple[keys.Identity, int, tuple[seam.Endpoint, ...]]:
+    def _memory(
+        self, what: str, write: Callable[[tuple[T, ...]], None], stack: contextlib.AsyncExitStack
+    ) -> Callable[[tuple[T, ...]], None]:
+        """How to have something remembered; what waits at the end is written before the store is closed."""
+
+        def complain(text: str) -> None:
+            self._once.say("error", f"remember {what}", text, time.monotonic())
+
+        memory = Memory(what, self._loop, self._disk, write, complain)
+        stack.push_async_callback(memory.close)
+        return memory.remember
+
+    def _recall(self) -> Kept:
         if self._store.aside is not None:
             log.error("the state database was damaged and is kept as %s; a new one was begun", self._store.aside)
-        identity = keys.Identity(self._store.identity(random(32)))
-        return identity, self._store.next_incarnation(int(time.time())), self._store.endpoints()
+        return Kept(
+            identity=keys.Identity(self._store.identity(random(32))),
+            incarnation=self._store.next_incarnation(int(time.time())),
+            endpoints=self._store.endpoints(),
+            targets=self._store.targets(),
+        )
 
     async def _pod_mtu(self, peers: list[str]) -> int:
         underlay = await self._host.underlay_mtu(peers)
@@ -157,19 +189,10 @@ class Agent:
         workers.start()
         return workers
 
-    async def _join(self, control: Control, hints: tuple[seam.Endpoint, ...]) -> None:
-        control.carry_out(control.node.start(hints, time.monotonic()))
-        for peer in self.config.peers:
-            await self._connect(control, peer)
-        self._spawn(self._keep_names(control))
-
     def _say_goodbye(self, control: Control) -> None:
         for task in self._tasks:
             task.cancel()
         control.stop()
-
-    def _not_remembered(self, text: str) -> None:
-        self._once.say("error", "remember", text, time.monotonic())
 
     def _announce(self, local: Local) -> None:
         ours = f"{status.peer_name(local.id)}({local.name})"
@@ -186,28 +209,11 @@ class Agent:
             log.warning("%s", warning)
         self._warnings = tuple(warnings)
 
-    # --- targets -----------------------------------------------------------------------------------------------------
-    async def _connect(self, control: Control, peer: str) -> None:
-        endpoint, reason = await resolve.resolve(peer, self.config.port)
-        if control.stopped:
-            raise AgentError("the agent is stopping", "start it again first")
-        if reason:
-            self._once.say("warning", f"resolve {peer}", reason, time.monotonic())
-        control.carry_out(control.node.connect(peer, endpoint, reason, time.monotonic()))
-
-    async def _keep_names(self, control: Control) -> None:
-        """Names of targets that have no session are looked up again: the peer may have moved."""
+    async def _keep_names(self) -> None:
         while True:
-            await asyncio.sleep(NAMES_SECONDS)
             with self._barrier:
-                await self._look_up_again(control)
-
-    async def _look_up_again(self, control: Control) -> None:
-        node = control.node
-        up = {s.endpoint for s in node.sessions.values() if s.state in report.STANDING}
-        for target in node.targets:
-            if not resolve.is_literal(target.name) and target.endpoint not in up:
-                await self._connect(control, target.name)
+                await self._targets.look_up()
+            await asyncio.sleep(NAMES_SECONDS)
 
     def _spawn(self, work: Any) -> None:
         task = self._loop.create_task(work)
@@ -239,9 +245,9 @@ class Agent:
                 counters = self._workers.counters | self._bench.counters
                 return snapshot(self.config, facts, control, self._workers, self._host.host, counters)
             case api.ConnectCall(peers, replace):
-                await self._connect_all(control, peers, replace=replace)
+                await self._targets.connect(peers, replace=replace)
             case api.ForgetCall(peers):
-                self._forget_all(control, peers)
+                self._targets.forget(peers)
             case api.AttachCall():
                 return await self._host.attach(call, control.node.local.pod_mtu)
             case api.BenchCall(peer):
@@ -249,29 +255,6 @@ class Agent:
             case api.DetachCall():
                 await self._host.detach(call)
         return None
-
-    async def _connect_all(self, control: Control, peers: tuple[str, ...], *, replace: bool) -> None:
-        node = control.node
-        try:
-            wanted = [values.peer(peer) for peer in peers]
-        except ValueError as error:
-            raise ConfigError(f"{error}", "give peers as HOST, HOST:PORT or [IPV6]:PORT") from None
-        if len({*node.targets.names, *wanted}) > bounds.MAX_TARGETS:
-            raise AgentError(f"there are {len(node.targets.names)} targets already", "forget some first")
-        if replace:
-            for name in [name for name in node.targets.names if name not in wanted]:
-                control.carry_out(node.forget(name, time.monotonic()))
-        for peer in wanted:
-            await self._connect(control, peer)
-
-    def _forget_all(self, control: Control, peers: tuple[str, ...]) -> None:
-        node = control.node
-        unknown = [peer for peer in peers if peer not in node.targets]
-        if unknown:
-            known = ", ".join(node.targets.names) or "none"
-            raise ConfigError(f"no such target: {', '.join(unknown)}", f"name one as it was given: {known}")
-        for peer in peers:
-            control.carry_out(node.forget(peer, time.monotonic()))
 
 
 def _plan(config: Config, mtu: int) -> HostPlan:

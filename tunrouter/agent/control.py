@@ -19,7 +19,6 @@ from typing import Final, TypeVar
 
 from tunrouter.agent.barrier import COUNTER, Barrier
 from tunrouter.agent.logs import OncePerKey
-from tunrouter.agent.memory import Endpoints
 from tunrouter.core import seam, wire
 from tunrouter.core.node import Node
 from tunrouter.core.outbox import Effect, KernelMtu, Log, Remember, Said
@@ -40,7 +39,7 @@ class Control:
         once: OncePerKey,
         barrier: Barrier,
         *,
-        remember: Callable[[Endpoints], None],
+        remember: Callable[[tuple[seam.Endpoint, ...]], None],
         set_path_mtu: Callable[[IPv4Network, int | None], None],
     ) -> None:
         """`send` reaches the data plane; `said` may be set, it hears what peers' agents say."""

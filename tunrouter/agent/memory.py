@@ -1,4 +1,4 @@
-"""Peers' endpoints on their way to the disk: the newest wins, and a slow disk holds up nothing but itself.
+"""What is to survive a restart, on its way to the disk: the newest wins, and a slow disk holds up nothing but itself.
 
 Law: at most one write is under way and at most one value waits. What failed is tried again with the next change or
 after half a minute, whichever is first; what waits at the end is written before the store is closed.
@@ -9,40 +9,40 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Final
-
-from tunrouter.core.seam import Endpoint
+from typing import Final, Generic, TypeVar
 
 PAUSE_SECONDS: Final = 2.0
 """Between the starts of two writes: each waits for the disk to say that it is durable."""
 RETRY_SECONDS: Final = 30.0
 
-Endpoints = tuple[Endpoint, ...]
+Value = TypeVar("Value")
 
 
-class PeerMemory:
-    """`write` runs on `disk`; `complain` is told on the loop why a write failed."""
+class Memory(Generic[Value]):
+    """`write` runs on `disk`; `complain` is told on the loop why a write of `what` failed."""
 
     def __init__(
         self,
+        what: str,
         loop: asyncio.AbstractEventLoop,
         disk: Executor,
-        write: Callable[[Endpoints], None],
+        write: Callable[[Value], None],
         complain: Callable[[str], None],
     ) -> None:
+        self._what = what
         self._loop = loop
         self._disk = disk
         self._write = write
         self._complain = complain
-        self._waiting: Endpoints | None = None
+        self._waiting: tuple[Value] | None = None
         self._under_way: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._not_before = 0.0
         self._closed = False
 
-    def remember(self, endpoints: Endpoints) -> None:
+    def remember(self, value: Value) -> None:
         """Soon, unless something newer comes before."""
-        self._waiting = endpoints
+        self._waiting = (value,)
         self._schedule(self._not_before)
 
     def _schedule(self, at: float) -> None:
@@ -61,19 +61,19 @@ class PeerMemory:
 
     def _start(self) -> None:
         self._timer = None
-        endpoints, self._waiting = self._waiting, None
-        if endpoints is not None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
             self._not_before = self._loop.time() + PAUSE_SECONDS
-            self._under_way = self._loop.create_task(self._save(endpoints))
+            self._under_way = self._loop.create_task(self._save(*waiting))
 
-    async def _save(self, endpoints: Endpoints) -> None:
+    async def _save(self, value: Value) -> None:
         again = self._not_before
         try:
-            await self._loop.run_in_executor(self._disk, self._write, endpoints)
+            await self._loop.run_in_executor(self._disk, self._write, value)
         except Exception as error:  # whatever it is, nobody else waits for it
-            self._complain(f"peers are not remembered on disk: {error}")
+            self._complain(f"{self._what} are not remembered on disk: {error}")
             if self._waiting is None:
-                self._waiting, again = endpoints, self._loop.time() + RETRY_SECONDS
+                self._waiting, again = (value,), self._loop.time() + RETRY_SECONDS
         self._under_way = None
         if self._waiting is not None:
             self._schedule(again)
@@ -86,4 +86,4 @@ class PeerMemory:
         if self._under_way is not None:
             await self._under_way
         if self._waiting is not None:
-            await self._save(self._waiting)
+            await self._save(*self._waiting)

@@ -17,21 +17,21 @@ def split(peer: str, default_port: int) -> Endpoint:
     return host, int(number) if number else default_port
 
 
-def is_literal(peer: str) -> bool:
+def literal(peer: str, default_port: int) -> Endpoint | None:
+    """The endpoint of a peer that is given as an address, None for a name."""
+    host, port = split(peer, default_port)
     try:
-        ip_address(split(peer, 0)[0])
+        return str(ip_address(host)), port
     except ValueError:
-        return False
-    return True
+        return None
 
 
 async def resolve(peer: str, default_port: int) -> tuple[Endpoint | None, str]:
     """The endpoint, or None and why there is none. IPv4 first where a name has both."""
+    endpoint = literal(peer, default_port)
+    if endpoint is not None:
+        return endpoint, ""
     host, port = split(peer, default_port)
-    try:
-        return (str(ip_address(host)), port), ""
-    except ValueError:
-        pass  # a name
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
     except OSError as error:

@@ -126,7 +126,7 @@ def connect(
     replace: Annotated[bool, typer.Option("--replace", help="Make these the only targets.")] = False,
     socket: Socket = None,
 ) -> None:
-    """Add peers to connect to."""
+    """Add peers to connect to; over restarts, too, until they are forgotten."""
     from tunrouter.cli import targets
 
     targets.connect(peers, replace, socket)

@@ -1,8 +1,9 @@
-"""What a node keeps on disk: its key, its incarnation, and where its peers were.
+"""What a node keeps on disk: its key, its incarnation, where its peers were, and which ones it was told to connect to.
 
 Law: a life's incarnation is durable before its first packet (SQLite, WAL, synchronous FULL); it never repeats, even
-when the wall clock goes back. A database that does not open is kept aside, never overwritten. The key is a file of its
-own, 0600, so that it can be placed there by hand.
+when the wall clock goes back. A database that does not open is kept aside, never overwritten. One of an older schema
+(`pragma user_version`) is brought to this one in place, in one transaction a step; one of a newer schema is refused and
+left as it is. The key is a file of its own, 0600, so that it can be placed there by hand.
 """
 
 from __future__ import annotations
@@ -21,10 +22,16 @@ SEED_BYTES: Final = 32
 KEY: Final = "identity.key"
 DATABASE: Final = "state.db"
 MAX_ASIDE: Final = 100
-_SCHEMA: Final = """
-create table if not exists life (id integer primary key check (id = 1), incarnation integer not null);
-create table if not exists endpoint (address text not null, port integer not null, primary key (address, port));
-"""
+_STEPS: Final = (
+    # The tables of the first version, which has no number, may be there.
+    """
+    create table if not exists life (id integer primary key check (id = 1), incarnation integer not null);
+    create table if not exists endpoint (address text not null, port integer not null, primary key (address, port));
+    create table target (place integer primary key, name text not null unique);
+    """,
+)
+"""Step n leads from schema n to n + 1; schema 0 is a new database."""
+SCHEMA: Final = len(_STEPS)
 
 
 class Store:
@@ -78,11 +85,26 @@ class Store:
             raise _failure(self._directory / DATABASE, error) from None
         return tuple((str(address), int(port)) for address, port in rows)
 
-    def remember(self, endpoints: Iterable[tuple[str, int]]) -> None:
+    def remember_endpoints(self, endpoints: Iterable[tuple[str, int]]) -> None:
+        self._replace("delete from endpoint", "insert into endpoint values (?, ?)", endpoints)
+
+    def targets(self) -> tuple[str, ...]:
+        """Peers that the operator named while the agent ran, in the order in which they were named."""
+        try:
+            rows = self._database.execute("select name from target order by place").fetchall()
+        except sqlite3.Error as error:
+            raise _failure(self._directory / DATABASE, error) from None
+        return tuple(str(name) for (name,) in rows)
+
+    def remember_targets(self, names: Iterable[str]) -> None:
+        self._replace("delete from target", "insert into target (name) values (?)", ((name,) for name in names))
+
+    def _replace(self, delete: str, insert: str, rows: Iterable[tuple[object, ...]]) -> None:
+        """All rows of a table by these, or none."""
         try:
             with self._database as transaction:
-                transaction.execute("delete from endpoint")
-                transaction.executemany("insert into endpoint values (?, ?)", endpoints)
+                transaction.execute(delete)
+                transaction.executemany(insert, rows)
         except sqlite3.Error as error:
             raise _failure(self._directory / DATABASE, error) from None
 
@@ -107,10 +129,12 @@ def _connect(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, timeout=1.0, check_same_thread=False)
     try:
         path.chmod(0o600)
+        _check(database)
+        version = _version(database, path)
         database.execute("pragma journal_mode = wal")
         database.execute("pragma synchronous = full")
-        database.executescript(_SCHEMA)
-        _check(database)
+        for number in range(version, SCHEMA):
+            database.executescript(f"begin; {_STEPS[number]} pragma user_version = {number + 1}; commit;")
     except BaseException:
         database.close()
         raise
@@ -121,6 +145,15 @@ def _check(database: sqlite3.Connection) -> None:
     verdict = database.execute("pragma quick_check").fetchone()
     if verdict != ("ok",):
         raise sqlite3.DatabaseError(f"damaged: {verdict[0]}")
+
+
+def _version(database: sqlite3.Connection, path: Path) -> int:
+    """Of its schema; raises HostError for one that this version does not know."""
+    version = int(database.execute("pragma user_version").fetchone()[0])
+    if not 0 <= version <= SCHEMA:
+        what = f"{path} was written by a newer tunrouter (schema {version}, this version knows {SCHEMA})"
+        raise HostError(what, "run that version, or move the file away to forget what it holds")
+    return version
 
 
 def _put_aside(path: Path) -> Path:
