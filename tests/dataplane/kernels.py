@@ -10,13 +10,14 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from tests.dataplane.wires import compiled
+from tests.dataplane.wires import compiled, narrow
 from tunrouter.dataplane.kernel import Emit, Kernel, Tun, Udp
 from tunrouter.dataplane.reference import ReferenceKernel
 
 MAKERS: Final[dict[str, Callable[[Tun, Sequence[Udp], Emit], Kernel]]] = {
     "reference": ReferenceKernel,
     "compiled": compiled,
+    "compiled-narrow": narrow,
 }
 KERNELS: Final = list(MAKERS)
 REFERENCE: Final = "reference"

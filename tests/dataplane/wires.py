@@ -9,7 +9,7 @@ from typing import Any
 from tunrouter.core import bounds, seam
 from tunrouter.dataplane import sockaddr
 from tunrouter.dataplane._kernel import ffi
-from tunrouter.dataplane.compiled import CompiledKernel
+from tunrouter.dataplane.compiled import CompiledKernel, open_nacl
 from tunrouter.dataplane.kernel import Emit, Tun, Udp
 
 ROOM = 70_000
@@ -103,3 +103,8 @@ class FakeIo:
 
 def compiled(tun: Tun, udps: Sequence[Udp], emit: Emit) -> CompiledKernel:
     return CompiledKernel(tun, udps, emit, FakeIo(tun, udps))
+
+
+def narrow(tun: Tun, udps: Sequence[Udp], emit: Emit) -> CompiledKernel:
+    """As on a processor that can run none of our own ciphers."""
+    return CompiledKernel(tun, udps, emit, FakeIo(tun, udps), open_nacl(wide=0))

@@ -34,6 +34,7 @@ _NACL: Final = {
     "verify": "crypto_onetimeauth_poly1305_verify",
 }
 _BOX: Final = {"seal": "crypto_secretbox", "open": "crypto_secretbox_open"}
+_WIDE: Final = {"Salsa20": lib.TR_WIDE_STREAM, "Poly1305": lib.TR_WIDE_TAG}
 _JOINS: Final = {"tso4": 1, "tso6": 2, "uso4": 4, "uso6": 8}
 _EVENTS: Final = (
     "stranger",
@@ -77,8 +78,11 @@ class CompiledKernel:
 
     name: Final = "compiled"
 
-    def __init__(self, tun: Tun, udps: Sequence[Udp], emit: Emit, io: Io | None = None) -> None:
+    def __init__(
+        self, tun: Tun, udps: Sequence[Udp], emit: Emit, io: Io | None = None, nacl: Pointer | None = None
+    ) -> None:
         self._io = io or Descriptors(tun, udps)
+        self._nacl = nacl or open_nacl()
         self._emit = emit
         self._own = dict.fromkeys(NAMES, 0)
         """What is counted here and not in C."""
@@ -113,7 +117,7 @@ class CompiledKernel:
         events = ffi.new("tr_events *", {"self": self._handle} | {name: getattr(lib, f"on_{name}") for name in _EVENTS})
         joins = sum(_JOINS[feature] for feature in tun.features if feature in _JOINS)
         versions = sum({4: 1, 6: 2}[version] for version in {udp.version for udp in udps})
-        at = lib.tr_open(self._io.table, events, _nacl(), joins, versions)
+        at = lib.tr_open(self._io.table, events, self._nacl, joins, versions)
         if not at:
             raise HostError("no memory for the packet kernel", "free some memory")
         return ffi.gc(at, lib.tr_close)
@@ -300,8 +304,9 @@ class CompiledKernel:
 NAMES: Final = tuple(ffi.string(lib.tr_counter_name(i)).decode() for i in range(lib.tr_counter_count()))
 
 
-def _nacl() -> Pointer:
-    """libsodium's functions, from the library that PyNaCl brings."""
+def open_nacl(wide: int | None = None) -> Pointer:
+    """libsodium's functions, from the library that PyNaCl brings; beside them those of our own that this processor can
+    run, or of these the ones that `wide` names (c/api.h)."""
     names = dict(_BOX)
     if all(hasattr(library, name) for name in _NACL.values()):
         names |= _NACL
@@ -310,7 +315,19 @@ def _nacl() -> Pointer:
     for field, name in names.items():
         address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
         setattr(table, field, ffi.cast(types[field].type, address))
+    widen(table, lib.tr_wide() if wide is None else wide)
     return table
+
+
+def widen(table: Pointer, wide: int) -> None:
+    """Gives the table our own functions that agree with its libsodium."""
+    wrong = lib.tr_widen(table, wide)
+    if wrong:
+        log.error(
+            "SLOW: libsodium does the work of our own %s, which made something else on this processor; "
+            "please report the processor and the compiler",
+            " and ".join(name for name, bit in _WIDE.items() if wrong & bit),
+        )
 
 
 def _bytes(at: Pointer, size: int) -> bytes:
