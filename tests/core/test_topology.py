@@ -94,10 +94,31 @@ def test_all_ways_are_shortest_and_lead_on() -> None:
                     assert hops <= 12
 
 
-def test_a_thousand_nodes_take_milliseconds() -> None:
+def thousand() -> Topology:
     rng = random.Random(1)
     links = [(a, rng.randrange(1, 1001), rng.randrange(10, 16)) for a in range(1, 1001) for _ in range(4)]
-    topology = mesh(1, *(link for link in {(min(a, b), max(a, b), c) for a, b, c in links} if link[0] != link[1]))
+    return mesh(1, *(link for link in {(min(a, b), max(a, b), c) for a, b, c in links} if link[0] != link[1]))
+
+
+def test_ways_around_are_computed_once_for_each_change() -> None:
+    """Whoever relays something to us names its origin, and each time the way back is asked for."""
+    topology = thousand()
+    neighbours = [node for node, way in topology.ways().items() if way.neighbour == node]
+    start = process_time()
+    for _ in range(1000):
+        for node in (5000, *neighbours):
+            topology.around(node)
+    assert process_time() - start < 0.5
+    topology.tell(5000, LinksBody((Link(2, 3),)))
+    topology.tell(2, LinksBody((Link(5000, 3), Link(1, 3))))
+    topology.tell(1, LinksBody((Link(2, 3),)))
+    way = topology.around(5000)
+    assert way is not None
+    assert (way.neighbour, topology.around(2)) == (2, None)
+
+
+def test_a_thousand_nodes_take_milliseconds() -> None:
+    topology = thousand()
     start = process_time()
     assert len(topology.ways()) > 990
     assert process_time() - start < 0.1

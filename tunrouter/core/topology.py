@@ -3,7 +3,8 @@
 Law: a link counts if both ends say it: a one-way link is none. The way is the shortest by Dijkstra's algorithm (1959),
 where a link costs the longer of the round trips that its ends tell (as classes: small changes change nothing, see
 record.py) and each further hop 5 ms. Of equal ways the one over lower node ids is taken, so that nodes with equal views
-agree. The tree is only computed when somebody asks after a change: most changes concern nobody here.
+agree. The tree is only computed when somebody asks after a change: most changes concern nobody here. And once for each
+change, however often somebody asks: members decide how often.
 """
 
 from __future__ import annotations
