@@ -87,6 +87,18 @@ def test_an_interface_that_refuses_is_believed_at_once() -> None:
     assert path.search.size == 1280
 
 
+def test_what_was_under_way_when_an_interface_refused_does_not_end_the_search() -> None:
+    """Packets of the size before, and what others have relayed: they are larger than what is being tried."""
+    path = Path(1300)
+    path.run(0.01)
+    for _ in range(5):
+        path.search.refused(NEED, path.now)
+    path.run(0.01)
+    path.search.refused(9000, path.now)
+    path.run(3)
+    assert path.search.size == 1280
+
+
 def test_a_peer_that_is_silent_altogether_says_nothing_about_sizes() -> None:
     path = Path(1500)
     path.run(20)

@@ -77,10 +77,10 @@ class PathMtu:
             self._settle(now)
 
     def refused(self, size: int, now: float) -> None:
-        """The kernel refused an outer packet of `size` bytes (EMSGSIZE)."""
+        """The kernel refused an outer packet of `size` bytes (EMSGSIZE); one larger than is tried says nothing."""
         if size <= self.size:
             self._fall(now)
-        elif self._trying > self.size:
+        elif size <= self._trying:
             self._settle(now)
 
     def _missed(self, now: float, heard_at: float) -> None:
