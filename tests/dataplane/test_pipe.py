@@ -103,6 +103,21 @@ def test_handshakes_leave_room_for_others() -> None:
     worker.close()
 
 
+@pytest.mark.parametrize("size", [100, 1400, 60_000])
+def test_what_members_can_make_any_number_of_leaves_room_for_heartbeats(size: int) -> None:
+    control, worker = open_pipe()
+    for number in range(bounds.ASTRAY_PER_SECOND):
+        worker.send(seam.Astray(9, bytes(size)))
+        worker.send(seam.HopWanted(number))
+        control.send(seam.Relayed(9, bytes(size)))
+    assert worker.dropped > 0
+    assert control.dropped > 0
+    assert worker.send(seam.Control(7, SOURCE, b"heartbeat", 50))
+    assert control.send(seam.SendControl(7, b"heartbeat"))
+    control.close()
+    worker.close()
+
+
 def test_the_largest_message_passes() -> None:
     control, worker = open_pipe()
     control.send(seam.SendRaw(SOURCE, bytes(bounds.MAX_TRAIN_BYTES)))

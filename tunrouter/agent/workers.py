@@ -68,6 +68,8 @@ class Workers:
         self._short_lives = dict.fromkeys(range(self.count), 0)
         """How often in a row each of them did not last."""
         self._restarts = dict.fromkeys(range(self.count), 0)
+        self._pipe_full = self._malformed = 0
+        """Of workers that are no more: what found no room on its way to them, and what they said that meant nothing."""
         self._ready: asyncio.Future[None] = loop.create_future()
         self._check_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -119,6 +121,8 @@ class Workers:
         if child.writing:
             self._loop.remove_writer(child.pipe.fileno())
         child.pipe.close()
+        self._pipe_full += child.pipe.dropped
+        self._malformed += child.pipe.malformed
         self._children.pop(child.number, None)
         self._dying.append(child)
 
@@ -270,4 +274,9 @@ class Workers:
 
     @property
     def counters(self) -> dict[str, int]:
-        return {"worker_restarts": sum(self._restarts.values())}
+        pipes = [child.pipe for child in self._children.values()]
+        return {
+            "worker_restarts": sum(self._restarts.values()),
+            "worker_pipe_full": self._pipe_full + sum(pipe.dropped for pipe in pipes),
+            "worker_malformed": self._malformed + sum(pipe.malformed for pipe in pipes),
+        }

@@ -141,7 +141,7 @@ MAX_ERROR_KINDS: Final = 64
 # --- the seam between control and data plane -----------------------------------------------------------------------
 SEAM_MESSAGE_BYTES: Final = 72 << 10
 SEAM_BACKLOG: Final = 4096
-"""Messages waiting for a full pipe; beyond it what may be lost is dropped (`seam_full`)."""
+"""Messages waiting for a full pipe; what may be lost is dropped then (`seam_full`, to workers `worker_pipe_full`)."""
 RAW_BACKLOG: Final = 256
 """Strangers' handshake datagrams handed to control in one wake-up (`handshake_queue_full`)."""
 

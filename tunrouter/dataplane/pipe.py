@@ -1,9 +1,10 @@
 """One end of the seam's pipe: messages over a SOCK_SEQPACKET pair, which keeps their limits and never splits them.
 
 Law: what carries state waits for room, in order; what is lossy (`seam.LOSSY`) is dropped when the pipe is full, and
-counted. Nothing lossy waits behind state. Raw handshakes are dropped first, when half of the pipe stands unread, then
-`Used`, whose sender sends them again: neither a flood of strangers nor a report of thousands of sessions crowds out the
-heartbeats of live ones. A message too large for the other end is refused: cut off, it would be none.
+counted. Nothing lossy waits behind state. What others can make any number of is dropped first, when half of the pipe
+stands unread: raw handshakes, and what members have relayed. Then `Used`, whose sender sends them again: neither a
+flood nor a report of thousands of sessions crowds out the heartbeats of live ones. A message too large for the other
+end is refused: cut off, it would be none.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from tunrouter.errors import ProtocolError
 Received = TypeVar("Received")
 _PIPE_BYTES: Final = 1 << 20
 _INT: Final = struct.Struct("i")
+_FLOODS: Final = (seam.Raw, seam.HopWanted, seam.Astray, seam.Relayed)
 _NO_ROOM: Final = (errno.EAGAIN, errno.EINTR, errno.ENOBUFS, errno.ENOMEM)
 """Now: of the pipe, or of the kernel's memory."""
 
@@ -38,7 +40,7 @@ class PipeEnd(Generic[Received]):
         end.setblocking(False)
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _PIPE_BYTES // 2)  # the kernel doubles it
         room = end.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)  # net.core.wmem_max may allow less
-        self._shares: dict[type, int] = {seam.Raw: room // 2, seam.Used: room * 3 // 4}
+        self._shares: dict[type, int] = {**dict.fromkeys(_FLOODS, room // 2), seam.Used: room * 3 // 4}
         """How much may stand unread when one of these is sent."""
         self._end = end
         self._decode = decode
