@@ -303,15 +303,18 @@ def test_a_refused_train_is_sent_one_by_one(kernel: str, number: int) -> None:
     assert bool(one.udp.trains) == (number != 5)
 
 
-def test_a_datagram_that_is_too_large_is_told_to_control(kernel: str) -> None:
+def test_a_datagram_that_is_too_large_is_told_to_control_now_and_then(kernel: str) -> None:
     one, _ = joined(kernel)
     one.udp.large = 900
     assert len(one.send(super_frame())) == 1
     size = wire.BODY + 40 + 1000
     assert one.told(seam.TooBig) == [seam.TooBig(one.session, size)]
     assert one.count("drop_path_mtu") == 9
-    one.send(udp(bytes(1000)))
+    one.send(*[udp(bytes(1000))] * 300)
+    assert len(one.told(seam.TooBig)) == 1
+    one.send(udp(bytes(1000)), now=NOW + bounds.REFUSED_SECONDS)
     assert len(one.told(seam.TooBig)) == 2
+    assert one.count("drop_path_mtu") == 9 + 301
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,8 @@ class Row:
         self.cut = {(1, 3), (3, 1)}
         self.wire: list[bytes] = []
         self.arrived: list[tuple[int, int, bytes]] = []
+        self._counters = count(100)
+        """Of hostile bodies: those of the kernels are lower."""
 
     def __getitem__(self, number: int) -> Node:
         return self.nodes[number]
@@ -91,6 +93,13 @@ class Row:
         self.arrived.append((source, target, datagram))
         self[target].udp.readable.append((datagram, endpoint(source)))
         self[target].kernel.drain_udp(self[target].udp, now)
+
+    def say(self, source: int, target: int, body: bytes) -> None:
+        """A relay body as `source` would seal it, were it hostile; its kernel does not know of it."""
+        header = wire.HEADER.pack(wire.DATA, 0, 0, base(target, source), next(self._counters))
+        nonce = header[:8] + secret(source, target, 8) + header[8:]
+        box = bindings.crypto_secretbox(bytes((wire.RELAY,)) + body, nonce, secret(source, target, 32))
+        self.arrive(source, target, header + box)
 
     def pods(self, number: int) -> int:
         """How often the marker came out of the TUN of `number`."""
@@ -208,6 +217,38 @@ def test_what_runs_in_circles_ends(kernel: str) -> None:
     assert sum(node.count("relay_forwarded") for node in made.nodes.values()) == bounds.RELAY_HOPS - 1
 
 
+def test_nobody_gives_a_body_more_hops_than_there_are(kernel: str) -> None:
+    made = Row(kernel, (1, 2, 4))
+    for node, via in ((1, 2), (2, 4), (4, 1)):
+        made[node].apply(seam.Hop(3, via))
+    made.say(1, 2, wire.RELAY_HEAD.pack(255, 3, 0) + bytes(wire.HEADER_BYTES))
+    made.settle()
+    assert sum(node.count("relay_hop_limit") for node in made.nodes.values()) == 1
+    assert sum(node.count("relay_forwarded") for node in made.nodes.values()) == bounds.RELAY_HOPS - 1
+
+
+def test_a_member_that_asks_for_many_targets_uses_up_no_others_questions(kernel: str) -> None:
+    made = Row(kernel)
+    for target in range(100, 300):
+        made.say(1, 2, wire.RELAY_HEAD.pack(8, target, 0) + bytes(wire.HEADER_BYTES))
+    assert len(made[2].told(seam.HopWanted)) == bounds.HOPS_WANTED_PER_SECOND
+    made.say(3, 2, wire.RELAY_HEAD.pack(8, 77, 0) + bytes(wire.HEADER_BYTES))
+    assert made[2].told(seam.HopWanted)[-1] == seam.HopWanted(77)
+    made[2].apply(seam.SendRaw(seam.relayed(78), bytes(wire.HEADER_BYTES)))
+    assert made[2].told(seam.HopWanted)[-1] == seam.HopWanted(78)
+
+
+def test_a_member_that_sends_others_workers_much_keeps_nobody_from_it(kernel: str) -> None:
+    made = Row(kernel)
+    astray = wire.HEADER.pack(wire.DATA, 0, 0, 9, 9).ljust(wire.BODY, b"x")
+    for _ in range(bounds.ASTRAY_PER_SECOND + 5):
+        made.say(1, 2, wire.RELAY_HEAD.pack(8, 0, 0) + astray)
+    assert len(made[2].told(seam.Astray)) == bounds.ASTRAY_PER_SECOND
+    assert made[2].count("drop_unknown_index") == 5
+    made.say(3, 2, wire.RELAY_HEAD.pack(8, 0, 0) + astray)
+    assert made[2].told(seam.Astray)[-1] == seam.Astray(3, astray)
+
+
 def test_what_was_heard_once_is_not_taken_again_on_any_hop(row: Row) -> None:
     row.send(1, 3)
     for source, target, datagram in list(row.arrived):
@@ -218,21 +259,12 @@ def test_what_was_heard_once_is_not_taken_again_on_any_hop(row: Row) -> None:
 
 
 def test_rubbish_in_relay_bodies_is_counted(row: Row) -> None:
-    counters = count(100)
-
-    def say(body: bytes) -> None:
-        header = wire.HEADER.pack(wire.DATA, 0, 0, base(2, 1), next(counters))
-        nonce = header[:8] + secret(1, 2, 8) + header[8:]
-
-        box = bindings.crypto_secretbox(bytes((wire.RELAY,)) + body, nonce, secret(1, 2, 32))
-        row.arrive(1, 2, header + box)
-
-    say(b"")
-    say(wire.RELAY_HEAD.pack(8, 0, 0) + bytes(wire.HEADER_BYTES - 1))
+    row.say(1, 2, b"")
+    row.say(1, 2, wire.RELAY_HEAD.pack(8, 0, 0) + bytes(wire.HEADER_BYTES - 1))
     assert row[2].count("relay_malformed") == 2
-    say(wire.RELAY_HEAD.pack(8, 0, 0) + bytes(wire.HEADER_BYTES))
+    row.say(1, 2, wire.RELAY_HEAD.pack(8, 0, 0) + bytes(wire.HEADER_BYTES))
     assert row[2].count("drop_malformed") == 1
-    say(wire.RELAY_HEAD.pack(1, 3, 0) + bytes(wire.HEADER_BYTES))
+    row.say(1, 2, wire.RELAY_HEAD.pack(1, 3, 0) + bytes(wire.HEADER_BYTES))
     assert row[2].count("relay_hop_limit") == 1
 
 
@@ -272,8 +304,13 @@ def test_what_no_lane_opens_may_be_another_workers(row: Row) -> None:
     assert len(row[3].told(seam.Astray)) == 1
 
 
-def test_what_does_not_fit_a_hop_is_counted(row: Row) -> None:
+def test_what_does_not_fit_a_hop_is_counted_and_says_nothing_of_the_hops_own_path(row: Row) -> None:
     row[1].udp.large = 100
     row.send(1, 3)
     assert row[1].count("drop_path_mtu") == 1
-    assert row[1].told(seam.TooBig)
+    row[2].udp.large = 1400
+    for _ in range(50):
+        row.say(1, 2, wire.RELAY_HEAD.pack(8, 3, 0) + bytes(1500))
+    assert row[2].count("drop_path_mtu") == 50
+    assert not row[1].told(seam.TooBig)
+    assert not row[2].told(seam.TooBig), "a message of state for each: no heartbeat would find room in the pipe"

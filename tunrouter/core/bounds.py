@@ -119,9 +119,11 @@ MAX_HOPS: Final = 4096
 RELAY_HOPS: Final = 8
 """Sessions that a relayed datagram may travel in (`relay_hop_limit`)."""
 HOPS_WANTED_PER_SECOND: Final = 20
-"""Unknown targets of relayed datagrams that control is told of, and how many at one moment."""
+"""Unknown targets of what one session, or this node, relays that control is told of, and how many at one moment."""
 ASTRAY_PER_SECOND: Final = 1000
-"""Relayed datagrams handed to another worker by way of control, and how many at one moment (`drop_unknown_index`)."""
+"""Datagrams of one hop handed to another worker by way of control, and how many at once (`drop_unknown_index`)."""
+REFUSED_SECONDS: Final = 0.1
+"""Pause before control is told again that datagrams of a session are too large (`drop_path_mtu` counts them all)."""
 ANSWERS_PER_SECOND: Final = 2000
 """Handshake answers and rejects of strangers handed to control, and as many of known peers (`answer_over_budget`)."""
 ANSWERS_BURST: Final = 100

@@ -56,7 +56,6 @@ class Inbound:
         self._sources: dict[int, Source] = {}
         self._wakeup = 0
         self._held = 0
-        self._astray = Budget(bounds.ASTRAY_PER_SECOND, bounds.ASTRAY_PER_SECOND)
 
     # --- control's messages ------------------------------------------------------------------------------------------
     def is_free_for(self, session: Session) -> bool:
@@ -206,20 +205,20 @@ class Inbound:
         hops, target, origin = wire.RELAY_HEAD.unpack_from(datagram, wire.BODY)
         inner = bytes(datagram[AHEAD:])
         if target:
-            self._relay.forward(session.node, hops, target, origin or session.node, inner)
+            self._relay.forward(session, hops, target, origin or session.node, inner)
         else:
             self._counters["relay_delivered"] += 1
-            self.relayed(origin or session.node, inner, now)
+            self.relayed(origin or session.node, inner, now, session.astray)
 
-    def relayed(self, origin: int, datagram: bytes, now: float, *, astray: bool = True) -> None:
-        """A datagram came by relay; one that no lane of ours opens may be another worker's if it is `astray`."""
+    def relayed(self, origin: int, datagram: bytes, now: float, astray: Budget | None = None) -> None:
+        """A datagram came by relay; one that no lane of ours opens may be another worker's while `astray` lasts."""
         inner, size = Source(None, bytearray(datagram)), len(datagram)  # runs keep views of it until they are written
         first, counter = _read_header(inner.buffer, 0)
         lane = self._lane(first, size, now)
         if lane is not None:
             self._unbox(lane, inner, counter, now)
             self._runs.current = NONE
-        elif astray and self._is_astray(first, size, now):
+        elif astray is not None and self._is_astray(first, size, astray, now):
             self._emit(seam.Astray(origin, datagram))
         else:
             self._other(inner.view, 0, size, seam.relayed(origin), now)
@@ -240,11 +239,11 @@ class Inbound:
                 session.last_received = now
             self._opened(session, inner.view, 0, size, seam.relayed(session.node), now)
 
-    def _is_astray(self, first: int, size: int, now: float) -> bool:
+    def _is_astray(self, first: int, size: int, budget: Budget, now: float) -> bool:
         data = first >> 32 == wire.DATA << 24 and size >= wire.OVERHEAD and first not in self._lanes
-        if not data or self._astray.empty(now):
+        if not data or budget.empty(now):
             return False
-        self._astray.take(now)
+        budget.take(now)
         return True
 
     def _packet(self, node: int, view: memoryview, at: int, size: int) -> None:

@@ -26,8 +26,8 @@ COUNTER_AT: Final = 16
 
 
 def first_half(index: int) -> int:
-    """Header bytes 0-7 of a data datagram for receiver `index`, as one number."""
-    return wire.DATA << 56 | index
+    """Header bytes 0-7 of a data datagram for receiver `index`, as one number; indices go round at 2**32."""
+    return wire.DATA << 56 | index & 0xFFFFFFFF
 
 
 Cold = tuple[bytes, bytes]
@@ -96,6 +96,10 @@ class Session:
         self.delivers = False
         self.held: list[bytearray] = []
         self.control = Budget(bounds.CONTROL_PER_SECOND, bounds.CONTROL_BURST)
+        self.hop_wanted = Budget(bounds.HOPS_WANTED_PER_SECOND, bounds.HOPS_WANTED_PER_SECOND)
+        self.astray = Budget(bounds.ASTRAY_PER_SECOND, bounds.ASTRAY_PER_SECOND)
+        self.refused_at = float("-inf")
+        """When control was told that a datagram was too large."""
         self.sent_packets = 0
         self.sent_bytes = 0
         self.received_packets = 0

@@ -40,12 +40,19 @@ class Outbound:
         self._frame = bytearray(_FRAME_BYTES)
         self._view = memoryview(self._frame)
         self._into = self._view[_VNET_AT:]
-        self._train = Train(self._frame, udps, counters, emit)
+        single = set[int]()
+        self._train = Train(self._frame, udps, counters, emit, single)
+        self._cut = 0
+        """Segments that were cut in this wake-up."""
         self._paths: dict[int, Path] = {}
-        self.relay = Relay(self._paths, udps, counters, emit)
+        self.relay = Relay(self._paths, udps, counters, emit, single)
         self._train.relay = self.relay.send
         self._waiting = Waiting(counters, emit)
         self._icmp = Budget(bounds.TOO_BIG_PER_SECOND, bounds.TOO_BIG_PER_SECOND)
+
+    def look(self, now: float) -> None:
+        """At the clock: whatever is done next is done at `now`."""
+        self._train.now = self.relay.now = now
 
     # --- control's messages ------------------------------------------------------------------------------------------
     def path(self, node: int) -> Path:

@@ -91,15 +91,15 @@ class ReferenceKernel:
         }
 
     def apply(self, message: seam.ToWorker, now: float) -> None:
-        self._outbound.relay.now = now
+        self._outbound.look(now)
         self._obey[type(message)](message, now)
 
     def drain_tun(self, now: float) -> bool:
-        self._outbound.relay.now = now
+        self._outbound.look(now)
         return self._outbound.drain(now)
 
     def drain_udp(self, udp: Udp, now: float) -> bool:
-        self._outbound.relay.now = now
+        self._outbound.look(now)
         return self._inbound.drain(udp, now)
 
     def loops(self, tun: Tun, udps: Sequence[Udp]) -> Sequence[Loop]:
@@ -198,7 +198,7 @@ class ReferenceKernel:
 
     def _relayed(self, message: seam.Relayed, now: float) -> None:
         if wire.HEADER_BYTES <= len(message.datagram) <= bounds.MAX_FRAME:
-            self._inbound.relayed(message.origin, message.datagram, now, astray=False)
+            self._inbound.relayed(message.origin, message.datagram, now)
             self._inbound.flush()
 
     def _session(self, session: int) -> Session | None:

@@ -6,7 +6,9 @@ Target 0 is the receiver of this hop, origin 0 its sender: nobody needs to know 
 the name of another than those behind him. What travels is sealed end to end; a relay sees neither content nor keys.
 
 Law: a hop is a session in use whose other side is at an address and not in doubt, so bodies are never nested. Each hop
-takes one away from the hops left, none goes back to whom it came from, and what has no way is counted and dropped.
+takes one away from the hops left, which are never more than an origin begins with; none goes back to whom it came from,
+and what has no way is counted and dropped. What is too large for a hop's path says nothing of the sizes that its own
+session needs, so control does not hear of it.
 """
 
 from __future__ import annotations
@@ -30,14 +32,17 @@ _INDEX: Final = slice(4, 8)
 class Relay:
     """What leaves by relay, ours and others'. `now` is set by whoever is going to call."""
 
-    def __init__(self, paths: Mapping[int, Path], udps: dict[int, Udp], counters: dict[str, int], emit: Emit) -> None:
+    def __init__(
+        self, paths: Mapping[int, Path], udps: dict[int, Udp], counters: dict[str, int], emit: Emit, single: set[int]
+    ) -> None:
+        """`single` as a train has it."""
         self.now = 0.0
         self._paths = paths
         self._counters = counters
         self._emit = emit
         self._frame = bytearray(AHEAD + _LARGEST)
         self._frame[wire.BODY - 1] = wire.RELAY
-        self._train = Train(self._frame, udps, counters, emit)
+        self._train = Train(self._frame, udps, counters, single=single)
         self._waiting: list[tuple[SealLane, bytes]] = []
         self._hops: dict[int, int] = {}
         self._wanted = Budget(bounds.HOPS_WANTED_PER_SECOND, bounds.HOPS_WANTED_PER_SECOND)
@@ -56,18 +61,20 @@ class Relay:
     # --- datagrams ---------------------------------------------------------------------------------------------------
     def send(self, target: int, datagram: Buffer) -> None:
         """One of our own. The session in use with `target` is of no use: it is what needs the relay."""
-        if self._put(self._session(self._hops.get(target, 0)), bounds.RELAY_HOPS, target, seam.SELF, datagram):
+        hop = self._session(self._hops.get(target, 0))
+        if self._put(hop, bounds.RELAY_HOPS, target, seam.SELF, datagram, self._wanted):
             self._counters["relay_sent"] += 1
 
-    def forward(self, sender: int, hops: int, target: int, origin: int, datagram: Buffer) -> None:
-        """One that came from `sender` with so many hops left."""
+    def forward(self, sender: Session, hops: int, target: int, origin: int, datagram: Buffer) -> None:
+        """One that came from `sender`, who says that there are so many hops left."""
+        hops = min(hops, bounds.RELAY_HOPS)
         if hops <= 1:
             self._counters["relay_hop_limit"] += 1
             return
         session = self._session(target) or self._session(self._hops.get(target, 0))
-        if session is not None and session.node == sender:
+        if session is not None and session.node == sender.node:
             self._counters["relay_no_route"] += 1
-        elif self._put(session, hops - 1, target, origin, datagram):
+        elif self._put(session, hops - 1, target, origin, datagram, sender.hop_wanted):
             self._counters["relay_forwarded"] += 1
 
     def flush(self) -> None:
@@ -88,11 +95,11 @@ class Relay:
             return None
         return session
 
-    def _put(self, hop: Session | None, hops: int, target: int, origin: int, datagram: Buffer) -> bool:
+    def _put(self, hop: Session | None, hops: int, target: int, origin: int, datagram: Buffer, wanted: Budget) -> bool:
         if hop is None:
             self._counters["relay_no_route"] += 1
-            if not self._wanted.empty(self.now):
-                self._wanted.take(self.now)
+            if not wanted.empty(self.now):
+                wanted.take(self.now)
                 self._emit(seam.HopWanted(target))
             return False
         if len(datagram) > _LARGEST:

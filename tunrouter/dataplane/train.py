@@ -14,7 +14,7 @@ from typing import Final
 from tunrouter.core import bounds, seam
 from tunrouter.dataplane import box
 from tunrouter.dataplane.kernel import Buffer, Emit, Udp
-from tunrouter.dataplane.lanes import COUNTER_AT, QUAD, SealLane
+from tunrouter.dataplane.lanes import COUNTER_AT, QUAD, SealLane, Session
 from tunrouter.dataplane.segment import Cut
 
 _TOO_LARGE: Final = (errno.EMSGSIZE, errno.EINVAL)
@@ -23,9 +23,21 @@ _put_header = QUAD.pack_into
 
 
 class Train:
-    """Seals from the frame into its own memory; one at a time, in order, so that order within a flow is kept."""
+    """Seals from the frame into its own memory; one at a time, in order, so that order within a flow is kept.
 
-    def __init__(self, frame: bytearray, udps: dict[int, Udp], counters: dict[str, int], emit: Emit) -> None:
+    `emit` hears now and then that datagrams are too large. `now` is set by whoever is going to call.
+    """
+
+    def __init__(
+        self,
+        frame: bytearray,
+        udps: dict[int, Udp],
+        counters: dict[str, int],
+        emit: Emit | None = None,
+        single: set[int] | None = None,
+    ) -> None:
+        """`single` are families whose sockets cannot send trains, as all trains of these sockets know."""
+        self.now = 0.0
         self._frame = box.pointer(frame)
         self._udps = udps
         self._counters = counters
@@ -39,8 +51,7 @@ class Train:
         self._room = 0
         self.relay: Callable[[int, Buffer], None] | None = None
         """Takes what goes by relay to a node; without it all sessions are at addresses."""
-        self._single: set[int] = set()
-        """Families whose sockets cannot send trains."""
+        self._single = set[int]() if single is None else single
 
     def add(self, lane: SealLane, start: int, size: int) -> None:
         """Seals the message of `size` bytes at `frame[start:]`, shaped as box.py says."""
@@ -98,7 +109,7 @@ class Train:
             lane.warm()
         self._lane = lane
         self._size = size
-        self._room = min(bounds.MAX_TRAIN_SEGMENTS, bounds.MAX_TRAIN_BYTES // size)
+        self._room = max(min(bounds.MAX_TRAIN_SEGMENTS, bounds.MAX_TRAIN_BYTES // size), 1)
 
     def flush(self) -> None:
         end, lane = self._end, self._lane
@@ -138,17 +149,20 @@ class Train:
             self._counters["datagrams_out"] += -(-end // self._size)
 
     def _singly(self, udp: Udp, lane: SealLane, end: int) -> None:
-        told = False
         for start in range(0, end, self._size):
             stop = min(start + self._size, end)
             try:
                 udp.send(self._view[start:stop], lane.session.endpoint)
                 self._counters["datagrams_out"] += 1
             except OSError as error:
-                if error.errno in _TOO_LARGE and not told:
-                    told = True
-                    self._emit(seam.TooBig(lane.session.id, stop - start))
+                if error.errno in _TOO_LARGE:
+                    self._tell(lane.session, stop - start)
                 self._refused(error, 1)
+
+    def _tell(self, session: Session, size: int) -> None:
+        if self._emit is not None and self.now >= session.refused_at + bounds.REFUSED_SECONDS:
+            session.refused_at = self.now
+            self._emit(seam.TooBig(session.id, size))
 
     def send_raw(self, datagram: Buffer, endpoint: seam.Endpoint) -> None:
         udp = self._udps.get(6 if ":" in endpoint[0] else 4)

@@ -61,7 +61,6 @@ tr_kernel *tr_open(const tr_io *io, const tr_events *events, const tr_nacl *nacl
     k->last = &k->first;
     k->out.icmp = budget_of(TOO_BIG_PER_SECOND, TOO_BIG_PER_SECOND);
     k->relay.wanted = budget_of(HOPS_WANTED_PER_SECOND, HOPS_WANTED_PER_SECOND);
-    k->in.astray = budget_of(ASTRAY_PER_SECOND, ASTRAY_PER_SECOND);
     pthread_mutex_init(&k->door, NULL);
     pthread_mutex_init(&k->in_gate, NULL);
     pthread_mutex_init(&k->out_gate, NULL);
@@ -168,8 +167,10 @@ static struct session *session_make(tr_kernel *k, const tr_install_message *mess
     session->sealed = message->sealed;
     session->expires = message->expires;
     session->endpoint = session->told = message->endpoint;
-    session->told_at = session->reported_at = -INFINITY;
+    session->told_at = session->reported_at = session->refused_at = -INFINITY;
     session->control = budget_of(CONTROL_PER_SECOND, CONTROL_BURST);
+    session->hop_wanted = budget_of(HOPS_WANTED_PER_SECOND, HOPS_WANTED_PER_SECOND);
+    session->astray = budget_of(ASTRAY_PER_SECOND, ASTRAY_PER_SECOND);
     session->lanes = message->lanes;
     session->seals = calloc(message->lanes, sizeof *session->seals);
     session->opens = calloc(message->lanes, sizeof *session->opens);

@@ -171,18 +171,19 @@ static struct open_lane *one(tr_kernel *k, struct open_lane *lane, uint8_t *data
     return lane;
 }
 
-static bool is_astray(tr_kernel *k, const uint8_t *datagram, uint32_t size, double now) {
-    if (!is_data(datagram, size) || table_get(&k->lanes, get32(datagram + 4)) || budget_empty(&k->in.astray, now))
+static bool is_astray(tr_kernel *k, const uint8_t *datagram, uint32_t size, struct budget *budget, double now) {
+    if (!is_data(datagram, size) || table_get(&k->lanes, get32(datagram + 4)) || budget_empty(budget, now))
         return false;
-    budget_take(&k->in.astray, now);
+    budget_take(budget, now);
     return true;
 }
 
 /* Bound: it came inside a datagram that was opened, or alone, so `opened` has room for it. */
-void inbound_relayed(tr_kernel *k, uint64_t origin, const uint8_t *datagram, uint32_t size, bool astray, double now) {
+void inbound_relayed(tr_kernel *k, uint64_t origin, const uint8_t *datagram, uint32_t size, struct budget *astray,
+                     double now) {
     struct open_lane *lane = lane_of(k, datagram, size, now);
     tr_endpoint from = endpoint_relayed(lane ? lane->session->node : origin);
-    if (!lane && astray && is_astray(k, datagram, size, now)) {
+    if (!lane && astray && is_astray(k, datagram, size, astray, now)) {
         k->events.astray(k->events.self, origin, datagram, size);
         return;
     }
@@ -210,7 +211,7 @@ void tr_relayed(tr_kernel *k, uint64_t origin, const uint8_t *datagram, uint32_t
     if (size < HEADER_BYTES || size > MAX_FRAME)
         return;
     k->in.end = 0;
-    inbound_relayed(k, origin, datagram, size, false, now);
+    inbound_relayed(k, origin, datagram, size, NULL, now);
     runs_flush(k);
 }
 

@@ -154,7 +154,8 @@ struct session {
     double expires;
     tr_endpoint endpoint, told; /* where the other side is, and where control believes it to be */
     double told_at;
-    struct budget control;
+    double refused_at; /* when control was told that a datagram was too large */
+    struct budget control, hop_wanted, astray;
     uint64_t sent_packets, sent_bytes, received_packets, received_bytes;
     double last_sent, last_received;
     tr_used reported;
@@ -267,7 +268,6 @@ struct in {
     uint32_t run_count;
     struct run *current; /* the run continued last by the lane at hand, or null */
     bool forwarded;      /* the relay's train has something of this drain, and we hold the out gate until it left */
-    struct budget astray;
     uint32_t joins;
     uint64_t wakeup;
 };
@@ -278,8 +278,9 @@ void runs_flush(tr_kernel *k);
 /* Writes one packet as it is; `header` only if its checksum is partial. */
 void runs_alone(tr_kernel *k, const uint8_t *packet, uint32_t length, const struct header *header);
 void inbound_packet(tr_kernel *k, uint64_t node, uint8_t *datagram, uint32_t size);
-/* A datagram that came by relay; one that no lane opens may be another worker's if it is `astray`. */
-void inbound_relayed(tr_kernel *k, uint64_t origin, const uint8_t *datagram, uint32_t size, bool astray, double now);
+/* A datagram that came by relay; one that no lane opens may be another worker's while `astray`, if given, lasts. */
+void inbound_relayed(tr_kernel *k, uint64_t origin, const uint8_t *datagram, uint32_t size, struct budget *astray,
+                     double now);
 
 /* --- relay.c ---------------------------------------------------------------------------------------------------------------- */
 

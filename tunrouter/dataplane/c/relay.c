@@ -1,7 +1,9 @@
 /* Relays: datagrams that travel inside the boxes of other sessions, hop by hop. As relay.py, where the format is drawn.
  *
  * Law: a hop is a session in use whose other side is at an address and not in doubt, so bodies are never nested. Each
- * hop takes one away from the hops left, none goes back to whom it came from, and what has no way is counted and dropped.
+ * hop takes one away from the hops left, which are never more than an origin begins with; none goes back to whom it came
+ * from, and what has no way is counted and dropped. What is too large for a hop's path says nothing of the sizes that its
+ * own session needs, so control does not hear of it.
  * All of it belongs to whoever holds the out gate. The thread that opens takes it with the first body that goes on, and
  * keeps it until its drain ends: what is sealed first on a lane also leaves first.
  */
@@ -102,12 +104,12 @@ static struct seal_lane *lane_for(struct session *hop, const uint8_t *datagram) 
 }
 
 static bool put(tr_kernel *k, struct session *hop, uint8_t hops, uint64_t target, uint64_t origin,
-                const uint8_t *datagram, uint32_t size, double now) {
+                const uint8_t *datagram, uint32_t size, struct budget *wanted, double now) {
     struct relay *relay = &k->relay;
     if (!hop) {
         count(k, count_relay_no_route);
-        if (!budget_empty(&relay->wanted, now)) {
-            budget_take(&relay->wanted, now);
+        if (!budget_empty(wanted, now)) {
+            budget_take(wanted, now);
             k->events.hop_wanted(k->events.self, target);
         }
         return false;
@@ -127,12 +129,13 @@ static bool put(tr_kernel *k, struct session *hop, uint8_t hops, uint64_t target
 }
 
 void relay_send(tr_kernel *k, uint64_t target, const uint8_t *datagram, uint32_t size, double now) {
-    if (put(k, next_hop(k, target, now), RELAY_HOPS, target, 0, datagram, size, now))
+    if (put(k, next_hop(k, target, now), RELAY_HOPS, target, 0, datagram, size, &k->relay.wanted, now))
         count(k, count_relay_sent);
 }
 
-static void forward(tr_kernel *k, uint64_t sender, uint8_t hops, uint64_t target, uint64_t origin,
+static void forward(tr_kernel *k, struct session *sender, uint8_t hops, uint64_t target, uint64_t origin,
                     const uint8_t *datagram, uint32_t size, double now) {
+    hops = hops < RELAY_HOPS ? hops : RELAY_HOPS;
     if (hops <= 1) {
         count(k, count_relay_hop_limit);
         return;
@@ -140,9 +143,9 @@ static void forward(tr_kernel *k, uint64_t sender, uint8_t hops, uint64_t target
     struct session *hop = session_to(k, target, now);
     if (!hop)
         hop = next_hop(k, target, now);
-    if (hop && hop->node == sender)
+    if (hop && hop->node == sender->node)
         count(k, count_relay_no_route);
-    else if (put(k, hop, hops - 1, target, origin, datagram, size, now))
+    else if (put(k, hop, hops - 1, target, origin, datagram, size, &sender->hop_wanted, now))
         count(k, count_relay_forwarded);
 }
 
@@ -158,13 +161,13 @@ void relay_arrived(tr_kernel *k, struct session *session, uint8_t *datagram, uin
         origin = session->node;
     if (!target) {
         k->in_counters[count_relay_delivered]++;
-        inbound_relayed(k, origin, datagram + AHEAD, size - AHEAD, true, now);
+        inbound_relayed(k, origin, datagram + AHEAD, size - AHEAD, &session->astray, now);
         return;
     }
     if (!k->in.forwarded)
         pthread_mutex_lock(&k->out_gate);
     k->in.forwarded = true;
-    forward(k, session->node, datagram[HOPS_AT], target, origin, datagram + AHEAD, size - AHEAD, now);
+    forward(k, session, datagram[HOPS_AT], target, origin, datagram + AHEAD, size - AHEAD, now);
 }
 
 void relay_flush(tr_kernel *k) {

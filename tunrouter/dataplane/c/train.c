@@ -53,9 +53,17 @@ void train_add(tr_kernel *k, struct train *train, struct seal_lane *lane, const 
     train->room = train->room && size == wagon->segment ? train->room - 1 : 0;
 }
 
-/* One by one: what fits a smaller path still goes, and control hears of the first that did not. */
-static void singly(tr_kernel *k, uint32_t version, const tr_wagon *wagon, const struct session *session) {
-    bool told = false;
+/* Control hears of it now and then, and not of what is relayed: see relay.c. */
+static void tell(tr_kernel *k, const struct train *train, struct session *session, uint32_t size) {
+    if (train != &k->out.train || k->out.now < session->refused_at + REFUSED_SECONDS)
+        return;
+    session->refused_at = k->out.now;
+    k->events.refused(k->events.self, session->id, size);
+}
+
+/* One by one: what fits a smaller path still goes. */
+static void singly(tr_kernel *k, const struct train *train, uint32_t version, uint32_t which) {
+    const tr_wagon *wagon = &train->wagon[which];
     for (uint32_t at = 0; at < wagon->size; at += wagon->segment) {
         uint32_t left = wagon->size - at, size = left < wagon->segment ? left : wagon->segment;
         tr_wagon one = *wagon;
@@ -66,18 +74,17 @@ static void singly(tr_kernel *k, uint32_t version, const tr_wagon *wagon, const 
             k->out_counters[count_datagrams_out]++;
             continue;
         }
-        if (too_large(-sent) && !told) {
-            told = true;
-            k->events.refused(k->events.self, session->id, size);
-        }
+        if (too_large(-sent))
+            tell(k, train, train->of[which], size);
         refused(k, -sent, 1);
     }
 }
 
-static void failed(tr_kernel *k, uint32_t version, const tr_wagon *wagon, const struct session *session, int error) {
+static void failed(tr_kernel *k, const struct train *train, uint32_t version, uint32_t which, int error) {
+    const tr_wagon *wagon = &train->wagon[which];
     if (datagrams(wagon) == 1) {
         if (too_large(error))
-            k->events.refused(k->events.self, session->id, wagon->size);
+            tell(k, train, train->of[which], wagon->size);
         refused(k, error, 1);
         return;
     }
@@ -88,7 +95,7 @@ static void failed(tr_kernel *k, uint32_t version, const tr_wagon *wagon, const 
         return;
     }
     k->out_counters[count_gso_fallback]++;
-    singly(k, version, wagon, session);
+    singly(k, train, version, which);
 }
 
 /* How many wagons from `at` on may leave in one call. */
@@ -111,12 +118,12 @@ static uint32_t leave(tr_kernel *k, struct train *train, uint32_t at, uint32_t v
     }
     uint32_t count = together(k, train, at, version);
     if (!count) {
-        singly(k, version, wagon, train->of[at]);
+        singly(k, train, version, at);
         return 1;
     }
     int32_t sent = k->io.send(k->io.self, version, wagon, count);
     if (sent <= 0) {
-        failed(k, version, wagon, train->of[at], sent ? -sent : EAGAIN);
+        failed(k, train, version, at, sent ? -sent : EAGAIN);
         return 1;
     }
     for (int32_t i = 0; i < sent; i++)
