@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.dataplane.frames import TCP, UDP, V4, V6, network, pseudo, slow_sum, transport, vnet
 from tests.dataplane.pair import EXPIRES, NOW, Side, joined
-from tunrouter.core import wire
+from tunrouter.core import bounds, wire
 
 Ends = tuple[bytes, bytes]
 GSO = {(4, TCP): 1, (16, TCP): 4, (4, UDP): 5, (16, UDP): 5}
@@ -70,6 +70,31 @@ def test_each_segment_is_right(
             allowed = flags & ~(CWR if i else 0) & ~(0 if i == len(segments) - 1 else FIN | PSH)
             assert packet[start + 13] == allowed
             assert packet[start + 20 : head] == options
+
+
+@pytest.mark.parametrize("protocol", [TCP, UDP])
+def test_nobody_makes_more_segments_of_a_frame_than_a_host_does(kernel: str, protocol: int) -> None:
+    """Any pod with a raw socket says how large they are: of one byte each they would be 60,000 datagrams."""
+    one, _ = joined(kernel)
+    whole = network(V4, protocol, transport(V4, protocol, bytes(60_000)))
+    gso = GSO[4, protocol]
+    least = -(-60_000 // bounds.MAX_SEGMENTS)
+    assert least <= 48, "TCP's segments may be so small"
+    assert len(one.send(vnet(whole, gso=gso, size=least))) == -(-60_000 // least)
+    assert one.send(*[vnet(whole, gso=gso, size=size) for size in range(1, least)]) == []
+    assert one.count("drop_malformed") == least - 1
+
+
+def test_a_wakeup_ends_after_so_many_datagrams(kernel: str) -> None:
+    """Control and what arrives wait for it, and a pod decides how small its segments are."""
+    one, _ = joined(kernel)
+    frame = vnet(network(V4, TCP, transport(V4, TCP, bytes(60_000))), gso=1, size=48)
+    one.tun.readable.extend([frame] * 10)
+    assert one.kernel.drain_tun(NOW)
+    assert bounds.WAKEUP_DATAGRAMS <= len(one.udp.sent) < bounds.WAKEUP_DATAGRAMS + bounds.MAX_SEGMENTS
+    assert len(one.send()) + bounds.WAKEUP_DATAGRAMS < 10 * 1250
+    assert not one.tun.readable
+    assert one.count("drop_malformed") == 0
 
 
 @settings(max_examples=150, deadline=None)

@@ -89,12 +89,16 @@ MAX_WAITING_BYTES: Final = 16 << 20
 MAX_HELD: Final = 256
 """Opened packets, in all, that wait for their sender's identity (`held_full`)."""
 MAX_FRAME: Final = 65_535
+MAX_SEGMENTS: Final = 1366
+"""Packets that one super-packet is cut into (`drop_malformed`): TCP's segments have at least 48 bytes."""
 MAX_TRAIN_SEGMENTS: Final = 64
 MAX_TRAIN_BYTES: Final = 65_507
 MAX_LOOKUPS: Final = 8192
 """Remembered destination look-ups; the memory is emptied when full and on every change of a route."""
 WAKEUP_BATCH: Final = 64
 """Reads of one descriptor before the loop looks at the others."""
+WAKEUP_DATAGRAMS: Final = 4096
+"""Datagrams after which what is read of the TUN ends such a turn: 64 reads of whole segments make fewer."""
 LINGER_SECONDS: Final = 50e-6
 SHORT_PAUSE_SECONDS: Final = 250e-6
 """A loop that of late waited less than this looks again for as long as that before it sleeps."""

@@ -108,14 +108,17 @@ class Outbound:
 
     # --- packets -----------------------------------------------------------------------------------------------------
     def drain(self, now: float) -> bool:
-        """Reads at most bounds.WAKEUP_BATCH frames; true if there may be more."""
+        """Reads at most bounds.WAKEUP_BATCH frames, fewer if they become too many; true if there may be more."""
         read, into, forward = self._tun.read_into, self._into, self._forward
+        self._cut = 0
         try:
             for _ in range(bounds.WAKEUP_BATCH):
                 size = read(into)
                 if not size:
                     return False
                 forward(size, now)
+                if self._cut >= bounds.WAKEUP_DATAGRAMS:
+                    break
         except OSError:
             self._counters["tun_read_errors"] += 1
             return False
@@ -194,6 +197,7 @@ class Outbound:
         if largest > path.mtu:
             self._too_big(path.mtu, size, now)
             return
+        self._cut += cut.count
         self._train.add_cut(self._lane_for(session, size), cut)
         session.sent_packets += cut.count
         session.sent_bytes += (cut.count - 1) * (cut.size - wire.BODY) + cut.last - wire.BODY

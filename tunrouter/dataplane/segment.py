@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
-from tunrouter.core import packet, wire
+from tunrouter.core import bounds, packet, wire
 
 CSUM: Final = 1
 """Flag of the virtio-net header: the checksum field holds a pseudo-header sum."""
@@ -58,7 +58,7 @@ class Cut:
 
 
 def cut(frame: bytearray, at: int, header: packet.Header, gso: int, size: int) -> Cut | None:
-    """The segments of the packet at `frame[at:]`, of `size` payload bytes each; None if it is not what it says."""
+    """The segments of the packet at `frame[at:]`, of `size` payload bytes each; None if no host would say so."""
     transport = header.transport
     if header.version == 6 and header.protocol not in (packet.TCP, packet.UDP):
         return None
@@ -77,6 +77,8 @@ def cut(frame: bytearray, at: int, header: packet.Header, gso: int, size: int) -
         return None
     size = min(size, payload)
     count = -(-payload // size)
+    if count > bounds.MAX_SEGMENTS:
+        return None
     tail = payload - (count - 1) * size
     prefix = _prefix(frame, at, header, inner, size, count, tail)
     before = wire.BODY + inner

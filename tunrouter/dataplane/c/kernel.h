@@ -228,6 +228,7 @@ struct out {
     uint8_t *frame; /* FRAME_ROOM */
     struct train train;
     double now;     /* of the drain or call at hand */
+    uint32_t cuts;  /* segments that were cut in this drain */
     bool single[7]; /* families whose sockets cannot send trains */
     struct budget icmp;
     struct cut cut;

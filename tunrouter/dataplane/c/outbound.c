@@ -80,6 +80,7 @@ static void seal_cut(tr_kernel *k, struct path *path, uint32_t size, const struc
         return;
     }
     struct seal_lane *lane = lane_for(path->session, out->frame + INNER, size);
+    out->cuts += cut->count;
     for (uint32_t i = 0; i < cut->count; i++) {
         cut_prefix(cut, out->frame, i);
         train_add(k, &k->out.train, lane, out->frame + cut->start + (size_t)i * cut->step,
@@ -137,7 +138,8 @@ void outbound_forward(tr_kernel *k, uint32_t size, double now) {
 int tr_drain_tun(tr_kernel *k, double now) {
     int more = 1;
     k->out.now = now;
-    for (int i = 0; i < WAKEUP_BATCH && more; i++) {
+    k->out.cuts = 0;
+    for (int i = 0; i < WAKEUP_BATCH && more && k->out.cuts < WAKEUP_DATAGRAMS; i++) {
         int32_t size = k->io.read(k->io.self, k->out.frame + VNET_AT, FRAME_BYTES - VNET_AT);
         if (size > 0)
             outbound_forward(k, (uint32_t)size, now);

@@ -26,6 +26,8 @@ bool cut_plan(struct cut *cut, const uint8_t *frame, const struct header *header
     uint32_t payload = header->length - inner;
     size = size < payload ? size : payload;
     cut->count = (payload + size - 1) / size;
+    if (cut->count > MAX_SEGMENTS)
+        return false;
     cut->step = size;
     cut->size = BODY + inner + size;
     cut->last = BODY + inner + payload - (cut->count - 1) * size;
