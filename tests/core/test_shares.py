@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -67,6 +69,31 @@ def test_tables_are_everybodys_and_raw_datagrams_go_once() -> None:
     assert [worker for worker, _ in shares.split(seam.SendRaw(HERE, b"x"))] == [1]
 
 
+def test_control_speaks_through_who_has_started_and_best_through_whom_the_peer_spoke_to() -> None:
+    """A newborn reads nothing for a while, and what the peer's control says comes to a worker that the peer reaches."""
+    shares = started(3)
+    body, datagram = seam.SendControl(128, b""), seam.SendRaw(HERE, b"x")
+    for worker in range(3):
+        shares.ready(worker)
+    shares.lost(0)
+    shares.joined(0)
+    shares.split(install(128, 3))
+    assert [worker for worker, _ in shares.split(body)] == [1]
+    assert [worker for worker, _ in shares.split(datagram)] == [1]
+    shares.merge(2, seam.Control(128, HERE, b"", 40))
+    assert [worker for worker, _ in shares.split(body)] == [2]
+    shares.lost(2)
+    assert [worker for worker, _ in shares.split(body)] == [1]
+    shares.lost(1)
+    assert [worker for worker, _ in shares.split(body)] == [0], "better late than never"
+    assert [worker for worker, _ in shares.split(datagram)] == [0]
+    shares.ready(0)
+    shares.joined(2)
+    shares.split(install(256, 3))
+    shares.merge(2, seam.Control(256, HERE, b"", 40))
+    assert [worker for worker, _ in shares.split(seam.SendControl(256, b""))] == [0], "it heard, but has not started"
+
+
 def test_what_nobody_can_carry_is_counted() -> None:
     shares = started(1)
     shares.split(install())
@@ -105,6 +132,18 @@ def test_keys_installed_while_a_worker_is_away_are_maimed_from_the_start() -> No
     shares.joined(1)
     shares.split(install(384, 2))
     assert 384 not in shares.maimed()
+
+
+def test_keys_are_given_out_once_whoever_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newborn does not know what its predecessor had, nor that there is no room: it would begin the counters anew."""
+    shares = started(2)
+    shares.split(install(128, 2))
+    shares.lost(1)
+    shares.joined(1)
+    assert shares.split(install(128, 2)) == []
+    monkeypatch.setattr(bounds, "MAX_SESSIONS", 1)
+    assert shares.split(install(256, 2)) == []
+    assert shares.counters == {"seam_refused": 2}
 
 
 def test_a_newborn_is_told_state_and_never_keys() -> None:
@@ -194,6 +233,19 @@ def test_the_other_holders_hear_where_a_session_moved() -> None:
     assert shares.follow(0, seam.Moved(5, there)) == []
     shares.lost(0)
     assert shares.follow(1, seam.Moved(128, there)) == []
+
+
+def test_where_a_session_was_heard_moves_no_worker_off_the_relay() -> None:
+    """The word of a worker may cross control's, that all goes by relay from now on, on its way."""
+    shares = started(2)
+    shares.split(install(128, 2))
+    there, around = ("192.0.2.99", 1), seam.relayed(PEER)
+    shares.split(seam.Move(128, around))
+    assert shares.follow(1, seam.Moved(128, there)) == []
+    shares.split(seam.Move(128, HERE))
+    assert shares.follow(1, seam.Moved(128, there)) == [(0, seam.Move(128, there))]
+    shares.split(msgspec.structs.replace(install(256, 2), endpoint=around))
+    assert shares.follow(1, seam.Moved(256, there)) == []
 
 
 Step = st.tuples(st.integers(0, 2), st.sampled_from(["count", "die"]), st.integers(0, 100))

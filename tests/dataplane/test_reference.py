@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 import struct
 
+import msgspec
 import pytest
 
 from tests.dataplane.frames import UDP, V4, V6, back, network, transport, udp, vnet
-from tests.dataplane.pair import EXPIRES, NOW, Side, endpoint, joined
+from tests.dataplane.pair import EXPIRES, NOW, Side, endpoint, joined, widened
 from tunrouter.core import bounds, seam, wire
 
 
@@ -327,6 +328,48 @@ def test_what_cannot_be_sent_is_counted(kernel: str, number: int, name: str) -> 
     one.send(super_frame(), udp())
     one.apply(seam.SendRaw(endpoint(2), b"x"))
     assert one.count(name) == 12
+
+
+def test_control_is_answered_on_the_lane_that_its_peer_speaks_on(kernel: str) -> None:
+    one, two = joined(kernel)
+    for side in (one, two):
+        side.apply(seam.Retire(side.session))
+        side.apply(msgspec.structs.replace(side.installing(), lanes=widened(side.installing(), 3)))
+        side.apply(seam.Deliver(side.session))
+    assert said_on(two) == two.peer * 16
+    body = one.forge(wire.CONTROL, b"", 5, two.session + 2)
+    assert two.receive(body) == []
+    assert said_on(two) == two.peer * 16 + 2
+    two.receive(one.forge(wire.KEEPALIVE, b"", 6, two.session + 1))
+    assert said_on(two) == two.peer * 16 + 2, "packets say nothing of where control is"
+
+
+def said_on(side: Side) -> int:
+    """The receiver index under which control's next word leaves."""
+    side.udp.sent.clear()
+    side.apply(seam.SendControl(side.session, b"word"))
+    return int.from_bytes(side.udp.sent[0][0][4:8], "big")
+
+
+@pytest.mark.timeout(10)
+def test_a_segment_larger_than_any_train_is_refused_by_the_host(kernel: str) -> None:
+    one, _ = joined(kernel)
+    one.udp.large = bounds.MAX_TRAIN_BYTES
+    payload = bounds.MAX_TRAIN_BYTES - wire.BODY - 40
+    for more in (0, 1, 28):
+        whole = network(V4, 6, transport(V4, 6, bytes(payload + more)))
+        assert len(one.send(vnet(whole, gso=1, size=65_535))) == (more == 0)
+    assert one.count("drop_path_mtu") == 2
+
+
+def test_receiver_indices_go_round(kernel: str) -> None:
+    """The other side chooses them: its second lane may be the first number there is."""
+    one, _ = joined(kernel)
+    install = one.installing(99, 0xFFFFFFFF)
+    one.apply(msgspec.structs.replace(install, lanes=widened(install, 2)[1:]))
+    one.apply(seam.Use(2, 99))
+    (datagram,) = one.send(udp())
+    assert datagram[:8] == bytes((wire.DATA, 0, 0, 0, 0, 0, 0, 0))
 
 
 def test_a_tun_that_refuses_is_counted(kernel: str) -> None:

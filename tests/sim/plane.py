@@ -49,6 +49,7 @@ class Plane:
         self.all.append(worker)
         for message in self.shares.joined(number):
             self._apply(number, message)
+        self.shares.ready(number)
 
     def kill(self, number: int) -> None:
         del self.workers[number]

@@ -126,6 +126,21 @@ def test_a_worker_that_stays_away_costs_its_lanes_alone() -> None:
     assert a.established(b)
 
 
+@pytest.mark.parametrize("theirs", [1, 2, 3])
+@pytest.mark.parametrize("number", [0, 1])
+def test_control_goes_on_through_whichever_worker_is_left(theirs: int, number: int) -> None:
+    internet, a, b = joined(2, theirs)
+    a.lose_worker(number, replaced_after=400.0)
+    internet.run(1)
+    before = [session.current for session in (a.session(b), b.session(a)) if session]
+    for _ in range(20):
+        internet.run(10)
+        assert crossing(internet, a, b) == 12, "the kernel spreads them over the queues that are left"
+    assert not any("too long" in line or "no answer" in line for line in a.log + b.log)
+    after = [session.current for session in (a.session(b), b.session(a)) if session]
+    assert not set(before) & set(after), "keys were renewed, too"
+
+
 def test_both_ends_lose_their_worker_at_once() -> None:
     for seed in range(8):
         internet, a, b = joined(1, 1, seed=seed)

@@ -182,6 +182,7 @@ class Workers:
 
     def _on_alive(self, child: Child, message: seam.Alive) -> None:
         child.alive_at, child.kernel = time.monotonic(), message.kernel
+        self._shares.ready(child.number)
         if all(self._children.get(number) and self._children[number].kernel for number in range(self.count)):
             self._finish(None)
 

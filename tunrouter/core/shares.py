@@ -22,6 +22,8 @@ Told = list[tuple[int, ToWorker]]
 """Messages in their order, each with the worker that it is for."""
 UNCARRIED: Final = "worker_missing"
 """Counts what no living worker could carry."""
+REFUSED: Final = "seam_refused"
+"""Counts keys that are installed already, and those for which there is no room; the workers use it, too."""
 
 
 class _Session:
@@ -29,10 +31,18 @@ class _Session:
 
     def __init__(self, install: seam.Install, shares: dict[int, tuple[seam.Lane, ...]], live: set[int]) -> None:
         self.node = install.node
+        self.relayed = False
+        """Control said that it goes by relay."""
+        self.moved(install.endpoint)
         self.holders = sorted(shares.keys() & live)
         self.maimed = len(self.holders) < len(shares)
         """Some of its lanes are with nobody."""
         self.used: dict[int, seam.Used] = {}
+        self.spoken = -1
+        """The worker that the peer's control spoke to last."""
+
+    def moved(self, endpoint: seam.Endpoint) -> None:
+        self.relayed = seam.relay_target(endpoint) != 0
 
     def total(self, session: int) -> seam.Used:
         reports = self.used.values()
@@ -53,6 +63,8 @@ class Shares:
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self._live: set[int] = set()
+        self._ready: set[int] = set()
+        """Those that have started."""
         self._sessions: dict[int, _Session] = {}
         self._routes: dict[tuple[bytes, int], seam.Route] = {}
         self._mtus: dict[int, seam.PathMtu] = {}
@@ -69,9 +81,14 @@ class Shares:
         told: list[ToWorker] = [*self._routes.values(), *self._mtus.values(), *self._hops.values()]
         return [*told, self._known] if self._known is not None else told
 
+    def ready(self, worker: int) -> None:
+        """It reads what it is told."""
+        self._ready.add(worker)
+
     def lost(self, worker: int) -> None:
         """It is dead, and with it every lane that it had."""
         self._live.discard(worker)
+        self._ready.discard(worker)
         for session in self._sessions.values():
             if worker in session.holders:
                 session.holders.remove(worker)
@@ -88,28 +105,32 @@ class Shares:
         match message:
             case seam.Install():
                 return self._install(message)
-            case seam.Deliver(session) | seam.Use(_, session) | seam.Move(session) | seam.Backup(session):
+            case seam.Move(session, endpoint):
+                if found := self._sessions.get(session):
+                    found.moved(endpoint)
+                return self._to_holders(session, message)
+            case seam.Deliver(session) | seam.Use(_, session) | seam.Backup(session):
                 return self._to_holders(session, message)
             case seam.Retire(session):
                 told = self._to_holders(session, message)
                 self._sessions.pop(session, None)
                 return told
-            case seam.SendControl(session):
-                return self._to_holders(session, message)[:1] or self._uncarried()
+            case seam.SendControl(number):
+                found = self._sessions.get(number)
+                return self._to_one(found.holders, message, found.spoken) if found is not None else self._drop()
             case seam.SendRaw():
-                return self._to_all(message)[:1] or self._uncarried()
+                return self._to_one(sorted(self._live), message)
             case _:
                 self._remember(message)
                 return self._to_all(message)
 
     def _install(self, message: seam.Install) -> Told:
+        if message.session in self._sessions or len(self._sessions) >= bounds.MAX_SESSIONS:
+            return self._drop(REFUSED)  # nobody is told: a newborn, that knows less, would take it
         shares: dict[int, tuple[seam.Lane, ...]] = {}
         for lane in message.lanes:
             worker = lane.number % self.workers
             shares[worker] = (*shares.get(worker, ()), lane)
-        if message.session in self._sessions or len(self._sessions) >= bounds.MAX_SESSIONS:
-            # The workers refuse it and count it; what is known of the first one stays.
-            return [(worker, _with(message, lanes)) for worker, lanes in shares.items() if worker in self._live]
         session = self._sessions[message.session] = _Session(message, shares, self._live)
         return [(worker, _with(message, shares[worker])) for worker in session.holders]
 
@@ -141,8 +162,15 @@ class Shares:
     def _to_all(self, message: ToWorker) -> Told:
         return [(worker, message) for worker in sorted(self._live)]
 
-    def _uncarried(self) -> Told:
-        self._gone[UNCARRIED] = self._gone.get(UNCARRIED, 0) + 1
+    def _to_one(self, workers: list[int], message: ToWorker, best: int = -1) -> Told:
+        """To `best` if it is one of these; rather to one that has started than to a newborn, who reads it later."""
+        able = [worker for worker in workers if worker in self._ready] or workers
+        if not able:
+            return self._drop()
+        return [(best if best in able else able[0], message)]
+
+    def _drop(self, counter: str = UNCARRIED) -> Told:
+        self._gone[counter] = self._gone.get(counter, 0) + 1
         return []
 
     # --- from the workers to control ---------------------------------------------------------------------------------
@@ -151,6 +179,10 @@ class Shares:
         match message:
             case seam.Astray():
                 return None
+            case seam.Control(number):
+                if session := self._sessions.get(number):
+                    session.spoken = worker
+                return message
             case seam.Used(number):
                 session = self._sessions.get(number)
                 if session is None:
@@ -179,9 +211,12 @@ class Shares:
         return [(other, seam.Relayed(origin, datagram))] if other != worker and other in self._live else []
 
     def _moved(self, worker: int, message: seam.Moved) -> Told:
-        """Perhaps nothing comes to the session's other workers from where its peer is now."""
+        """Perhaps nothing comes to the session's other workers from where its peer is now.
+
+        The worker may have said so before it heard that the session goes by relay.
+        """
         session = self._sessions.get(message.session)
-        if session is None:
+        if session is None or session.relayed:
             return []
         move = seam.Move(message.session, message.endpoint)
         return [(other, move) for other in session.holders if other != worker]

@@ -147,7 +147,7 @@ class Inbound:
                     session.received_packets += 1
                     session.received_bytes += size - wire.OVERHEAD
                     continue
-            self._opened(session, view, at, size, sender, now)
+            self._opened(lane, view, at, size, sender, now)
 
     def _follow(self, session: Session, sender: seam.Endpoint, now: float) -> None:
         """The newest authenticated datagram says where the other side is now; who alternates is told of by reports.
@@ -169,10 +169,8 @@ class Inbound:
         self._emit(seam.Moved(session.id, session.endpoint))
         return True
 
-    def _opened(
-        self, session: Session, view: memoryview, at: int, size: int, sender: seam.Endpoint, now: float
-    ) -> None:
-        kind = view[at + _KIND]
+    def _opened(self, lane: OpenLane, view: memoryview, at: int, size: int, sender: seam.Endpoint, now: float) -> None:
+        session, kind = lane.session, view[at + _KIND]
         if kind in (wire.PACKET, wire.PACKET_PARTIAL):
             session.received_packets += 1
             session.received_bytes += size - wire.OVERHEAD
@@ -184,6 +182,7 @@ class Inbound:
             else:
                 self._counters["drop_held_full"] += 1
         elif kind == wire.CONTROL:
+            session.spoken = lane.position
             if session.control.empty(now):
                 self._counters["control_rate"] += 1
                 return
@@ -237,7 +236,7 @@ class Inbound:
             lane.newest = max(lane.newest, counter)
             if session.relayed:
                 session.last_received = now
-            self._opened(session, inner.view, 0, size, seam.relayed(session.node), now)
+            self._opened(lane, inner.view, 0, size, seam.relayed(session.node), now)
 
     def _is_astray(self, first: int, size: int, budget: Budget, now: float) -> bool:
         data = first >> 32 == wire.DATA << 24 and size >= wire.OVERHEAD and first not in self._lanes

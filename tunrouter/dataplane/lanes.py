@@ -63,11 +63,13 @@ class SealLane:
 class OpenLane:
     """What one lane needs to open; `newest` is the highest authenticated counter, `hot` what the loop wants at once."""
 
-    __slots__ = ("cold", "first", "hot", "newest", "session")
+    __slots__ = ("cold", "first", "hot", "newest", "position", "session")
     hot: Hot
 
-    def __init__(self, session: Session, index: int, key: bytes, salt: bytes) -> None:
+    def __init__(self, session: Session, position: int, index: int, key: bytes, salt: bytes) -> None:
         self.session = session
+        self.position = position
+        """Among those of the session that this worker has."""
         self.first = first_half(index)
         self.newest = -1
         self.cold: Cold | None = (key, salt)
@@ -110,7 +112,11 @@ class Session:
         self.reported_at = float("-inf")
         lanes = install.lanes[: bounds.MAX_WORKERS]
         self.seals = [SealLane(self, install.remote + s.number, s.number, s.seal_key, s.seal_salt) for s in lanes]
-        self.opens = [OpenLane(self, install.session + s.number, s.open_key, s.open_salt) for s in lanes]
+        self.opens = [
+            OpenLane(self, i, install.session + s.number, s.open_key, s.open_salt) for i, s in enumerate(lanes)
+        ]
+        self.spoken = 0
+        """The lane that the peer's control spoke on last: ours answers there, for that way leads to it."""
 
     def move(self, endpoint: seam.Endpoint) -> None:
         """Where the other side is, and where control believes it to be."""

@@ -92,7 +92,7 @@ class Outbound:
         total = max(wire.BODY + len(body), min(size, bounds.MAX_TRAIN_BYTES))
         _put_kind(self._frame, _MESSAGE_AT, kind)
         self._frame[INNER : _MESSAGE_AT + total] = body + bytes(total - wire.BODY - len(body))
-        self._train.add(session.seals[0], _MESSAGE_AT, total)
+        self._train.add(session.seals[session.spoken], _MESSAGE_AT, total)
         self._flush()
 
     def send_raw(self, datagram: bytes, endpoint: seam.Endpoint) -> None:

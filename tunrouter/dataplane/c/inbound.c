@@ -108,8 +108,9 @@ static void control(tr_kernel *k, struct session *session, const uint8_t *datagr
     k->events.control(k->events.self, session->id, from, datagram + BODY, body < room ? body : room, size);
 }
 
-static void opened(tr_kernel *k, struct session *session, uint8_t *datagram, uint32_t size, const tr_endpoint *from,
+static void opened(tr_kernel *k, struct open_lane *lane, uint8_t *datagram, uint32_t size, const tr_endpoint *from,
                    double now) {
+    struct session *session = lane->session;
     switch (datagram[KIND_AT]) {
     case PACKET:
     case PACKET_PARTIAL:
@@ -121,6 +122,7 @@ static void opened(tr_kernel *k, struct session *session, uint8_t *datagram, uin
             k->events.hold(k->events.self, session->id, datagram, size);
         break;
     case CONTROL:
+        session->spoken = (uint32_t)(lane - session->opens);
         control(k, session, datagram, size, from, now);
         break;
     case RELAY:
@@ -166,7 +168,7 @@ static struct open_lane *one(tr_kernel *k, struct open_lane *lane, uint8_t *data
     else {
         k->in.end += size;
         if (!continues(k, lane->session, plain, size))
-            opened(k, lane->session, plain, size, from, now);
+            opened(k, lane, plain, size, from, now);
     }
     return lane;
 }
@@ -202,7 +204,7 @@ void inbound_relayed(tr_kernel *k, uint64_t origin, const uint8_t *datagram, uin
         if (plain != to)
             memcpy(to, plain, size);
         k->in.end += size;
-        opened(k, lane->session, to, size, &from, now);
+        opened(k, lane, to, size, &from, now);
     }
     k->in.current = NULL;
 }

@@ -161,6 +161,7 @@ struct session {
     tr_used reported;
     double reported_at;
     uint32_t lanes;
+    uint32_t spoken; /* the lane that the peer's control spoke on last: ours answers there, for that way leads to it */
     struct seal_lane *seals;
     struct open_lane *opens;
     struct session *next, **link; /* of all sessions, oldest first; what points here */

@@ -181,7 +181,7 @@ int tr_send_control(tr_kernel *k, uint32_t id, const uint8_t *body, uint32_t bod
     memset(message, 0, total);
     message[KIND_AT] = CONTROL;
     memcpy(message + BODY, body, body_size);
-    train_add(k, &k->out.train, &session->seals[0], message, total);
+    train_add(k, &k->out.train, &session->seals[session->spoken], message, total);
     tr_flush(k);
     return 0;
 }
