@@ -8,6 +8,7 @@ import tracemalloc
 import pytest
 
 from tests.core.villages import body, local
+from tests.dataplane.kernels import REFERENCE
 from tests.sim.internet import Host, Internet
 from tunrouter.core import bounds, record, report, wire
 from tunrouter.core.record import Block, BlocksBody, Record
@@ -57,6 +58,35 @@ class Lab:
 @pytest.fixture
 def lab() -> Lab:
     return Lab()
+
+
+def test_identities_that_claim_many_workers_take_no_room_from_who_has_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One member is as many nodes as it likes, and every session costs as many lanes as the larger end has workers."""
+    for name, lanes in (("MAX_LANES", 300), ("MAX_SESSION_LANES", 200), ("MAX_HALF_OPEN_LANES", 70)):
+        monkeypatch.setattr(bounds, name, lanes)
+    internet = Internet(kernel=REFERENCE)  # the compiled one has its bounds from when it was compiled
+    one, other = internet.host("a", 1), internet.host("b", 2)
+    one.connect(other)
+    internet.until(lambda: one.established(other), 5)
+    claims = [*[bounds.MAX_WORKERS] * 4, 32, 16, 8, 4, 2, *[1] * 4]
+    crowd = [internet.host(f"c{number}", 10 + number) for number in range(len(claims))]
+    for bad, workers in zip(crowd, claims, strict=True):
+        bad.node.local.workers = workers
+        bad.connect(other)
+        internet.run(0.5)
+    for _ in range(13):
+        internet.run(10)
+        before = len(other.payloads)
+        one.send("10.32.2.2", b"still here")
+        internet.run(0.1)
+        assert other.payloads[before:] == [b"still here"], "keys are renewed, too"
+    late = internet.host("late", 3)
+    late.connect(other)
+    internet.until(lambda: late.established(other) and other.established(late), 5)
+    assert other.counters["lanes_full"] > 0
+    assert other.counters["seam_refused"] == 0
+    assert sum(session.slots.lanes for session in other.node.sessions.values()) <= 200
+    assert sum(other.established(bad) for bad in crowd) >= 1
 
 
 def forged(genuine: Record, sequence: int) -> bytes:

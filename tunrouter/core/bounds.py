@@ -118,6 +118,8 @@ TOO_BIG_PER_SECOND: Final = 100
 """ICMP messages about packets that exceed a path (`icmp_limited`)."""
 MAX_LANES: Final = 65_536
 """Lanes of all sessions that a worker opens for (`seam_refused`)."""
+MAX_SESSION_LANES: Final = 40_960
+"""Of these, of sessions whose peer is known; half of them are for renewed keys (`lanes_full`)."""
 MAX_HOPS: Final = 4096
 """Nodes for which a worker knows a hop (`seam_refused`)."""
 RELAY_HOPS: Final = 8

@@ -27,6 +27,7 @@ class Keys:
     def __init__(self, opened: Opened, now: float) -> None:
         self.base = opened.base
         self.remote = opened.remote
+        self.lanes = len(opened.lanes)
         self.maimed = False
         """Lanes of them were lost with a worker."""
         self.ours = opened.initiator
@@ -60,6 +61,11 @@ class Slots(Generic[Owner]):
     def registered(self) -> Collection[int]:
         """Bases of all sessions' keys."""
         return self._registry.keys()
+
+    @property
+    def lanes(self) -> int:
+        """How many the data plane has of them."""
+        return sum(keys.lanes for keys in self._all())
 
     @property
     def deadline(self) -> float:

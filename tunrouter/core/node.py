@@ -326,7 +326,7 @@ class Node:
     # --- peers -------------------------------------------------------------------------------------------------------
     def _adopt(self, opened: Opened, now: float) -> None:
         session = self.peers.of(opened.node, now)
-        if session is None:
+        if session is None or not self.peers.make_room(session, len(opened.lanes), now):
             self._out.put(seam.Retire(opened.base))
             self.local.indices.release(opened.base, now)
             return

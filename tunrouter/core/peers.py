@@ -1,6 +1,7 @@
 """All sessions of a node: one a peer, found by node id and by receiver index, made when wanted and forgotten when not.
 
 Law: there are at most `MAX_PEERS`; where there is no room, the closed one that nobody keeps and rests longest goes.
+Their lanes are bounded, too, and the peer chooses how many: who has most gives way to who has fewer.
 An address is one node's: who is heard there by a handshake takes it from those that are not there any more.
 """
 
@@ -87,6 +88,23 @@ class Peers:
         self.sessions[node] = session
         self.locate(session)
         return session
+
+    def make_room(self, session: Session, lanes: int, now: float) -> bool:
+        """Whether there are so many more for `session`; the half of a new peer leaves the others theirs to renew."""
+        most = bounds.MAX_SESSION_LANES // (1 if session.current is not None else 2)
+        if (len(self.by_base) + 1) * bounds.MAX_WORKERS <= most:
+            return True
+        used = {other: other.slots.lanes for other in self.sessions.values()}
+        total = sum(used.values()) + lanes
+        mine = used.pop(session) + lanes
+        for other in sorted(used, key=used.__getitem__, reverse=True):
+            if total <= most or used[other] <= mine:
+                break
+            self._fire(other, Event.IDLE, now)
+            total -= used[other] - other.slots.lanes
+        if total > most:
+            self._out.count("lanes_full")
+        return total <= most
 
     def forget(self, session: Session) -> None:
         """As if it had never been; what it announced is the mesh's to forget."""
