@@ -7,7 +7,7 @@ import pytest
 from tests.core.villages import Village, Villager, body, local
 from tunrouter.core import bounds, record, wire
 from tunrouter.core.outbox import Log
-from tunrouter.core.record import Block, BlocksBody, Record
+from tunrouter.core.record import Block, BlocksBody, Link, LinksBody, Record
 from tunrouter.errors import ProtocolError
 
 
@@ -42,6 +42,45 @@ def test_a_message_that_is_lost_comes_again() -> None:
     assert one.view != other.view
     village.cut = lambda source, target: False
     assert village.until_equal(5.0) < 2 * bounds.GOSSIP_RETRY_SECONDS
+
+
+@pytest.mark.parametrize("way", [0.3, 0.7, 3.0])
+def test_on_a_slow_path_news_is_not_said_for_ever(way: float) -> None:
+    """An acknowledgement that takes longer than the first patience is one all the same."""
+    village = settled(Village(2))
+    village.delay = (way, way)
+    one, _ = village.people.values()
+    for number in range(40):
+        one.gossip.announce(body(number))
+        village.run(0.1)
+    village.until_equal(10.0)
+    village.run(30.0)
+    before = village.messages
+    village.run(10.0)
+    assert village.messages - before <= 4, "a round of digests at most"
+
+
+def test_news_for_a_slow_path_with_a_full_window_comes_to_its_end() -> None:
+    village = settled(Village(2))
+    village.delay = (3.0, 3.0)
+    one, other = village.people.values()
+    for seed in range(1000, 1400):
+        one.gossip.own_word(local(seed).id, foreign(seed).data)
+    village.until_equal(120.0)
+    village.run(60.0)
+    assert not one.gossip.neighbours[other.id].flight
+    assert not one.gossip.neighbours[other.id].queue
+
+
+def test_many_acknowledgements_leave_room_for_the_largest_record() -> None:
+    village = settled(Village(2))
+    one, other = village.people.values()
+    neighbour = one.gossip.neighbours[other.id]
+    neighbour.acks = list(range(0x7000_0000, 0x7000_0000 + bounds.GOSSIP_ACKS))
+    links = LinksBody(tuple(Link((1 << 63) + number, 3) for number in range(bounds.MAX_LINKS)))
+    one.gossip.announce(links)
+    village.run(0.2)
+    assert one.view == other.view
 
 
 def test_acknowledged_news_is_not_said_again() -> None:

@@ -51,6 +51,8 @@ class Village:
         self.rng = random.Random(seed)
         self.now = 100.0
         self.loss = loss
+        self.delay = (0.001, 0.05)
+        """Seconds one way, the least and the most."""
         self.cut: Callable[[int, int], bool] = lambda source, target: False
         self.messages = 0
         self.bytes = 0
@@ -86,7 +88,7 @@ class Village:
         self.bytes += len(encoded) + wire.OVERHEAD + 28
         if self.cut(source, target) or self.rng.random() < self.loss:
             return
-        self.at(self.rng.uniform(0.001, 0.05), lambda: self._arrive(source, target, encoded))
+        self.at(self.rng.uniform(*self.delay), lambda: self._arrive(source, target, encoded))
 
     def _arrive(self, source: int, target: int, encoded: bytes) -> None:
         villager = self.people.get(target)

@@ -198,6 +198,8 @@ MAX_LINKS: Final = 64
 GOSSIP_PAUSE_SECONDS: Final = 0.05
 """Between two messages to one neighbour: what is new meanwhile leaves together."""
 GOSSIP_RETRY_SECONDS: Final = 0.5
+"""Without an acknowledgement for so long, or for twice as long as the last one took, records are sent again."""
+GOSSIP_RETRY_LONGEST_SECONDS: Final = 10.0
 GOSSIP_WINDOW: Final = 16
 """Messages to one neighbour that wait for their acknowledgement."""
 GOSSIP_ACKS: Final = 64

@@ -10,9 +10,9 @@
         of all records in the range ──> what the other side lacks is queued for it; Have comes back if it has more
 
 Law: only the newest version of a record is queued for a neighbour, so a queue is never longer than the replica. A
-neighbour's own copy of a record is as good as its acknowledgement. What comes is paid for by who sent it (a budget for
-each neighbour) and by its author (a budget for each), before the signature is looked at. What is over budget is
-dropped, counted, and not acknowledged: it comes again.
+neighbour's own copy of a record is as good as its acknowledgement. What is on its way to a neighbour: flight.py. What
+comes is paid for by who sent it (a budget for each neighbour) and by its author (a budget for each), before the
+signature is looked at. What is over budget is dropped, counted, and not acknowledged: it comes again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from struct import Struct
 from typing import Final
 
 from tunrouter.core import bounds, record, wire
-from tunrouter.core.admission import Budget, Sources
+from tunrouter.core.admission import Sources
+from tunrouter.core.flight import Neighbour
 from tunrouter.core.local import Local
 from tunrouter.core.outbox import Outbox
 from tunrouter.core.record import Read, Record
@@ -34,6 +35,8 @@ _SUMS: Final = Struct(">64Q")
 _ENTRY: Final = Struct(">QBQQQ")
 ENTRIES: Final = (bounds.MAX_CONTROL_BYTES - 40) // _ENTRY.size
 """Of one `Have`."""
+ACKS_BESIDE: Final = (bounds.MAX_CONTROL_BYTES - 16 - bounds.MAX_RECORD_BYTES - 3) // 5
+"""Acknowledgements beside which the largest record has room."""
 ROOT: Final = 64
 """In place of a group's number: the sums are those of the groups."""
 AGREED: Final = wire.Have(0, 0, b"", answer=True)
@@ -41,32 +44,6 @@ AGREED: Final = wire.Have(0, 0, b"", answer=True)
 
 Say = Callable[[int, wire.GossipBody], None]
 """Says something to a neighbour, which may not hear it."""
-
-
-class Neighbour:
-    """What is on its way to one of them."""
-
-    def __init__(self, now: float) -> None:
-        self.queue: dict[int, Record] = {}
-        self.flight: dict[int, tuple[float, list[Record]]] = {}
-        """By message number: when it left and what it holds."""
-        self.acks: list[int] = []
-        self.next_at = now
-        self.number = 0
-        self.budget = Budget(bounds.GOSSIP_RECORDS_PER_SECOND, bounds.GOSSIP_RECORDS_BURST)
-        self.questions = Budget(bounds.GOSSIP_QUESTIONS_PER_SECOND, bounds.GOSSIP_QUESTIONS_PER_SECOND)
-        self.replies = Budget(bounds.GOSSIP_REPLIES_PER_SECOND, bounds.GOSSIP_REPLIES_PER_SECOND)
-
-    @property
-    def room(self) -> int:
-        return bounds.GOSSIP_WINDOW - len(self.flight)
-
-    @property
-    def deadline(self) -> float:
-        ready = self.next_at if self.acks or (self.queue and self.room > 0) else NEVER
-        for sent, _ in self.flight.values():  # the first is the oldest
-            return min(ready, sent + bounds.GOSSIP_RETRY_SECONDS)
-        return ready
 
 
 class Gossip:
@@ -163,12 +140,12 @@ class Gossip:
 
     def _on_records(self, node: int, neighbour: Neighbour, body: wire.Records, now: float) -> list[Record]:
         for number in body.acks:
-            neighbour.flight.pop(number, None)
+            neighbour.acknowledged(number, now)
         news, missing, owed = [], False, False
         for data in body.records:
             verdict, given = self._on_record(node, neighbour, data, now)
             missing |= verdict is None
-            owed |= not (verdict is Verdict.SAME and given is not None and self._crossed(neighbour, given))
+            owed |= not (verdict is Verdict.SAME and given is not None and neighbour.crossed(given))
             if verdict is Verdict.NEW and given is not None:
                 news.append(given)
         if body.number and owed and not missing and len(neighbour.acks) < bounds.GOSSIP_ACKS:
@@ -206,7 +183,7 @@ class Gossip:
             assert newer is not None
             neighbour.queue[newer.key] = newer
         if verdict in (Verdict.NEW, Verdict.SAME):
-            self._arrived(neighbour, given)
+            neighbour.arrived(given)
         elif verdict is not Verdict.OLD:
             self._out.count(f"gossip_{verdict.value}")
         return verdict, given
@@ -223,24 +200,6 @@ class Gossip:
         else:
             self._sequence = max(self._sequence, given.sequence)
         return Verdict.BURIED
-
-    def _arrived(self, neighbour: Neighbour, given: Record) -> None:
-        """The neighbour has `given`: it need not be sent there, nor anything older."""
-        waiting = neighbour.queue.get(given.key)
-        if waiting is not None and waiting.version <= given.version:
-            del neighbour.queue[given.key]
-
-    def _crossed(self, neighbour: Neighbour, given: Record) -> bool:
-        """Whether our own copy is on its way there: then that is the acknowledgement, and theirs is ours."""
-        for number, (sent, records) in list(neighbour.flight.items()):
-            if any(r.key == given.key and r.version == given.version for r in records):
-                rest = [r for r in records if r.key != given.key]
-                if rest:
-                    neighbour.flight[number] = (sent, rest)
-                else:
-                    del neighbour.flight[number]
-                return True
-        return False
 
     def _spread(self, news: Record, source: int | None) -> None:
         for node, neighbour in self.neighbours.items():
@@ -323,9 +282,7 @@ class Gossip:
             self._begin_round(now)
 
     def _retry(self, neighbour: Neighbour, now: float) -> None:
-        late = [n for n, (sent, _) in neighbour.flight.items() if now >= sent + bounds.GOSSIP_RETRY_SECONDS]
-        for number in late:
-            _, records = neighbour.flight.pop(number)
+        for records in neighbour.overdue(now):
             for lost in records:
                 newest = self.replica.newest(lost.key)
                 if newest is not None:
@@ -335,6 +292,9 @@ class Gossip:
     def _flush(self, node: int, neighbour: Neighbour, now: float) -> None:
         neighbour.next_at = now + bounds.GOSSIP_PAUSE_SECONDS
         acks, neighbour.acks = tuple(neighbour.acks), []
+        if len(acks) > ACKS_BESIDE:
+            self._say(node, wire.Records(acks, 0, ()))
+            acks = ()
         while neighbour.queue and neighbour.room > 0:
             self._send(node, neighbour, acks, now)
             acks = ()
@@ -350,9 +310,8 @@ class Gossip:
                 break
             records.append(waiting)
             del neighbour.queue[key]
-        neighbour.number = neighbour.number % 0xFFFF_FFFF + 1
-        neighbour.flight[neighbour.number] = (now, records)
-        self._say(node, wire.Records(acks, neighbour.number, tuple(r.data for r in records)))
+        number = neighbour.leave(records, now)
+        self._say(node, wire.Records(acks, number, tuple(r.data for r in records)))
 
     def _begin_round(self, now: float) -> None:
         if self._waiting:
