@@ -53,7 +53,7 @@ static inline bool one_in(uint32_t times) {
 #define REACHES(X)                                                                                                     \
     X(frames) X(datagrams) X(writes) X(super_tcp4) X(super_tcp6) X(super_udp4) X(super_udp6) X(longest_run) X(sent)     \
     X(trains) X(longest_train) X(longest_send) X(strangers) X(controls) X(held) X(waited) X(explained) X(refused)      \
-    X(moved) X(unrouted) X(installed) X(retired) X(reported) X(out_of_memory)
+    X(moved) X(unrouted) X(installed) X(retired) X(reported) X(out_of_memory) X(wide_streams) X(wide_tags)
 #define REACH_NAME(name) reach_##name,
 enum reach { REACHES(REACH_NAME) REACH_COUNT };
 
@@ -85,11 +85,20 @@ void memory_unfence(void);
 
 /* --- fuzz_nacl.c ------------------------------------------------------------------------------------------------------ */
 
-/* Functions in libsodium's place; with `direct` also the four that make the kernel's fast way. */
-tr_nacl fuzz_nacl(bool direct);
+/* What stands in libsodium's place: just boxes; also the four functions that make the kernel's fast way; or these by
+ * NaCl's real ciphers, and the kernel's own ones beside them. */
+enum boxes { WHOLE, HALVES, WIDE };
+tr_nacl fuzz_nacl(enum boxes boxes);
 /* Both for the other side's boxes: what the kernel's do, with no fences and no promises. */
 void fuzz_seal(uint8_t *to, const uint8_t *from, size_t size, const uint8_t *nonce, const uint8_t *key);
 bool fuzz_open(uint8_t *to, const uint8_t *from, size_t size, const uint8_t *nonce, const uint8_t *key);
+
+/* --- fuzz_ciphers.c -------------------------------------------------------------------------------------------------- */
+
+/* As libsodium's functions of the same tasks. */
+int plain_stream_xor(uint8_t *to, const uint8_t *from, unsigned long long size, const uint8_t *nonce,
+                     const uint8_t *key);
+int plain_authenticate(uint8_t *tag, const uint8_t *message, unsigned long long size, const uint8_t *key);
 
 /* --- fuzz_packets.c ---------------------------------------------------------------------------------------------------- */
 

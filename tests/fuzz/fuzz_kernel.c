@@ -51,7 +51,7 @@ void eat(const uint8_t *data, size_t size) {
 /* --- rounds ------------------------------------------------------------------------------------------------------------- */
 
 static void kernel_open(void) {
-    tr_nacl nacl = fuzz_nacl(!one_in(4));
+    tr_nacl nacl = fuzz_nacl(one_in(4) ? WHOLE : one_in(6) ? WIDE : HALVES);
     uint32_t joins = one_in(3) ? below(16) : 15, versions = one_in(5) ? below(4) : 3;
     memory_short = one_in(10);
     kernel = tr_open(&fuzz_io, &fuzz_events, &nacl, joins, versions);

@@ -45,6 +45,7 @@ FAULTS: Final = (
         "(MAX_FRAME - run->header) / run->mss",
     ),
     ("box.c", "(size + SLACK) & ~(uint32_t)SLACK", "(size + SLACK + 1) & ~(uint32_t)SLACK"),
+    ("box.c", "size >= TR_WIDE_TAG_FROM", "size >= TR_WIDE_TAG_FROM - 1"),
     ("inbound.c", "return size >= BODY && get32(datagram)", "return size >= BODY - 1 && get32(datagram)"),
     ("tables.c", "if (whole < address)", "if (whole <= address)"),
     ("control.c", "message->lanes <= MAX_WORKERS", "message->lanes <= MAX_WORKERS + 1"),
