@@ -1,10 +1,13 @@
-"""The host thread: path MTUs never queue up in front of what somebody waits for."""
+"""The host thread: what waits for it is not kept waiting by path MTUs, and what is broken is repaired soon."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from ipaddress import IPv4Network
 from typing import cast
 
@@ -41,11 +44,55 @@ class FakeHost:
         self.done.append("attach")
 
 
+class Wakes:
+    """What is readable once somebody changed something."""
+
+    def __init__(self) -> None:
+        self._here, self._there = socket.socketpair()
+        self._here.setblocking(False)
+
+    def change(self) -> None:
+        self._there.send(b"!")
+
+    def fileno(self) -> int:
+        return self._here.fileno()
+
+    def drain(self) -> bool:
+        with suppress(BlockingIOError):
+            return bool(self._here.recv(1 << 16))
+        return False
+
+    def close(self) -> None:
+        self._here.close()
+        self._there.close()
+
+
+class BrokenHost:
+    """Somebody else changes it, and each repair takes so many seconds."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.monitor, self.links = Wakes(), Wakes()
+        self.seconds = seconds
+        self.repairs: list[float] = []
+
+    def apply(self) -> list[str]:
+        return []
+
+    def repair(self) -> list[str]:
+        self.repairs.append(time.monotonic())
+        time.sleep(self.seconds)
+        return []
+
+    def close(self) -> None:
+        self.monitor.close()
+        self.links.close()
+
+
 def prefix(number: int) -> IPv4Network:
     return IPv4Network(f"10.33.{number}.0/24")
 
 
-def side_of(host: FakeHost) -> HostSide:
+def side_of(host: FakeHost | BrokenHost) -> HostSide:
     side = HostSide(asyncio.get_running_loop())
     side.host = cast("Host", host)
     return side
@@ -117,3 +164,34 @@ def test_a_failure_is_said_once_and_the_next_are_set(bug: bool, caplog: pytest.L
     assert len(host.batches) == 3
     (line,) = (record.getMessage() for record in caplog.records)
     assert line.startswith("a path MTU could not be set: ")
+
+
+@pytest.mark.parametrize("what", ["monitor", "links"])
+def test_a_change_by_somebody_else_is_looked_at_at_once(what: str) -> None:
+    host = BrokenHost()
+
+    async def scenario() -> None:
+        side = side_of(host)
+        await side.apply()
+        for count in (1, 2, 3):
+            getattr(host, what).change()
+            await until(lambda count=count: len(host.repairs) == count, 1.0)  # type: ignore[misc]
+        await side.close()
+
+    asyncio.run(scenario())
+
+
+def test_links_and_routes_that_change_without_end_do_not_keep_the_thread_from_others() -> None:
+    host = BrokenHost(0.1)
+
+    async def scenario() -> None:
+        side = side_of(host)
+        await side.apply()
+        until_then = time.monotonic() + 1.5
+        while time.monotonic() < until_then:
+            host.links.change()
+            await asyncio.sleep(0.01)
+        await side.close()
+
+    asyncio.run(scenario())
+    assert 2 <= len(host.repairs) <= 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import socket
@@ -163,3 +164,34 @@ def test_a_pipe_that_was_full_is_flushed() -> None:
         assert not bench.worker._writing
 
     run(scenario)
+
+
+def test_a_device_that_is_gone_ends_the_worker_instead_of_waking_it_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+    class Gone(WiredTun):
+        def __init__(self) -> None:
+            super().__init__()
+            self.close()
+            reader, self._writer = os.pipe()
+            os.close(reader)  # what is left has nothing to read but an error, as the queue of a deleted device
+
+        def fileno(self) -> int:
+            return self._writer
+
+        def read_into(self, buffer: memoryview) -> int:
+            raise OSError(errno.EBADFD, os.strerror(errno.EBADFD))
+
+        def close(self) -> None:
+            super().close()
+            if hasattr(self, "_writer"):
+                os.close(self._writer)
+
+    async def main() -> None:
+        tun, udp = Gone(), WiredUdp()
+        control, end = open_pipe()
+        worker = Worker(asyncio.get_running_loop(), ReferenceKernel(tun, [udp], end.send), tun, [udp], end)
+        async with asyncio.timeout(5):
+            await worker.ended
+        control.close()
+
+    uvloop.run(main())
+    assert "is gone" in caplog.text

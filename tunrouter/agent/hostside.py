@@ -23,6 +23,8 @@ from tunrouter.host import Host, HostPlan, pods, underlay_mtu
 REPAIR_SECONDS: Final = 2.0
 SETTLE_SECONDS: Final = 0.05
 """After a notification: a flush and its successors come as many."""
+SHARE: Final = 0.25
+"""Of the time that repairs take at most where links, addresses or routes change without end."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,6 +37,10 @@ class HostSide:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="host")
         self._repair_at: asyncio.TimerHandle | None = None
         self._repairing = False
+        self._began = self._rested_at = 0.0
+        """When the last repair began, and until when the next one waits whatever links and routes do."""
+        self._news = False
+        """They have changed since it began."""
         self._complaint = ""
         self._once = OncePerKey(log)
         self._mtus: dict[IPv4Network, int | None] = {}
@@ -60,12 +66,21 @@ class HostSide:
         for line in await self.call(self.host.apply):
             log.debug("%s", line)
         self._loop.add_reader(self.host.monitor.fileno(), self._on_change)
+        self._loop.add_reader(self.host.links.fileno(), self._on_links)
         self._schedule(REPAIR_SECONDS)
 
     def _on_change(self) -> None:
         assert self.host is not None
         self.host.monitor.drain()
         self._schedule(SETTLE_SECONDS)
+
+    def _on_links(self) -> None:
+        """A router's routes may change all the time, and the more there are the longer it takes to look at them."""
+        assert self.host is not None
+        self.host.links.drain()
+        self._news = True
+        if not self._repairing:
+            self._schedule(max(SETTLE_SECONDS, self._rested_at - self._loop.time()))
 
     def _schedule(self, seconds: float) -> None:
         """Sooner than planned, never later: others may change rule sets all the time."""
@@ -82,7 +97,8 @@ class HostSide:
         if self._repairing:
             self._schedule(SETTLE_SECONDS)
             return
-        self._repairing = True
+        self._repairing, self._news = True, False
+        self._began = self._loop.time()
         assert self.host is not None
         self._thread.submit(self.host.repair).add_done_callback(
             lambda done: self._loop.call_soon_threadsafe(self._repaired, done.exception(), done)
@@ -90,13 +106,16 @@ class HostSide:
 
     def _repaired(self, error: BaseException | None, done: object) -> None:
         self._repairing = False
+        now = self._loop.time()
+        rest = max(SETTLE_SECONDS, min((now - self._began) / SHARE, REPAIR_SECONDS))
+        self._rested_at = now + rest
         if error is not None:
             self._complain(f"the host's set-up could not be repaired: {error}")
         else:
             self._complaint = ""
             for line in done.result():  # type: ignore[attr-defined]
                 log.warning("repaired: %s", line)
-        self._schedule(REPAIR_SECONDS)
+        self._schedule(rest if self._news else REPAIR_SECONDS)
 
     def _complain(self, text: str) -> None:
         if text != self._complaint:
@@ -145,7 +164,8 @@ class HostSide:
         if self._repair_at is not None:
             self._repair_at.cancel()
         if self.host is not None:
-            self._loop.remove_reader(self.host.monitor.fileno())
+            for wakes in (self.host.monitor, self.host.links):
+                self._loop.remove_reader(wakes.fileno())
             await self.call(self.host.close)
         self._thread.shutdown(wait=True)
 

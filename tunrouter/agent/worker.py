@@ -48,6 +48,7 @@ async def _work(tun: str, pipe: int, descriptors: list[int]) -> None:
     end = inherited_end(pipe)
     udps = [UdpSocket(socket.socket(fileno=descriptor)) for descriptor in descriptors]
     queue = open_tun(tun)
+    queue.persist()  # somebody may have deleted the device, and then this made it
     kernel = open_kernel(queue, udps, end.send)
     worker = Worker(asyncio.get_running_loop(), kernel, queue, udps, end)
     gc.freeze()  # what start-up made lives as long as the process

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
 import time
 from collections.abc import Callable, Sequence
 
@@ -71,6 +72,8 @@ class Worker:
 
     def _on_tun(self) -> None:
         self._guarded(self._kernel.drain_tun, time.monotonic())
+        if _is_gone(self._tun.fileno()):
+            self._on_lost()
 
     def _on_udp(self, udp: Udp) -> None:
         self._guarded(self._kernel.drain_udp, udp, time.monotonic())
@@ -152,6 +155,14 @@ class Worker:
             descriptor.close()
         if not self.ended.done():
             self.ended.set_result(None)
+
+
+def _is_gone(descriptor: int) -> bool:
+    """Whether it has nothing to read but an error, as that of a device that was deleted: it would wake us for ever."""
+    looked = select.poll()
+    looked.register(descriptor, select.POLLIN)
+    events = sum(found for _, found in looked.poll(0))
+    return bool(events & (select.POLLERR | select.POLLHUP | select.POLLNVAL)) and not events & select.POLLIN
 
 
 def _place(error: Exception) -> str:

@@ -45,6 +45,8 @@ class Host:
         self.plan = plan
         self.monitor = nft.Monitor()
         """Readable when somebody changed a rule set: drain it and call `repair`."""
+        self.links = Watch()
+        """Readable when somebody changed a link, an address or a route: the same."""
         self._watch = Watch()
         self._netlink = Netlink()
         self._firewall = Firewall(
@@ -59,7 +61,7 @@ class Host:
         self._fingerprint = b""
 
     def close(self) -> None:
-        for part in (self.monitor, self._watch, self._netlink):
+        for part in (self.monitor, self.links, self._watch, self._netlink):
             part.close()
 
     # --- before anything is touched ------------------------------------------------------------------------------
