@@ -9,6 +9,7 @@ _tunrouter() {
         -o) COMPREPLY=($(compgen -W "text wide json" -- "$current")); return ;;
         --log-level) COMPREPLY=($(compgen -W "debug info warning error" -- "$current")); return ;;
         --log-format) COMPREPLY=($(compgen -W "text json" -- "$current")); return ;;
+        --ipalloc-init) COMPREPLY=($(compgen -W "consensus observer" -- "$current")); return ;;
         --offloads) COMPREPLY=($(compgen -W "off gro on" -- "$current")); return ;;
         --scenario) COMPREPLY=($(compgen -W "tcp-1 tcp-4 tcp-reverse tcp-both loss-0.1 loss-1 udp-64 udp-1400 rtt memory no-encryption mtu-9000" -- "$current")); return ;;
         --config|--password-file|--socket|--plot) COMPREPLY=($(compgen -f -- "$current")); return ;;
@@ -16,12 +17,17 @@ _tunrouter() {
         --bridge|--tun|--interface) COMPREPLY=($(compgen -W "$(ls /sys/class/net 2>/dev/null)" -- "$current")); return ;;
     esac
     case $command in
-        up) words="--config --password --password-file --name --nickname --port --host --block --range --ipalloc-range --network --mtu --bridge --tun --state-dir --run-dir --host-firewall --no-host-firewall --workers --bench --no-bench --discovery --no-discovery --silent --log-level --log-format --help" ;;
-        status) words="connections gossip peers routes targets --output -o --watch -w --socket --help" ;;
+        up) words="--config --password --password-file --name --nickname --port --host --block --range --ipalloc-range --block-size --init-peers --seed --observer --ipalloc-init --network --mtu --bridge --tun --state-dir --run-dir --host-firewall --no-host-firewall --workers --bench --no-bench --discovery --no-discovery --silent --log-level --log-format --help" ;;
+        status) words="connections gossip ipam peers routes targets --output -o --watch -w --socket --help" ;;
         connect) words="--replace --socket --help" ;;
         forget) words="--socket --help" ;;
         attach) words="$(ls /run/netns 2>/dev/null) --ip --interface --output -o --socket --help" ;;
         detach) words="$(ls /run/netns 2>/dev/null) --interface --socket --help" ;;
+        ps) words="--all --output -o --socket --help" ;;
+        whois) words="--output -o --socket --help" ;;
+        rmpeer) words="--force --dry-run --output -o --socket --help" ;;
+        leave) words="--force --output -o --socket --help" ;;
+        electors) words="--set --output -o --socket --help" ;;
         reset) words="--force --bridge --tun --config --socket --help" ;;
         doctor) words="--config --output -o --socket --help" ;;
         genkey) words="--help" ;;
@@ -30,7 +36,7 @@ _tunrouter() {
         version) words="--help" ;;
         completion) words="bash zsh fish --help" ;;
         config) words="check show --help" ;;
-        *) words="up status connect forget attach detach reset doctor genkey bench sim version completion config --help --version" ;;
+        *) words="up status connect forget attach detach ps whois rmpeer leave electors reset doctor genkey bench sim version completion config --help --version" ;;
     esac
     COMPREPLY=($(compgen -W "$words" -- "$current"))
 }

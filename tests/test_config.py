@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tunrouter.config import DEFAULT_FILE, Config, File, Resolved, hand_over, load, read_handed_over, resolve
+from tunrouter.config import DEFAULT_FILE, Config, File, Resolved, hand_over, read_handed_over, resolve
+from tunrouter.config.founding import IPALLOC_INIT
 from tunrouter.config.model import KEYS, SECRET_KEYS, Key
 from tunrouter.config.sources import PASSWORD_FILE_VARIABLE, PASSWORD_VARIABLES
 from tunrouter.errors import ConfigError, TunrouterError
@@ -35,7 +36,7 @@ class Files(dict[str, str | File]):
 def configured(
     flags: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None, files: Files | None = None
 ) -> Config:
-    return load({**BLOCK, **(flags or {})}, environ or {}, files or Files(), hostname="here")
+    return resolve({**BLOCK, **(flags or {})}, environ or {}, files or Files(), hostname="here").config
 
 
 def resolved(flags: Mapping[str, object], environ: Mapping[str, str], toml: str) -> Resolved:
@@ -158,16 +159,126 @@ def test_flags_that_are_refused(flags: Mapping[str, object], words: list[str]) -
     assert all(word in text for word in words), text
 
 
-def test_a_missing_block_names_the_flag() -> None:
-    with pytest.raises(ConfigError, match=re.escape("--block 10.32.0.0/24")):
-        load({}, {}, Files(), hostname="here")
-    assert resolve({}, {}, Files(), hostname="here").config.block == ""
+def automatic(flags: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None) -> Config:
+    """Of a node whose block is not given by hand."""
+    return resolve(flags or {}, environ or {}, Files(), hostname="here").config
+
+
+def automatic_refusal(flags: Mapping[str, object], environ: Mapping[str, str] | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        automatic(flags, environ)
+    assert caught.value.fix
+    return str(caught.value)
+
+
+def test_without_a_block_the_range_is_cut() -> None:
+    assert (automatic().block, automatic().block_size) == ("", 24)
+    assert automatic({"block_size": "26"}).block_size == 26
+    assert automatic({"range": "10.40.0.0/26"}).block_size == 26, "the range itself is smaller than a block"
+    assert automatic({"range": "10.40.0.0/26", "block_size": "29"}).block_size == 29
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"block_size": "15"}, ["--block-size", "from 16 to 29", "'15'", "--block-size 24"]),
+        ({"block_size": "30"}, ["--block-size", "from 16 to 29"]),
+        (
+            {"block_size": "20", "range": "10.40.0.0/22"},
+            ["/20 is larger than the range", "--block-size 24"],
+        ),
+        ({"block_size": "24", "range": "10.40.0.0/26"}, ["/24 is larger", "--block-size 26"]),
+        ({"range": "10.40.0.0/30"}, ["10.40.0.0/30 (--range) has no room for a block of /29", "a larger one"]),
+        ({"init_peers": "0"}, ["--init-peers", "from 1 to 1000", "--init-peers 3"]),
+        ({"init_peers": "1001"}, ["--init-peers", "from 1 to 1000"]),
+        ({"seed": "a,b"}, ["--seed", "1, 3 or 5 different nodes", "'a,b'", "--seed node-a"]),
+        ({"seed": "a,b,c,d,e,f,g"}, ["1, 3 or 5"]),
+        ({"seed": "a,b,a"}, ["1, 3 or 5 different"]),
+        ({"seed": "a,b\x1b,c"}, ["--seed", "printable"]),
+        ({"init_peers": "3", "seed": "a"}, ["--init-peers and --seed both say how", "keep one"]),
+        ({"observer": True, "seed": "a"}, ["--seed and --observer both say how"]),
+    ],
+)
+def test_foundings_that_are_refused(flags: Mapping[str, object], words: list[str]) -> None:
+    text = automatic_refusal(flags)
+    assert all(word in text for word in words), text
+
+
+@pytest.mark.parametrize(
+    ("mode", "peers", "meant"),
+    [
+        ("consensus=3", [], (3, (), False)),
+        ("consensus", ["b", "c"], (3, (), False)),
+        ("consensus", [], (1, (), False)),
+        ("seed=a", [], (0, ("a",), False)),
+        ("seed=7a:16:dd:5b:83:de,b,c", [], (0, ("7a:16:dd:5b:83:de", "b", "c"), False)),
+        ("observer", ["b"], (0, (), True)),
+    ],
+)
+def test_weaves_words_for_a_founding(mode: str, peers: list[str], meant: tuple[int, tuple[str, ...], bool]) -> None:
+    by_flag = automatic({"ipalloc_init": mode, "peers": peers})
+    assert (by_flag.init_peers, by_flag.seed, by_flag.observer) == meant
+    assert automatic({"peers": peers}, {"IPALLOC_INIT": mode}) == by_flag
+    assert automatic({"ipalloc_init": mode, "peers": peers}, {"IPALLOC_INIT": "observer"}) == by_flag, "a flag wins"
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "words"),
+    [
+        ({"ipalloc_init": "frob"}, {}, ["--ipalloc-init", "consensus=N", "'frob'", "--ipalloc-init consensus=3"]),
+        ({"ipalloc_init": ""}, {}, ["--ipalloc-init", "nothing"]),
+        ({"ipalloc_init": "consensus=0"}, {}, ["from 1 to 1000"]),
+        ({"ipalloc_init": "consensus="}, {}, ["consensus=N"]),
+        ({"ipalloc_init": "seed="}, {}, ["--ipalloc-init"]),
+        ({}, {"IPALLOC_INIT": "seed=a,b"}, ["IPALLOC_INIT", "1, 3 or 5", "'seed=a,b'"]),
+        ({"ipalloc_init": "observer", "seed": "a"}, {}, ["--seed and --ipalloc-init both say how"]),
+        ({"init_peers": "3"}, {"IPALLOC_INIT": "consensus=3"}, ["--init-peers and IPALLOC_INIT both say how"]),
+        (
+            {"peers": [f"h{n}" for n in range(1000)]},
+            {"IPALLOC_INIT": "consensus"},
+            ["1001 nodes are more than the 1000", "IPALLOC_INIT=consensus=3"],
+        ),
+    ],
+)
+def test_weaves_words_that_are_refused(
+    flags: Mapping[str, object], environ: Mapping[str, str], words: list[str]
+) -> None:
+    text = automatic_refusal(flags, environ)
+    assert all(word in text for word in words), text
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "other"),
+    [
+        ({"block_size": "24"}, {}, "--block-size"),
+        ({"init_peers": "3"}, {}, "--init-peers"),
+        ({}, {"TUNROUTER_SEED": "a b c"}, "TUNROUTER_SEED"),
+        ({"observer": True}, {}, "--observer"),
+        ({}, {"IPALLOC_INIT": "consensus"}, "IPALLOC_INIT"),
+    ],
+)
+def test_a_block_by_hand_leaves_nothing_to_decide(
+    flags: Mapping[str, object], environ: Mapping[str, str], other: str
+) -> None:
+    text = refusal(flags, environ)
+    assert text == (
+        f"--block gives this node its block by hand, so {other} has nothing to decide; leave out --block, or {other}"
+    )
+
+
+def test_what_says_no_beside_a_block_is_no_conflict() -> None:
+    assert configured(environ={"TUNROUTER_OBSERVER": "no"}).block == "10.32.1.0/24"
+
+
+def test_where_a_founding_came_from_is_known() -> None:
+    found = resolve({}, {"IPALLOC_INIT": "seed=a,b,c"}, Files(), hostname="here")
+    assert found.origin("seed").where == "IPALLOC_INIT"
 
 
 def test_the_hosts_name_is_checked_only_if_used() -> None:
     with pytest.raises(ConfigError, match="--name"):
-        load(BLOCK, {}, Files(), hostname="bad\nname")
-    assert load({**BLOCK, "name": "good"}, {}, Files(), hostname="bad\nname").name == "good"
+        resolve({}, {}, Files(), hostname="bad\nname")
+    assert resolve({"name": "good"}, {}, Files(), hostname="bad\nname").config.name == "good"
 
 
 @pytest.mark.parametrize(
@@ -314,18 +425,19 @@ def test_other_descriptors_hold_no_configuration(tmp_path: Path) -> None:
 def outcome(flags: Mapping[str, object], files: Files) -> Config | str:
     """The configuration or our error's text; any other exception fails the test."""
     try:
-        return load(flags, {}, files, hostname="here")
+        return resolve(flags, {}, files, hostname="here").config
     except TunrouterError as error:
         text = str(error)
     assert text.isprintable()
     return text
 
 
+_FLAGS = [*(key.name for key in KEYS), *SECRET_KEYS, IPALLOC_INIT.name]
 _scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
-@given(st.dictionaries(st.sampled_from([key.name for key in KEYS] + list(SECRET_KEYS)), _scalars | st.lists(_scalars)))
+@given(st.dictionaries(st.sampled_from(_FLAGS), _scalars | st.lists(_scalars)))
 def test_whatever_flags_hold_the_outcome_is_a_configuration_or_our_error(flags: dict[str, object]) -> None:
     config = outcome(flags, Files())
     if isinstance(config, Config):
@@ -343,14 +455,14 @@ def test_the_example_file_names_every_key_with_its_default() -> None:
     table = tomllib.loads(re.sub(r"^# ?(?=\w+ = )", "", text, flags=re.MULTILINE))
     assert set(table) == {key.name for key in KEYS} | set(SECRET_KEYS)
     defaults = msgspec.structs.asdict(Config(name=table["name"]))
-    for name in table.keys() - {"name", "peers", "block", "host", *SECRET_KEYS}:
+    for name in table.keys() - {"name", "peers", "block", "init_peers", "seed", "host", *SECRET_KEYS}:
         assert table[name] == defaults[name], name
 
 
 def test_every_key_and_variable_is_documented() -> None:
     text = (ROOT / "docs/configuration.md").read_text()
-    for key in KEYS:
-        assert f"`{key.name}`" in text
+    for key in (*KEYS, IPALLOC_INIT):
+        assert f"`{key.name}`" in text or key is IPALLOC_INIT
         assert all(f"`{variable}`" in text for variable in key.variables)
         assert key.option in text
     assert all(f"`{name}`" in text for name in (*PASSWORD_VARIABLES, PASSWORD_FILE_VARIABLE))

@@ -19,7 +19,7 @@ from tunrouter.errors import AgentError
 ATTACH = api.AttachCall(netns="/run/netns/web", name="web")
 
 
-class FakeHost:
+class FakeAttachments:
     def __init__(self, answer: Any) -> None:
         self._answer = answer
 
@@ -37,7 +37,7 @@ class FakeControl(SimpleNamespace):
 def agent_with(control: FakeControl, answer: Any = None) -> Agent:
     agent = Agent(Config(name="a"), asyncio.get_running_loop())
     agent._control = cast("Control", control)
-    agent._host = cast("Any", FakeHost(answer))
+    agent._attachments = cast("Any", FakeAttachments(answer))
     return agent
 
 

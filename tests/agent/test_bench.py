@@ -51,7 +51,7 @@ class Ours:
         self.carrier = Carrier(a.node)
         self.peer = b.identity.node_id
         loop = asyncio.get_running_loop()
-        self.bench = Bench(loop, self.carrier, address, allowed=allowed, kernel=lambda: "compiled")
+        self.bench = Bench(loop, self.carrier, lambda: address, allowed=allowed, kernel=lambda: "compiled")
 
     async def told(self, count: int) -> list[wire.AgentBody]:
         async with asyncio.timeout(10):

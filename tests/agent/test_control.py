@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any, cast
 
 import pytest
@@ -18,7 +18,7 @@ from tunrouter.agent.control import Control
 from tunrouter.agent.logs import OncePerKey
 from tunrouter.core import bounds, seam
 from tunrouter.core.node import Node
-from tunrouter.core.outbox import Effect, KernelMtu, Remember
+from tunrouter.core.outbox import Effect, Fenced, KernelMtu, Own, Remember
 from tunrouter.errors import ProtocolError
 
 PREFIX = IPv4Network("10.33.0.0/24")
@@ -77,6 +77,8 @@ class Carried:
         self.node, self.plane = FakeNode(), FakePlane()
         self.remembered: list[object] = []
         self.mtus: list[tuple[IPv4Network, int | None]] = []
+        self.owned: list[tuple[IPv4Network, ...]] = []
+        self.fenced: list[tuple[IPv4Address, ...]] = []
         log = logging.getLogger("tunrouter")
         self.barrier = Barrier(log)
         self.control = Control(
@@ -87,6 +89,8 @@ class Carried:
             self.barrier,
             remember=self.remembered.append,
             set_path_mtu=lambda prefix, mtu: self.mtus.append((prefix, mtu)),
+            own=self.owned.append,
+            fence=self.fenced.append,
         )
 
 
@@ -106,6 +110,17 @@ def run(scenario: Callable[[Carried], Coroutine[Any, Any, None]]) -> Carried:
         return carried
 
     return uvloop.run(main())
+
+
+def test_blocks_and_fences_are_the_hosts() -> None:
+    async def scenario(carried: Carried) -> None:
+        carried.node.effects = [Own((PREFIX,)), Fenced((PREFIX[2],)), Own(())]
+        carried.control.hear([seam.Wanted(1)])
+
+    carried = run(scenario)
+    assert carried.owned == [(PREFIX,), ()]
+    assert carried.fenced == [(PREFIX[2],)]
+    assert carried.plane.sent == [FAREWELL]
 
 
 def test_what_fails_in_one_effect_leaves_the_others_and_the_timer(caplog: pytest.LogCaptureFixture) -> None:

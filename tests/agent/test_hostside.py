@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from typing import cast
 
 import pytest
@@ -43,6 +43,18 @@ class FakeHost:
     def attach(self) -> None:
         self.done.append("attach")
 
+    def own(self, blocks: tuple[IPv4Network, ...]) -> list[str]:
+        self.begun.set()
+        assert self.free.wait(10)
+        self.done.append(f"own {len(blocks)}")
+        if self.bug:
+            raise HostError("no bridge", "make one")
+        return []
+
+    def fence(self, addresses: tuple[IPv4Address, ...]) -> list[str]:
+        self.done.append(f"fence {len(addresses)}")
+        return []
+
 
 class Wakes:
     """What is readable once somebody changed something."""
@@ -74,6 +86,12 @@ class BrokenHost:
         self.monitor, self.links = Wakes(), Wakes()
         self.seconds = seconds
         self.repairs: list[float] = []
+
+    def own(self, blocks: tuple[IPv4Network, ...]) -> list[str]:
+        return []
+
+    def fence(self, addresses: tuple[IPv4Address, ...]) -> list[str]:
+        return []
 
     def apply(self) -> list[str]:
         return []
@@ -195,3 +213,29 @@ def test_links_and_routes_that_change_without_end_do_not_keep_the_thread_from_ot
 
     asyncio.run(scenario())
     assert 2 <= len(host.repairs) <= 5
+
+
+@pytest.mark.parametrize("bug", [False, True])
+def test_blocks_and_fences_are_done_in_order_before_what_is_asked_later(
+    bug: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, looks = FakeHost(), [0]
+    host.bug = bug
+
+    async def scenario() -> None:
+        side = side_of(host)
+        side.changed = lambda: looks.__setitem__(0, looks[0] + 1)
+        side.own((prefix(1),))
+        side.own((prefix(1), prefix(2)))
+        side.fence((IPv4Address("10.33.1.2"),))
+        attached = asyncio.ensure_future(side.call(host.attach))
+        await until(host.begun.is_set)
+        host.free.set()
+        await attached
+        await until(lambda: looks == [3])
+        side._thread.shutdown()
+
+    asyncio.run(scenario())
+    assert host.done == ["own 1", "own 2", "fence 1", "attach"]
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == (["the host could not be given its blocks: no bridge; make one"] if bug else []), "said once"

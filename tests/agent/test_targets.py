@@ -19,6 +19,7 @@ from tunrouter.agent.targets import SOUGHT, Targets
 from tunrouter.core import bounds, keys
 from tunrouter.core.local import Local
 from tunrouter.core.node import Node
+from tunrouter.core.routes import Announced
 from tunrouter.errors import AgentError, ConfigError
 
 RANGE = IPv4Network("10.32.0.0/12")
@@ -35,7 +36,8 @@ class Lab:
             ring=keys.KeyRing(()),
             network="weave",
             name="a",
-            blocks=(IPv4Network("10.32.1.0/24"),),
+            blocks=(Announced(IPv4Network("10.32.1.0/24")),),
+            block_length=24,
             pod_mtu=1376,
             random=random,
         )

@@ -8,15 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 import pytest
 
-from tests.cli.test_render import CONNECTIONS, SNAPSHOT, SUMMARY
-from tests.edge.serving import Stub, serving
+from tests.cli.conftest import Done, Run
+from tests.cli.test_render import ADDRESSES, CONNECTIONS, IPAM, SNAPSHOT, SUMMARY
+from tests.edge.serving import Stub
 from tunrouter import __version__
 from tunrouter.cli import completion, reset
 from tunrouter.cli.run import run
@@ -24,39 +23,6 @@ from tunrouter.edge.api import AttachCall, Attachment, ConnectCall, DetachCall, 
 from tunrouter.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent.parent
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Done]
-
-
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in list(os.environ):
-        if name.startswith(("TUNROUTER_", "WEAVE_", "IPALLOC_")):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("TUNROUTER_RUN_DIR", str(tmp_path))
-
-
-@pytest.fixture
-def tunrouter(capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: str) -> Done:
-        code = run(arguments)
-        return Done(code, *capsys.readouterr())
-
-    return call
-
-
-@pytest.fixture
-def agent(tmp_path: Path) -> Iterator[Stub]:
-    stub = Stub(SNAPSHOT)
-    with serving(tmp_path / "tunrouter.sock", stub):
-        yield stub
 
 
 def test_status(tunrouter: Run, agent: Stub) -> None:
@@ -79,6 +45,13 @@ def test_status_as_json_names_its_schema(tunrouter: Run, agent: Stub) -> None:
     assert part == {"schema": 1, "peers": whole["peers"]}
 
 
+def test_status_of_addresses(tunrouter: Run, agent: Stub) -> None:
+    agent.answer = msgspec.structs.replace(SNAPSHOT, ipam=IPAM)
+    assert tunrouter("status", "ipam") == Done(0, ADDRESSES + "\n", "")
+    found = json.loads(tunrouter("status", "ipam", "-o", "json").out)
+    assert found == {"schema": 1, "ipam": json.loads(msgspec.json.encode(IPAM))}
+
+
 def test_the_socket_may_be_given(tunrouter: Run, agent: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUNROUTER_RUN_DIR", "/nowhere")
     assert tunrouter("status").code == 3
@@ -87,8 +60,9 @@ def test_the_socket_may_be_given(tunrouter: Run, agent: Stub, tmp_path: Path, mo
 
 def test_without_an_agent(tunrouter: Run, tmp_path: Path) -> None:
     line = f"tunrouter: no agent answers on {tmp_path}/tunrouter.sock; start it with: sudo tunrouter up\n"
-    for command in (["status"], ["connect", "a"], ["forget", "a"], ["attach", str(os.getpid())], ["detach", "1"]):
-        assert tunrouter(*command) == Done(3, "", line)
+    commands = "status|connect a|forget a|detach 1|ps|ps --all|whois 10.32.1.2|rmpeer a|leave|electors|electors --set a"
+    for command in [f"attach {os.getpid()}", *commands.split("|")]:
+        assert tunrouter(*command.split()) == Done(3, "", line)
 
 
 @pytest.mark.parametrize(
@@ -105,9 +79,21 @@ def test_without_an_agent(tunrouter: Run, tmp_path: Path) -> None:
         (["attach", "4194305"], "no network namespace '/proc/4194305/ns/net'"),
         (["attach", "a\0b"], "names no network namespace"),
         (["attach", "1", "--ip", "10.32"], "--ip: expected an IPv4 address, got '10.32'; for example: --ip 10.32.1.7"),
+        (["attach", "1", "--ip", ""], "--ip: expected an IPv4 address, got ''"),
         (["attach", "1", "--interface", "a/b"], "--interface: expected a device name"),
+        (["ps", "-o", "yaml"], "output 'yaml' is not known"),
+        (["whois"], "missing argument 'IP'; see: tunrouter whois --help"),
+        (["whois", "web"], "address: expected an IPv4 address, got 'web'; for example: 10.32.1.7"),
+        (["rmpeer"], "missing argument 'PEER'; see: tunrouter rmpeer --help"),
+        (["rmpeer", "a", "\x1b[31m"], r"1 to 64 bytes of printable text, got 'a \x1b[31m'; see: tunrouter status ipam"),
+        (
+            ["electors", "--set", "a,b"],
+            "--set: expected the names of 1, 3 or 5 different nodes, got 'a,b'; for example",
+        ),
+        (["electors", "--set", "a,b,a"], "1, 3 or 5 different nodes"),
+        (["electors", "a"], "unexpected extra argument"),
         (["completion", "bsh"], "shell 'bsh' is not known; did you mean bash?"),
-        (["config", "check"], "no block of addresses is given"),
+        (["config", "check", "--config", "/absent.toml"], "--config: '/absent.toml' does not exist"),
         (["config", "show", "-o", "yaml"], "output 'yaml'"),
     ],
 )
@@ -151,11 +137,30 @@ def test_config_check_and_show(tunrouter: Run, tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text("block = '10.32.1.0/24'\npassword = ['s3cret', 'older']\n")
     file.chmod(0o600)
-    assert tunrouter("config", "check", "--config", str(file)) == Done(0, f"config: ok ({file}; encrypted)\n", "")
+    line = f"config: ok ({file}; encrypted; block 10.32.1.0/24)\n"
+    assert tunrouter("config", "check", "--config", str(file)) == Done(0, line, "")
     shown = tunrouter("config", "show", "--config", str(file)).out
     assert 'password = ["***","***"]' in shown
     assert f"# {file}: block" in shown
     assert "s3cret" not in shown + tunrouter("config", "show", "--config", str(file), "-o", "json").out
+
+
+@pytest.mark.parametrize(
+    ("toml", "shown"),
+    [
+        ("", "blocks of /24, founds a cluster alone unless it has one"),
+        ("peers = ['a']\nblock_size = 26", "blocks of /26, joins its peers"),
+        ("peers = ['a']\ninit_peers = 3", "blocks of /24, a majority of 3 founds"),
+        ("peers = ['a']\ninit_peers = 1", "blocks of /24, founds a cluster alone unless it has one"),
+        ("seed = ['a', 'b', 'c']", "blocks of /24, first electors a, b, c"),
+        ("observer = true", "blocks of /24, joins and never founds"),
+    ],
+)
+def test_config_check_says_how_blocks_are_got(tunrouter: Run, tmp_path: Path, toml: str, shown: str) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(toml)
+    line = f"config: ok ({file}; NOT encrypted: no password is set; {shown})\n"
+    assert tunrouter("config", "check", "--config", str(file)) == Done(0, line, "")
 
 
 def test_config_check_finds_a_mistyped_key(tunrouter: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,8 +23,8 @@ def test_the_shipped_script_is_current(shell: str) -> None:
 @pytest.mark.parametrize("shell", SHELLS)
 def test_every_script_knows_every_command(shell: str) -> None:
     text = script(shell)
-    commands = "up status connect forget attach detach reset doctor genkey bench sim version completion config"
-    assert all(command in text for command in commands.split())
+    commands = "up status connect forget attach detach ps whois rmpeer leave electors reset doctor genkey bench sim"
+    assert all(command in text for command in f"{commands} version completion config".split())
     assert "--host-firewall" in text.replace("-l host-firewall", "--host-firewall")
 
 
@@ -36,6 +36,10 @@ def test_every_script_knows_every_command(shell: str) -> None:
         (["tunrouter", "status", "-o", "j"], {"json"}),
         (["tunrouter", "config", ""], {"check", "show", "--help"}),
         (["tunrouter", "up", "--no-h"], {"--no-host-firewall"}),
+        (["tunrouter", "up", "--ipalloc-init", "o"], {"observer"}),
+        (["tunrouter", "status", "ip"], {"ipam"}),
+        (["tunrouter", "rmpeer", "--"], {"--force", "--dry-run", "--output", "--socket", "--help"}),
+        (["tunrouter", "electors", "--se"], {"--set"}),
         (["tunrouter", "up", "--no-b"], {"--no-bench"}),
         (["tunrouter", "up", "--log-level", "d"], {"debug"}),
         (["tunrouter", "attach", "--interface", "l"], {"lo"}),

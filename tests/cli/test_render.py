@@ -7,7 +7,23 @@ import pytest
 
 from tunrouter.cli.render import Style, report
 from tunrouter.cli.text import duration, printable, size
-from tunrouter.core.status import Connection, Host, Peer, Snapshot, Worker
+from tunrouter.core.status import (
+    IDLE,
+    READY,
+    UNREACHABLE,
+    WAITING,
+    Connection,
+    Elector,
+    Host,
+    Ipam,
+    Owner,
+    Peer,
+    Pending,
+    Snapshot,
+    Worker,
+    awaiting_consensus,
+    no_quorum,
+)
 
 A, B, C = "7a:16:dd:5b:83:de", "42:8e:e8:c4:52:1b", "00:11:22:33:44:55"
 ESTABLISHED = Connection(
@@ -68,6 +84,39 @@ SNAPSHOT = Snapshot(
     counters={"replayed": 3, "zero": 0},
 )
 
+IPAM = Ipam(
+    mode="registers",
+    status="ready",
+    cluster="5f1c22d09a7be340",
+    epoch=3,
+    electors=(
+        Elector(peer=A, nickname="host-1", reachable=True, this=True),
+        Elector(peer=B, nickname="host-2", reachable=True),
+        Elector(peer=C, nickname="host-3", reachable=False),
+    ),
+    range="10.32.0.0/12",
+    block_size=24,
+    blocks_total=4096,
+    blocks_owned=1539,
+    blocks_free=2557,
+    blocks_own=2,
+    used=2,
+    free=505,
+    resting=1,
+    owners=(
+        Owner(peer=A, nickname="host-1", blocks=2, addresses=512, share=2 / 4096, reachable=True, active=2),
+        Owner(peer=C, nickname="host-3", blocks=1, addresses=256, share=1 / 4096, reachable=False),
+        Owner(peer=B, nickname="host-2", blocks=1536, addresses=393_216, share=0.375, reachable=True),
+    ),
+)
+STUCK = msgspec.structs.replace(
+    IPAM,
+    status="no quorum: 1 of 3 electors reachable",
+    pending=(Pending(what="a block", why="no quorum: 1 of 3 electors reachable"),),
+    fenced=tuple(f"10.32.9.{number}" for number in range(2, 20)),
+)
+STATIC = msgspec.structs.replace(IPAM, mode="static", cluster="", epoch=0, electors=(), blocks_free=0)
+
 WORKERS = (
     Worker(number=0, pid=4711, uptime=60.0, restarts=0),
     Worker(number=1, pid=0, uptime=0.0, restarts=2),
@@ -106,6 +155,98 @@ PEERS = """\
    -> 192.0.2.2:6783        42:8e:e8:c4:52:1b(host-2)             established
 42:8e:e8:c4:52:1b(host-2)
    -> 192.0.2.4:6783                                              pending"""
+
+OWNERS = """\
+7a:16:dd:5b:83:de(host-1)                  512 IPs (00.0% of total) (2 active)
+00:11:22:33:44:55(host-3)                  256 IPs (00.0% of total) - unreachable!
+42:8e:e8:c4:52:1b(host-2)               393216 IPs (37.5% of total)
+"""
+
+ADDRESSES = (
+    OWNERS
+    + """
+         Status: ready
+        Cluster: 5f1c22d09a7be340, epoch 3
+        Elector: 7a:16:dd:5b:83:de(host-1) (this node)
+        Elector: 42:8e:e8:c4:52:1b(host-2)
+        Elector: 00:11:22:33:44:55(host-3) (no answer)
+         Blocks: 4096 of /24: 1539 owned (2 here), 2557 free
+      Addresses: 2 used, 505 free, 1 resting"""
+)
+
+
+def of(ipam: Ipam | None) -> Snapshot:
+    return msgspec.structs.replace(SNAPSHOT, ipam=ipam)
+
+
+def test_addresses() -> None:
+    assert report(of(IPAM), "ipam", Style()) == ADDRESSES
+
+
+def test_owners_in_weaves_format() -> None:
+    """As weaver printed them: %-37v %8d IPs (%04.1f%% of total) %s."""
+    expected = f"{f'{A}(host-1)':<37} {512:8d} IPs ({2 / 4096 * 100:04.1f}% of total) (2 active)"
+    assert report(of(IPAM), "ipam", Style()).splitlines()[0] == expected
+
+
+def test_a_node_without_addresses_is_listed() -> None:
+    newcomer = Owner(peer=A, nickname="host-1", blocks=0, addresses=0, share=0.0, reachable=True, active=0)
+    text = report(of(msgspec.structs.replace(IPAM, owners=(newcomer,))), "ipam", Style())
+    assert text.splitlines()[0] == "7a:16:dd:5b:83:de(host-1)                    0 IPs (00.0% of total) (0 active)"
+
+
+def test_what_waits_and_why_is_said() -> None:
+    text = report(of(STUCK), "ipam", Style())
+    assert text.startswith(OWNERS)
+    assert "         Status: no quorum: 1 of 3 electors reachable\n" in text
+    assert "        Waiting: a block: no quorum: 1 of 3 electors reachable\n" in text
+    fenced = text.splitlines()[-1]
+    assert fenced.startswith("         Fenced: 10.32.9.2, 10.32.9.3, ")
+    assert fenced.endswith("10.32.9.17 and 2 more")
+
+
+def test_scripts_that_remove_what_is_unreachable_find_peers_alone() -> None:
+    """As Weave's users do: awk '/unreachable!$/ {print $1}'."""
+    lines = report(of(STUCK), "ipam", Style()).splitlines()
+    assert [line.split()[0] for line in lines if line.endswith("unreachable!")] == [f"{C}(host-3)"]
+
+
+def test_blocks_by_hand_have_no_electors() -> None:
+    lines = report(of(STATIC), "ipam", Style()).splitlines()
+    assert "         Blocks: 4096 of /24: 1539 owned (2 here), given by hand" in lines
+    assert not any("Cluster" in line or "Elector" in line for line in lines)
+
+
+def test_wide_addresses_add_blocks() -> None:
+    wide = report(of(IPAM), "ipam", Style(wide=True)).splitlines()
+    assert wide[1] == ADDRESSES.splitlines()[1] + " blocks=1"
+
+
+def test_an_agent_that_tells_nothing_of_addresses() -> None:
+    assert report(of(None), "ipam", Style()) == ""
+
+
+def test_the_summary_has_the_status_of_addresses() -> None:
+    joining = msgspec.structs.replace(of(STUCK), block="", peers=())
+    lines = report(joining, None, Style(wide=True)).splitlines()
+    for line in (
+        "         Status: no quorum: 1 of 3 electors reachable",
+        "          Block: none yet",
+        "        Cluster: 5f1c22d09a7be340, epoch 3",
+        "        Elector: 00:11:22:33:44:55(host-3) (no answer)",
+    ):
+        assert line in lines
+    assert report(of(IPAM), None, Style()) == SUMMARY
+    several = msgspec.structs.replace(SNAPSHOT.peers[0], blocks=("10.32.1.0/24", "10.32.7.0/24"))
+    text = report(msgspec.structs.replace(of(IPAM), peers=(several,)), None, Style())
+    assert "          Block: 10.32.1.0/24, 10.32.7.0/24" in text.splitlines()
+
+
+def test_weaves_words_for_the_state_of_addresses() -> None:
+    assert awaiting_consensus(2, 1) == "awaiting consensus (quorum: 2, known: 1)"
+    assert no_quorum(1, 3) == "no quorum: 1 of 3 electors reachable"
+    assert (IDLE, READY, WAITING) == ("idle", "ready", "waiting for IP(s) to become available")
+    assert UNREACHABLE == "all IP ranges owned by unreachable peers - use 'rmpeer' if they are dead"
 
 
 def test_the_summary() -> None:
@@ -200,7 +341,7 @@ def test_only_colour_differs_in_colour() -> None:
 HOSTILE = "\x1b]0;owned\x07\n-> 192.0.2.9\u202e\udc80"
 
 
-@pytest.mark.parametrize("name", [None, "connections", "peers", "targets"])
+@pytest.mark.parametrize("name", [None, "connections", "ipam", "peers", "targets"])
 @pytest.mark.parametrize("wide", [False, True])
 def test_no_text_of_a_peer_reaches_the_terminal_raw(name: str | None, wide: bool) -> None:
     hostile = Connection(
@@ -221,6 +362,15 @@ def test_no_text_of_a_peer_reaches_the_terminal_raw(name: str | None, wide: bool
         connections=(hostile, msgspec.structs.replace(hostile, state=HOSTILE)),
         peers=(Peer(name=HOSTILE, nickname=HOSTILE, id=HOSTILE, blocks=(HOSTILE,), connections=(hostile,)),),
         counters={HOSTILE: 1},
+        ipam=msgspec.structs.replace(
+            STUCK,
+            status=HOSTILE,
+            cluster=HOSTILE,
+            electors=(Elector(peer=HOSTILE, nickname=HOSTILE, reachable=False),),
+            owners=(Owner(peer=HOSTILE, nickname=HOSTILE, blocks=1, addresses=1, share=1.0, reachable=False),),
+            pending=(Pending(what=HOSTILE, why=HOSTILE),),
+            fenced=(HOSTILE,),
+        ),
     )
     text = report(snapshot, name, Style(wide=wide))
     assert text.replace("\n", "").isprintable()

@@ -13,6 +13,7 @@ from tunrouter.core.dial import Dials, Opened, text
 from tunrouter.core.handshake import INITIATOR_SIGNS, RESPONDER_SIGNS
 from tunrouter.core.local import Local
 from tunrouter.core.outbox import Outbox
+from tunrouter.core.routes import Announced
 
 THERE = ("192.0.2.2", 6783)
 ELSEWHERE = ("192.0.2.3", 6783)
@@ -27,7 +28,8 @@ def local(seed: int, workers: int = 1) -> Local:
         ring=keys.KeyRing((bytes(32),)),
         network="weave",
         name=f"node {seed}",
-        blocks=(IPv4Network(f"10.32.{seed}.0/24"),),
+        blocks=(Announced(IPv4Network(f"10.32.{seed}.0/24")),),
+        block_length=24,
         pod_mtu=1376,
         random=lambda size: (seed << 40 | next(drawn)).to_bytes(max(size, 8), "big")[-size:],
         workers=workers,

@@ -59,7 +59,7 @@ def test_who_looks_for_neighbours_does_not_look_at_everybody(monkeypatch: pytest
         return endpoints(mesh, other)
 
     monkeypatch.setattr(Mesh, "endpoints", counted)
-    node.on_timer(101.0)
+    node.on_timer(101.3)
     assert sum(session.chosen for session in node.sessions.values()) == bounds.CHOSEN_NEIGHBOURS
     assert len(asked) < 10 * bounds.CHOSEN_NEIGHBOURS
 
@@ -69,6 +69,6 @@ def test_neighbours_are_chosen_by_chance() -> None:
     for seed in range(8):
         node = knowing(40)
         node.local.random = Random(seed).randbytes
-        node.on_timer(101.0)
+        node.on_timer(101.3)
         chosen |= {session.node for session in node.sessions.values() if session.chosen}
     assert len(chosen) > 15

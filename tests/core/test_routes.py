@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Network
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from tunrouter.core import seam
 from tunrouter.core.record import Block
-from tunrouter.core.routes import Announced, Routes, parse_blocks
+from tunrouter.core.routes import Announced, Contest, Owner, Routes, parse_blocks
 from tunrouter.errors import ProtocolError
 
 RANGE = IPv4Network("10.32.0.0/12")
@@ -20,7 +21,7 @@ OWN_ID = 50
 
 def table(*announcements: tuple[int, str]) -> dict[tuple[bytes, int], int]:
     """What the data plane would hold after these announcements."""
-    routes = Routes(RANGE, (OWN,), OWN_ID)
+    routes = Routes(RANGE, (Announced(OWN),), OWN_ID)
     held: dict[tuple[bytes, int], int] = {}
     obey(held, routes.start())
     for node, block in announcements:
@@ -44,7 +45,7 @@ def key(block: str) -> tuple[bytes, int]:
 
 
 def test_our_own_block_is_ours_whatever_others_say() -> None:
-    assert table((1, "10.32.1.0/24"), (2, "10.32.1.0/24")) == {key("10.32.1.0/24"): seam.SELF}
+    assert table((1, "10.32.1.0/24"), (2, "10.32.0.0/16")) == {key("10.32.1.0/24"): seam.SELF}
 
 
 def test_the_lower_node_id_keeps_its_block_in_any_order() -> None:
@@ -53,75 +54,25 @@ def test_the_lower_node_id_keeps_its_block_in_any_order() -> None:
     assert table((9, "10.32.7.0/24"), (3, "10.32.7.0/24")) == expected
 
 
-BLOCK = st.integers(0, 6).map(lambda at: IPv4Network((int(RANGE.network_address) + (at << 8), 24)))
-CLAIMS = st.lists(st.builds(Announced, BLOCK, st.integers(0, 2)), max_size=4).map(tuple)
-"""What one node announces; a hostile one may name a block twice."""
-NODES = st.integers(45, 55).filter(lambda node: node != OWN_ID)
-EVENTS = st.lists(
-    st.tuples(NODES, CLAIMS) | st.tuples(NODES, st.none()) | st.tuples(st.none(), st.frozensets(NODES)), max_size=30
+BLOCKS = st.builds(
+    lambda at, length: str(IPv4Network((int(RANGE.network_address) + (at << 6), length), strict=False)),
+    st.integers(0, 300),
+    st.sampled_from((20, 22, 24, 26)),
 )
 
 
-def live(routes: Routes, events: list[tuple[int | None, object]]) -> dict[tuple[bytes, int], int]:
-    """What the data plane holds after all that: announcements, withdrawals, and who is away."""
-    held: dict[tuple[bytes, int], int] = {}
-    obey(held, routes.start())
-    for node, what in events:
-        if node is None:
-            obey(held, routes.away(what))  # type: ignore[arg-type]
-        elif what is None:
-            obey(held, routes.withdraw(node))
-        else:
-            obey(held, routes.announce(node, what))  # type: ignore[arg-type]
-    return held
-
-
-def expected(claims: dict[int, tuple[Announced, ...]], away: frozenset[int]) -> dict[tuple[bytes, int], int]:
-    """The law, block by block."""
-    owners = {(OWN.network_address.packed, OWN.prefixlen): seam.SELF}
-    for block in {one.block for announced in claims.values() for one in announced} - {OWN}:
-        ranks = [
-            (-one.version, node in away, node)
-            for node, announced in claims.items()
-            for one in announced
-            if one.block == block
-        ]
-        owners[block.network_address.packed, block.prefixlen] = min(ranks)[2]
-    return owners
-
-
-@given(EVENTS, st.randoms())
-def test_whatever_happened_before_the_last_words_of_all_decide(
-    events: list[tuple[int | None, object]], rng: object
-) -> None:
-    claims: dict[int, tuple[Announced, ...]] = {}
-    away: frozenset[int] = frozenset()
-    for node, what in events:
-        if node is None:
-            away = what  # type: ignore[assignment]
-        elif what is None:
-            claims.pop(node, None)
-        else:
-            claims[node] = what  # type: ignore[assignment]
-    long = Routes(RANGE, (OWN,), OWN_ID)
-    assert live(long, events) == expected(claims, away)
-    last: list[tuple[int | None, object]] = [*claims.items(), (None, away)]
-    rng.shuffle(last)  # type: ignore[attr-defined]
-    short = Routes(RANGE, (OWN,), OWN_ID)
-    assert live(short, last) == expected(claims, away)
-    assert short.conflicts == long.conflicts
-    assert short.contested == long.contested
-    assert all(short.routed(node) == long.routed(node) for node in (*claims, OWN_ID))
-    other = Routes(RANGE, (IPv4Network("10.47.0.0/24"),), 70)
-    theirs, ours = live(other, last), live(Routes(RANGE, (OWN,), OWN_ID), last)
-    for own in (OWN, *other.own):
-        for table in (theirs, ours):
-            table.pop(key(str(own)), None)
-    assert theirs == ours, "all nodes route all blocks but their own alike"
+@given(st.dictionaries(st.integers(1, 60).filter(lambda n: n != OWN_ID), BLOCKS, max_size=12), st.randoms())
+def test_views_agree_whoever_comes_first(claims: dict[int, str], rng: object) -> None:
+    order = list(claims.items())
+    first = table(*order)
+    rng.shuffle(order)  # type: ignore[attr-defined]
+    assert table(*order) == first
+    spans = sorted((IPv4Network(key).network_address, IPv4Network(key).broadcast_address) for key in first)
+    assert all(one[1] < other[0] for one, other in pairwise(spans))
 
 
 def test_a_loser_gets_its_block_when_the_winner_goes() -> None:
-    routes = Routes(RANGE, (OWN,), OWN_ID)
+    routes = Routes(RANGE, (Announced(OWN),), OWN_ID)
     routes.announce(3, (Announced(IPv4Network("10.32.7.0/24")),))
     routes.announce(9, (Announced(IPv4Network("10.32.7.0/24")),))
     assert [(c.loser, c.winner) for c in routes.conflicts] == [(9, 3)]
@@ -136,7 +87,7 @@ def claimed(routes: Routes, node: int, version: int) -> None:
 
 
 def test_the_higher_register_version_wins_before_everything_else() -> None:
-    routes = Routes(RANGE, (OWN,), OWN_ID)
+    routes = Routes(RANGE, (Announced(OWN),), OWN_ID)
     claimed(routes, 3, 1)
     claimed(routes, 9, 2)
     assert [(c.loser, c.winner) for c in routes.conflicts] == [(3, 9)]
@@ -145,7 +96,7 @@ def test_the_higher_register_version_wins_before_everything_else() -> None:
 
 
 def test_of_equal_versions_one_that_is_there_wins() -> None:
-    routes = Routes(RANGE, (OWN,), OWN_ID)
+    routes = Routes(RANGE, (Announced(OWN),), OWN_ID)
     claimed(routes, 3, 0)
     claimed(routes, 9, 0)
     held = {key("10.32.7.0/24"): 3}
@@ -155,6 +106,84 @@ def test_of_equal_versions_one_that_is_there_wins() -> None:
     assert held == {key("10.32.7.0/24"): 3}
 
 
+def net(number: int, version: int = 0) -> Announced:
+    return Announced(IPv4Network(f"10.32.{number}.0/24"), version)
+
+
+def test_our_blocks_come_and_go_while_the_node_runs() -> None:
+    routes = Routes(RANGE, (), OWN_ID)
+    held: dict[tuple[bytes, int], int] = {}
+    obey(held, routes.start())
+    assert held == {}
+    obey(held, routes.announce(3, (net(7, 1), net(8, 1))))
+    obey(held, routes.possess((net(1, 4), net(7, 2))))
+    assert held == {key("10.32.1.0/24"): seam.SELF, key("10.32.7.0/24"): seam.SELF, key("10.32.8.0/24"): 3}
+    assert routes.changed == {OWN_ID, 3}
+    assert routes.routed(OWN_ID) == (net(1).block, net(7).block)
+    assert routes.possess((net(1, 5), net(7, 2))) == [], "a newer version of the register moves no packet"
+    obey(held, routes.possess((net(1, 5),)))
+    assert held == {key("10.32.1.0/24"): seam.SELF, key("10.32.7.0/24"): 3, key("10.32.8.0/24"): 3}
+    obey(held, routes.possess(()))
+    assert held == {key("10.32.7.0/24"): 3, key("10.32.8.0/24"): 3}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "contested"), [(2, 3, True), (2, 2, False), (2, 1, False), (2, 0, False), (0, 3, False)]
+)
+def test_a_newer_claim_to_our_block_is_reported_and_takes_nothing(ours: int, theirs: int, contested: bool) -> None:
+    routes = Routes(RANGE, (net(1, ours),), OWN_ID)
+    held: dict[tuple[bytes, int], int] = {}
+    obey(held, routes.start())
+    obey(held, routes.announce(3, (net(1, theirs), net(9, 1))))
+    assert held == {key("10.32.1.0/24"): seam.SELF, key("10.32.9.0/24"): 3}
+    assert routes.against_own == ((Contest(net(1, ours), 3, theirs),) if contested else ())
+    assert [(conflict.loser, conflict.static) for conflict in routes.conflicts] == [(3, not (ours and theirs))]
+    obey(held, routes.away(frozenset({3})))
+    assert bool(routes.against_own) is contested, "who has it may be away"
+    obey(held, routes.possess(()))
+    assert held == {key("10.32.1.0/24"): 3, key("10.32.9.0/24"): 3}
+    assert (routes.against_own, routes.conflicts) == ((), ())
+
+
+def test_a_node_that_says_a_block_twice_confuses_nobody() -> None:
+    routes = Routes(RANGE, (Announced(OWN),), OWN_ID)
+    held: dict[tuple[bytes, int], int] = {}
+    obey(held, routes.start())
+    for blocks in ((net(7), net(7)), (net(6), net(8)), (net(8), net(8), net(9)), ()):
+        obey(held, routes.announce(3, blocks))
+        assert {place for place, node in held.items() if node == 3} == {key(str(block)) for block, _ in blocks}
+        assert held[key(str(OWN))] == seam.SELF
+
+
+CHANGES = st.lists(
+    st.tuples(st.sampled_from((OWN_ID, 1, 2, 60, 61)), st.dictionaries(st.integers(0, 5), st.integers(0, 3))),
+    max_size=12,
+)
+
+
+@given(CHANGES)
+def test_owners_and_routes_after_any_changes_are_those_of_a_new_table(
+    changes: list[tuple[int, dict[int, int]]],
+) -> None:
+    routes, held = Routes(RANGE, (), OWN_ID), dict[tuple[bytes, int], int]()
+    now: dict[int, tuple[Announced, ...]] = {}
+    for node, places in changes:
+        now[node] = tuple(net(place, version) for place, version in places.items())
+        if node == OWN_ID:
+            obey(held, routes.possess(now[node]))
+        else:
+            obey(held, routes.announce(node, now[node]) if places else routes.withdraw(node))
+        claims = [(-v, n, routes.place(block)) for n, blocks in now.items() for block, v in blocks if v]
+        best = {place: Owner(n, -v) for v, n, place in sorted(claims, reverse=True)}
+        assert routes.owners() == best
+    again, expected = Routes(RANGE, now.pop(OWN_ID, ()), OWN_ID), dict[tuple[bytes, int], int]()
+    obey(expected, again.start())
+    for node, blocks in now.items():
+        obey(expected, again.announce(node, blocks))
+    assert held == expected
+    assert (set(routes.conflicts), set(routes.against_own)) == (set(again.conflicts), set(again.against_own))
+
+
 @pytest.mark.parametrize(
     "block",
     ["192.168.0.0/24", "10.0.0.0/8", "10.32.1.0/25", "10.32.0.0/23"],
@@ -162,16 +191,3 @@ def test_of_equal_versions_one_that_is_there_wins() -> None:
 def test_what_is_no_block_of_the_range_is_refused(block: str) -> None:
     with pytest.raises(ProtocolError):
         parse_blocks((Block(block, 0),), RANGE, 24)
-
-
-def test_a_block_that_is_named_twice_takes_nothing_from_others() -> None:
-    routes = Routes(RANGE, (OWN,), OWN_ID)
-    held: dict[tuple[bytes, int], int] = {}
-    obey(held, routes.start())
-    twice = Announced(IPv4Network("10.32.7.0/24"))
-    obey(held, routes.announce(60, (Announced(IPv4Network("10.32.8.0/24")),)))
-    obey(held, routes.announce(3, (twice, twice)))
-    obey(held, routes.announce(3, ()))
-    obey(held, routes.announce(3, (Announced(IPv4Network("10.32.8.0/24")),)))
-    assert held == {key("10.32.1.0/24"): seam.SELF, key("10.32.8.0/24"): 3}
-    assert [(c.loser, c.winner) for c in routes.conflicts] == [(60, 3)]

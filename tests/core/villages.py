@@ -13,6 +13,7 @@ from tunrouter.core.gossip import Gossip
 from tunrouter.core.local import Local
 from tunrouter.core.outbox import Outbox
 from tunrouter.core.record import Block, BlocksBody, Record
+from tunrouter.core.routes import Announced
 
 
 def local(seed: int, incarnation: int = 1) -> Local:
@@ -22,7 +23,8 @@ def local(seed: int, incarnation: int = 1) -> Local:
         ring=keys.KeyRing(()),
         network="weave",
         name=f"n{seed}",
-        blocks=(IPv4Network(f"10.32.{seed % 256}.0/24"),),
+        blocks=(Announced(IPv4Network(f"10.32.{seed % 256}.0/24")),),
+        block_length=24,
         pod_mtu=1376,
         random=random.Random(seed).randbytes,
     )

@@ -22,7 +22,7 @@ import msgspec
 import pytest
 
 from tests.edge.serving import LOOPS, Stub, serving
-from tunrouter.edge.api import AttachCall, Attachment, ConnectCall, StatusCall
+from tunrouter.edge.api import AttachCall, Attachment, ConnectCall, PsCall, StatusCall, WhoisCall
 from tunrouter.edge.api.client import Client
 from tunrouter.edge.api.server import REQUEST_BYTES
 from tunrouter.errors import AgentError, AgentUnreachableError, ConfigError, HostError
@@ -281,16 +281,18 @@ def test_changing_calls_need_root(path: Path, stub: Stub) -> None:
         "from tunrouter.edge.api import *; from tunrouter.edge.api.client import Client\n"
         "os.setgid(65534); os.setuid(65534)\n"
         "client = Client(Path(sys.argv[1])); print(client.ask(StatusCall(), dict))\n"
-        "for call in (ConnectCall(('a',)), ForgetCall(('a',)), AttachCall('/n', 'n'), DetachCall('/n', 'n')):\n"
+        "client.ask(PsCall(), dict); client.ask(WhoisCall('10.32.1.2'), dict)\n"
+        "for call in (ConnectCall(('a',)), ForgetCall(('a',)), AttachCall('/n', 'n'), DetachCall('/n', 'n'),\n"
+        "             RmpeerCall(('a',), dry_run=True), LeaveCall(), SetElectorsCall(('a',))):\n"
         "    try: client.ask(call, object)\n"
         "    except Exception as error: print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False)
     assert (
         done.stdout.splitlines()
-        == ["{'alive': True}"] + ["only root may change the network; run the command with sudo"] * 4
+        == ["{'alive': True}"] + ["only root may change the network; run the command with sudo"] * 7
     ), done.stderr
-    assert stub.calls == [StatusCall()]
+    assert stub.calls == [StatusCall(), PsCall(), WhoisCall("10.32.1.2")]
 
 
 def test_a_second_agent_is_refused_and_the_first_stays(path: Path, stub: Stub, loop: str) -> None:

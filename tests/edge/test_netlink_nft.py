@@ -131,12 +131,13 @@ def test_netlink_brings_the_kernel_to_what_is_asked(inside: Inside[None]) -> Non
             assert netlink.link("br") is None
             assert netlink.ensure_bridge("br", "02:00:00:00:00:01", 1376)
             assert netlink.ensure_bridge("br", "02:00:00:00:00:01", 1376) == []
-            assert netlink.ensure_address("br", other)
-            assert netlink.ensure_address("br", address, alone=True) == [
-                "br lost 10.32.2.1/24",
-                "br address 10.32.1.1/24",
-            ]
-            assert netlink.ensure_address("br", address, alone=True) == []
+            secondary = IPv4Interface("10.32.2.2/24")
+            assert netlink.ensure_addresses("br", (other, secondary))
+            assert netlink.ensure_addresses("br", (address,)) == ["br address 10.32.1.1/24"]
+            assert netlink.ensure_addresses("br", (address,)) == []
+            assert netlink.remove_addresses("br", but=(address,)) == ["br lost 10.32.2.1/24", "br lost 10.32.2.2/24"]
+            assert netlink.addresses("br") == [address]
+            assert netlink.remove_addresses("br", but=(address,)) == []
             assert [netlink.ensure_route(wanted), netlink.ensure_route(wanted)] == [True, False]
             assert netlink.path("10.40.1.1") == ("br", 1300)
             assert wanted in netlink.routes()
@@ -144,7 +145,7 @@ def test_netlink_brings_the_kernel_to_what_is_asked(inside: Inside[None]) -> Non
             assert netlink.path("10.40.1.1") is None
             assert netlink.default_mtu(4) == 0
             with pytest.raises(HostError, match="no network device nothing"):
-                netlink.ensure_address("nothing", address)
+                netlink.ensure_addresses("nothing", (address,))
             assert [netlink.delete_link("br"), netlink.delete_link("br")] == [True, False]
 
     inside(work)

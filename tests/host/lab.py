@@ -49,7 +49,9 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
 
 _numbers = itertools.count()
 
-PLAN = HostPlan(range=IPv4Network("10.32.0.0/12"), block=IPv4Network("10.32.1.0/24"), mtu=1376)
+PLAN = HostPlan(range=IPv4Network("10.32.0.0/12"), mtu=1376)
+BLOCK = IPv4Network("10.32.1.0/24")
+GATEWAY = BLOCK[1]
 
 
 def run(*arguments: str, check: bool = True, text: str | None = None) -> str:
@@ -112,9 +114,11 @@ class Lab:
     def inside(self, work: Callable[[], T]) -> T:
         return self._inside.submit(work).result(timeout=60)
 
-    def host(self, **changes: object) -> Host:
+    def host(self, *blocks: IPv4Network, **changes: object) -> Host:
+        """One that owns `blocks`; none given: `BLOCK`."""
         plan = msgspec.structs.replace(self.plan, **changes)
         found = self.inside(lambda: Host(plan))
+        self.inside(lambda: found.own(blocks or (BLOCK,)))
         self._hosts.append(found)
         return found
 
@@ -197,4 +201,4 @@ def udp(source: str, destination: str, port: int = 9, source_port: int = 9) -> b
     return header[:10] + struct.pack(">H", ~words & 0xFFFF) + header[12:] + payload
 
 
-__all__ = ["LISTEN", "PLAN", "SEND", "Lab", "Namespace", "Tun", "run", "udp", "wait_until"]
+__all__ = ["BLOCK", "GATEWAY", "LISTEN", "PLAN", "SEND", "Lab", "Namespace", "Tun", "run", "udp", "wait_until"]

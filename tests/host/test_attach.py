@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.lab import LISTEN, PLAN, SEND, Lab, wait_until
+from tests.host.lab import GATEWAY, LISTEN, PLAN, SEND, Lab, wait_until
 from tunrouter.errors import ConfigError, HostError
 from tunrouter.host import Attached, Host
 
@@ -42,7 +42,7 @@ def test_what_is_attached_is_known_to_the_next_agent(lab: Lab, host: Host) -> No
     pod = lab.pod(host, str(A))
     lab.inside(lambda: host.attach(pod.path, "second one", B, "net1", 1300))
     (port,) = {found.port for found in lab.inside(host.attached) if found.address == B}
-    expected = Attached(port=port, name="second one", address=B, interface="net1", mtu=1300)
+    expected = Attached(port=port, name="second one", address=B, interface="net1", mtu=1300, gateway=GATEWAY)
     assert expected in lab.inside(lab.host().attached)
 
 
@@ -69,7 +69,7 @@ def test_detaching_succeeds_whether_the_pod_is_there_or_not(lab: Lab, host: Host
     lab.pod(host, str(B))
     before = lab.state()
     pod = lab.pod(host, str(A))
-    assert lab.inside(lambda: host.detach(pod.path, pod.name, "eth0"))
+    assert [gone.address for gone in lab.inside(lambda: host.detach(pod.path, pod.name, "eth0"))] == [A]
     assert lab.state() == before
     assert not lab.inside(lambda: host.detach(pod.path, pod.name, "eth0"))
     assert not lab.inside(lambda: host.detach("/run/netns/never-was", "never-was", "eth0"))
@@ -165,7 +165,7 @@ def test_a_pod_cannot_take_another_s_or_the_gateway_s_address(lab: Lab, nf_call:
     attacker, victim = lab.pod(host, str(A)), lab.pod(host, str(B))
     assert attacker.pings(str(B))
     mac = bytes.fromhex(json.loads(attacker.run("ip", "-j", "link", "show", "eth0"))[0]["address"].replace(":", ""))
-    for claimed in (PLAN.gateway, B):
+    for claimed in (GATEWAY, B):
         answer = struct.pack(">HHBBH", 1, 0x0800, 6, 4, 2) + mac + claimed.packed + mac + claimed.packed
         attacker.run("python3", "-c", SEND_FRAME, (b"\xff" * 6 + mac + b"\x08\x06" + answer).hex())
     assert mac.hex(":") not in victim.run("ip", "neigh")
@@ -181,7 +181,7 @@ def test_a_pod_cannot_take_another_s_or_the_gateway_s_address(lab: Lab, nf_call:
         attacker.run("python3", "-c", SEND, "10.32.1.1", "9000", str(source))
         assert ("got" in listener.communicate()[0]) is arrives, source
     victim_mac = json.loads(victim.run("ip", "-j", "link", "show", "eth0"))[0]["address"]
-    question = struct.pack(">HHBBH", 1, 0x0800, 6, 4, 1) + mac + A.packed + bytes(6) + PLAN.gateway.packed
+    question = struct.pack(">HHBBH", 1, 0x0800, 6, 4, 1) + mac + A.packed + bytes(6) + GATEWAY.packed
     frame = b"\xff" * 6 + bytes.fromhex(victim_mac.replace(":", "")) + b"\x08\x06" + question
     attacker.run("python3", "-c", SEND_FRAME, frame.hex())
     assert lab.host_ns.pings(str(B)), "a borrowed MAC does not draw the victim's traffic"

@@ -331,13 +331,21 @@ def test_a_path_mtu_never_touches_our_own_block_nor_what_is_outside_the_range(la
 
 def test_a_plan_that_cannot_be_is_refused() -> None:
     for changes in (
-        {"block": IPv4Network("10.64.1.0/24")},
-        {"block": IPv4Network("10.32.1.0/31")},
         {"bridge": "a name that is too long"},
         {"tun": 'x"; drop'},
     ):
         with pytest.raises(ConfigError):
             HostPlan(**(msgspec.structs.asdict(PLAN) | changes))
+
+
+def test_what_is_no_block_is_refused_and_changes_nothing(lab: Lab) -> None:
+    host = lab.host()
+    lab.inside(host.apply)
+    before = lab.state()
+    for block in (IPv4Network("10.64.1.0/24"), IPv4Network("10.32.1.0/31")):
+        with pytest.raises(ConfigError, match=str(block)):
+            lab.inside(lambda: host.own((block,)))  # noqa: B023
+        assert lab.state() == before
 
 
 def received(lab: Lab, start: Callable[..., subprocess.Popen[str]], tun: Tun, packet: bytes, port: int) -> bool:

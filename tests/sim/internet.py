@@ -18,7 +18,8 @@ from tests.sim.plane import Plane
 from tunrouter.core import keys, report, seam, status, wire
 from tunrouter.core.local import Local
 from tunrouter.core.node import Node
-from tunrouter.core.outbox import Effect, KernelMtu, Log, Remember, Said
+from tunrouter.core.outbox import Effect, Fenced, KernelMtu, Log, Own, Remember, Said
+from tunrouter.core.routes import Announced
 from tunrouter.core.session import Session
 
 RANGE = IPv4Network("10.32.0.0/12")
@@ -59,11 +60,16 @@ class Host:
         network: str = "weave",
         workers: int = 1,
         discovery: bool = False,
+        blocks: tuple[Announced, ...] | None = None,
+        cluster: int = 0,
     ) -> None:
+        """`blocks` are its own when it boots; None: `block`, as the operator gave it."""
         self.internet = internet
         self.name = name
         self.endpoint: seam.Endpoint = (address, 6783)
         self.block = IPv4Network(block)
+        self.blocks = (Announced(self.block),) if blocks is None else blocks
+        self.cluster = cluster
         self.secrets = secrets
         self.pod_mtu = pod_mtu
         self.network = network
@@ -76,6 +82,9 @@ class Host:
         self.said: list[Said] = []
         """What peers' agents said to this one's."""
         self.kernel_mtus: dict[IPv4Network, int] = {}
+        self.own: tuple[IPv4Network, ...] = ()
+        """The blocks that this machine was given, and the addresses that were fenced on it."""
+        self.fenced: tuple[IPv4Address, ...] = ()
         self.alive = False
         self._stopped: list[tuple[seam.Endpoint, bytes]] | None = None
         self._stalled = False
@@ -95,12 +104,15 @@ class Host:
             ring=keys.KeyRing(tuple(psk(secret) for secret in self.secrets)),
             network=self.network,
             name=self.name,
-            blocks=(self.block,),
+            blocks=self.blocks,
+            block_length=self.block.prefixlen,
             pod_mtu=self.pod_mtu,
             random=self.internet.rng.randbytes,
             workers=self.workers,
             discovery=self.discovery,
+            cluster=self.cluster,
         )
+        self.own = ()
         self.node = Node(local, RANGE)
         self.carry_out(self.node.start(self.disk, self.internet.now))
         for peer in peers:
@@ -151,6 +163,12 @@ class Host:
     def connect(self, peer: Host) -> None:
         self.carry_out(self.node.connect(peer.name, peer.endpoint, "", self.internet.now))
 
+    def take(self, *blocks: Announced) -> None:
+        """Exactly these are its own from now on."""
+        self.blocks = blocks
+        self.carry_out(self.node.own(blocks, self.internet.now))
+        self.settle()
+
     def send(self, destination: str, payload: bytes = b"", *, source: str | None = None, identity: int = 0) -> None:
         """A pod's packet leaves through the TUN."""
         source = source or str(self.block.network_address + 2)
@@ -190,6 +208,10 @@ class Host:
                     self.kernel_mtus[prefix] = mtu
                 case Said():
                     self.said.append(effect)
+                case Own(blocks):
+                    self.own = blocks
+                case Fenced(addresses):
+                    self.fenced = addresses
                 case _:
                     self.plane.tell(effect)  # type: ignore[arg-type]
         self._depart()

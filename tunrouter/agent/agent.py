@@ -14,38 +14,51 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 from nacl.utils import random
 
 import tunrouter
-from tunrouter.agent import resolve
+from tunrouter.agent import resolve, rows
+from tunrouter.agent.addressing import Addressing
+from tunrouter.agent.attachments import Attachments
 from tunrouter.agent.barrier import Barrier
 from tunrouter.agent.bench import Bench
 from tunrouter.agent.child import Order
 from tunrouter.agent.control import Control
 from tunrouter.agent.descriptors import bind_groups, close_groups, patiently
 from tunrouter.agent.hostside import HostSide
+from tunrouter.agent.ledger import Ledger
 from tunrouter.agent.logs import OncePerKey
 from tunrouter.agent.memory import Memory
 from tunrouter.agent.snapshot import Facts, snapshot
 from tunrouter.agent.targets import Targets
+from tunrouter.agent.tickets import Tickets
 from tunrouter.agent.workers import Workers
 from tunrouter.config import Config
 from tunrouter.core import keys, seam, status, wire
+from tunrouter.core.clones import INCARNATION
+from tunrouter.core.electorate import Founding
+from tunrouter.core.journal import ClusterRow, Row
 from tunrouter.core.local import Local
 from tunrouter.core.node import Node
+from tunrouter.core.routes import Announced
 from tunrouter.dataplane.tun import prepare_tun
 from tunrouter.edge import api
 from tunrouter.edge.api.server import serve
-from tunrouter.edge.store import Store
+from tunrouter.edge.store import AMNESIA, Change, Store
 from tunrouter.errors import AgentError, ConfigError, TunrouterError
-from tunrouter.host import HostPlan
+from tunrouter.host import Attached, HostPlan
 
 NAMES_SECONDS: Final = 10.0
 """How often names of targets that are not connected are looked up again."""
+LEFT_SECONDS: Final = 0.5
+"""From the answer that this node has left its cluster to the agent's end."""
+BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+BOOT: Final = "boot"
+"""Name of the row that says which boot of the machine the last life was in."""
 CALL_SECONDS: Final = 30.0
 """For the work of one API call: generous, so that only what is stuck meets it."""
 T = TypeVar("T")
@@ -55,14 +68,15 @@ log = logging.getLogger("tunrouter")
 async def run(config: Config) -> None:
     """Returns after SIGTERM or SIGINT; raises TunrouterError for what prevents the start."""
     loop = asyncio.get_running_loop()
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
     agent = Agent(config, loop)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, agent.stopped.set)
     async with contextlib.AsyncExitStack() as stack:
         await agent.start(stack)
-        await stopped.wait()
+        await agent.stopped.wait()
         log.info("stopping; pods on this host go on reaching each other")
+    if agent.failure is not None:
+        raise agent.failure
 
 
 class Kept(NamedTuple):
@@ -73,6 +87,12 @@ class Kept(NamedTuple):
     """Of this life."""
     endpoints: tuple[seam.Endpoint, ...]
     targets: tuple[str, ...]
+    rows: tuple[Row, ...]
+    """Of addresses and registers."""
+    forgetful: bool
+    """The node is older than its database."""
+    boot: bytes
+    """Of the machine in the life before; empty in the first."""
 
 
 class Agent:
@@ -87,6 +107,10 @@ class Agent:
         self._tasks: set[asyncio.Task[None]] = set()
         self._warnings: tuple[str, ...] = ()
         self._control: Control | None = None
+        self._ready = False
+        self.stopped = asyncio.Event()
+        self.failure: TunrouterError | None = None
+        """Why it stopped by itself."""
         self._facts: dict[str, Any] = {}
 
     # --- start and stop ----------------------------------------------------------------------------------------------
@@ -108,14 +132,56 @@ class Agent:
         plan = _plan(config, await self._pod_mtu(peers))
         await self._host.prepare(plan, peers)
         self._workers = await self._open_dataplane(stack)
-        await self._host.apply()
-        local = Local(
+        static = (IPv4Network(config.block),) if config.block else ()
+        await self._host.apply(static)
+        local = self._local(kept, await ring, plan, static)
+        self._announce(local)
+        await self._workers.ready()
+        here = await self._host.attached()
+        self._control = control = Control(
+            self._loop,
+            Node(local, plan.range, static=bool(config.block), founding=self._founding(kept)),
+            self._workers.send,
+            self._once,
+            self._barrier,
+            remember=remember_endpoints,
+            set_path_mtu=self._host.set_path_mtu,
+            own=self._own,
+            fence=self._host.fence,
+        )
+        self._targets = Targets(control, config.port, self._once, remember_targets)
+        control.persist = Ledger(self._loop, self._store, control.durable).persist
+        self._tickets = Tickets(self._loop, control.ask)
+        control.answered, control.fatal = self._tickets.answered, self._end
+        self._attachments = Attachments(self._host, self._tickets)
+        self._addresses = Addressing(control, self._tickets)
+        self._bench = Bench(
+            self._loop, control, self._gateway, allowed=config.bench, kernel=lambda: self._workers.kernel
+        )
+        stack.callback(self._bench.close)
+        control.said = self._hear
+        stack.callback(self._say_goodbye, control)
+        self._workers.hear, self._workers.maimed = control.hear, control.lanes_lost
+        moved = kept.boot not in (b"", _boot())
+        control.carry_out(control.node.start(kept.endpoints, time.monotonic(), kept.rows, moved=moved))
+        await self._reconcile(control.node, here)
+        self._targets.start(config.peers, kept.targets)
+        self._spawn(self._keep_names())
+        self._host.changed = self._look_at_host
+        self._look_at_host()
+        if not self._ready:
+            log.info("this node has no block of addresses yet; pods can be attached when it has one")
+
+    def _local(self, kept: Kept, ring: keys.KeyRing, plan: HostPlan, static: tuple[IPv4Network, ...]) -> Local:
+        config = self.config
+        return Local(
             identity=kept.identity,
             incarnation=kept.incarnation,
-            ring=await ring,
+            ring=ring,
             network=config.network,
             name=config.name,
-            blocks=(plan.block,),
+            blocks=tuple(Announced(block) for block in static),
+            block_length=static[0].prefixlen if static else max(config.block_size, plan.range.prefixlen),
             pod_mtu=plan.mtu,
             random=random,
             workers=config.workers,
@@ -123,29 +189,61 @@ class Agent:
             endpoints=((config.host, config.port),) if config.host else (),
             discovery=config.discovery,
         )
-        self._announce(local)
-        await self._workers.ready()
-        self._control = Control(
-            self._loop,
-            Node(local, plan.range),
-            self._workers.send,
-            self._once,
-            self._barrier,
-            remember=remember_endpoints,
-            set_path_mtu=self._host.set_path_mtu,
-        )
-        self._targets = Targets(self._control, config.port, self._once, remember_targets)
-        self._bench = Bench(
-            self._loop, self._control, plan.gateway, allowed=config.bench, kernel=lambda: self._workers.kernel
-        )
-        stack.callback(self._bench.close)
-        self._control.said = self._bench.heard
-        stack.callback(self._say_goodbye, self._control)
-        self._workers.hear, self._workers.maimed = self._control.hear, self._control.lanes_lost
-        self._control.carry_out(self._control.node.start(kept.endpoints, time.monotonic()))
-        self._targets.start(config.peers, kept.targets)
-        self._spawn(self._keep_names())
-        log.info("ready: pods of %s on %s, MTU %d, UDP port %d", plan.block, config.bridge, plan.mtu, config.port)
+
+    def _founding(self, kept: Kept) -> Founding | None:
+        """With whom this node founds a cluster, if there is none; one that has lost its memory never does."""
+        config = self.config
+        if config.block or config.observer or kept.forgetful:
+            return None
+        if config.seed:
+            return Founding(seed=config.seed)
+        if config.init_peers:
+            return Founding(config.init_peers)
+        return None if config.peers or kept.targets else Founding(1)
+
+    async def _reconcile(self, node: Node, here: list[Attached]) -> None:
+        """What is attached has its address, whatever the disk says; what is gone has none."""
+        for pod in here:
+            await self._tickets.claim(pod.name, pod.interface, pod.address)
+        there = {(pod.name, pod.interface) for pod in here}
+        for lease in list(node.allocator.addresses.leases()):
+            if (lease.container, lease.interface) not in there:
+                await self._tickets.release(lease.container, lease.interface)
+
+    def _hear(self, node: int, body: wire.AgentBody) -> None:
+        """Another agent, by way of the session with its node."""
+        if isinstance(body, wire.BenchAsk | wire.BenchAnswer):
+            self._bench.heard(node, body)
+        else:
+            self._addresses.heard(node, body)
+
+    def _end(self, what: str, fix: str) -> None:
+        """The node cannot go on."""
+        self.failure = self.failure or AgentError(what, fix)
+        self.stopped.set()
+
+    # --- the host ----------------------------------------------------------------------------------------------------
+    def _own(self, blocks: tuple[IPv4Network, ...]) -> None:
+        if self._ready:
+            log.info("the blocks of this node are now: %s", ", ".join(map(str, blocks)) or "none")
+        self._host.own(blocks)
+
+    def _look_at_host(self) -> None:
+        """Pods may have gone by themselves, and the first block may be there."""
+        if self._host.host is None or self._control is None or self._control.stopped:
+            return
+        if gone := self._host.host.vanished():
+            self._spawn(self._attachments.release([(pod.name, pod.interface) for pod in gone]))
+        if not self._ready and self._gateway() is not None:
+            self._ready = True
+            self._say_ready(self._control.node)
+
+    def _say_ready(self, node: Node) -> None:
+        blocks, config = ", ".join(str(block) for block, _ in node.routes.own), self.config
+        log.info("ready: pods of %s on %s, MTU %d, UDP port %d", blocks, config.bridge, node.local.pod_mtu, config.port)
+
+    def _gateway(self) -> IPv4Address | None:
+        return self._host.host.gateway if self._host.host is not None else None
 
     def _memory(
         self, what: str, write: Callable[[tuple[T, ...]], None], stack: contextlib.AsyncExitStack
@@ -162,11 +260,18 @@ class Agent:
     def _recall(self) -> Kept:
         if self._store.aside is not None:
             log.error("the state database was damaged and is kept as %s; a new one was begun", self._store.aside)
+        kept = rows.recall(self._store.rows())
+        cluster = {row.name: row.data for row in kept if isinstance(row, ClusterRow)}
+        asserted = int.from_bytes(cluster.get(INCARNATION, b""), "big")
+        self._store.write([Change("cluster", (BOOT,), (_boot(),))])
         return Kept(
             identity=keys.Identity(self._store.identity(random(32))),
-            incarnation=self._store.next_incarnation(int(time.time())),
+            incarnation=self._store.next_incarnation(max(int(time.time()), asserted + 1)),
             endpoints=self._store.endpoints(),
             targets=self._store.targets(),
+            rows=tuple(kept),
+            forgetful=AMNESIA in cluster,
+            boot=cluster.get(BOOT, b""),
         )
 
     async def _pod_mtu(self, peers: list[str]) -> int:
@@ -249,18 +354,35 @@ class Agent:
             case api.ForgetCall(peers):
                 self._targets.forget(peers)
             case api.AttachCall():
-                return await self._host.attach(call, control.node.local.pod_mtu)
+                return await self._attachments.attach(call, control.node.local.pod_mtu)
             case api.BenchCall(peer):
                 return await self._bench.ask(peer)
             case api.DetachCall():
-                await self._host.detach(call)
+                await self._attachments.detach(call)
+            case api.PsCall(everywhere):
+                return await self._addresses.ps(everywhere=everywhere)
+            case api.WhoisCall(address):
+                return await self._addresses.whois(address)
+            case api.RmpeerCall():
+                return await self._addresses.rmpeer(call)
+            case api.SetElectorsCall(peers):
+                await self._addresses.set_electors(peers)
+            case api.LeaveCall(force):
+                left = await self._addresses.leave(force=force)
+                # Nothing is left to do for an agent without a cluster; the answer goes first.
+                self._loop.call_later(LEFT_SECONDS, self.stopped.set)
+                return left
         return None
+
+
+def _boot() -> bytes:
+    """Names this boot of this machine; a disk that knows another one may be a copy."""
+    return BOOT_ID.read_bytes().strip()
 
 
 def _plan(config: Config, mtu: int) -> HostPlan:
     return HostPlan(
         range=IPv4Network(config.range),
-        block=IPv4Network(config.block),
         mtu=mtu,
         port=config.port,
         bridge=config.bridge,

@@ -69,7 +69,7 @@ class Responder:
 
     def __init__(self, address: IPv4Address, token: bytes, node: int, question: int) -> None:
         """Raises OSError."""
-        self.node, self.question = node, question
+        self.node, self.question, self.address = node, question, address
         self.answer: wire.BenchAnswer | None = None
         self.words = b""
         # -P: nothing is imported from the directory the agent happens to be started in.
@@ -92,12 +92,12 @@ class Bench:
         self,
         loop: asyncio.AbstractEventLoop,
         carrier: Carrier,
-        address: IPv4Address,
+        address: Callable[[], IPv4Address | None],
         *,
         allowed: bool,
         kernel: Callable[[], str],
     ) -> None:
-        """`address` is the bridge's; `kernel` names what moves our packets."""
+        """`address` is the bridge's of now, if it has one; `kernel` names what moves our packets."""
         self._loop = loop
         self._carrier = carrier
         self._address = address
@@ -142,17 +142,20 @@ class Bench:
         self._carrier.tell(node, wire.BenchAnswer(question, refusal))
 
     def _start(self, node: int, question: int) -> None:
-        token = os.urandom(wire.BENCH_TOKEN_BYTES)
+        token, address, name = os.urandom(wire.BENCH_TOKEN_BYTES), self._address(), self._carrier.node.name_of(node)
+        if address is None:
+            log.warning("%s would measure the path to us, but this node has no block of addresses", name)
+            self._refuse(node, question, wire.BENCH_FAILED)
+            return
         try:
-            responder = Responder(self._address, token, node, question)
+            responder = Responder(address, token, node, question)
         except OSError as error:
-            name = self._carrier.node.name_of(node)
             log.error("no responder for %s could be started: %s", name, error.strerror)  # noqa: TRY400 (one line)
             self._refuse(node, question, wire.BENCH_FAILED)
             return
         self._running = responder
         self.counters["bench_started"] += 1
-        log.info("%s measures the path to us", self._carrier.node.name_of(node))
+        log.info("%s measures the path to us", name)
         self._loop.add_reader(responder.stdout.fileno(), self._on_words, responder, token)
         self._timers = [
             self._loop.call_later(START_SECONDS, self._give_up, responder),
@@ -169,7 +172,7 @@ class Bench:
         if responder.answer is None and b"\n" in responder.words:
             line, _, responder.words = responder.words.partition(b"\n")
             ports = msgspec.json.decode(line, type=Ports)
-            where, workers = str(self._address), self._carrier.node.local.workers
+            where, workers = str(responder.address), self._carrier.node.local.workers
             responder.answer = wire.BenchAnswer(
                 responder.question, 0, where, ports.tcp, ports.udp, token, self._kernel(), workers
             )

@@ -14,14 +14,16 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from typing import Final, TypeVar
 
 from tunrouter.agent.barrier import COUNTER, Barrier
 from tunrouter.agent.logs import OncePerKey
 from tunrouter.core import seam, wire
+from tunrouter.core.journal import Persist
 from tunrouter.core.node import Node
-from tunrouter.core.outbox import Effect, KernelMtu, Log, Remember, Said
+from tunrouter.core.outbox import Answer, Effect, Fatal, Fenced, KernelMtu, Log, Own, Remember, Said
+from tunrouter.core.requests import Request
 
 FAILED_SECONDS: Final = 0.25
 """Pause after a deadline that the node could not meet: it stays in the past, and the loop must not spin on it."""
@@ -41,10 +43,15 @@ class Control:
         *,
         remember: Callable[[tuple[seam.Endpoint, ...]], None],
         set_path_mtu: Callable[[IPv4Network, int | None], None],
+        own: Callable[[tuple[IPv4Network, ...]], None],
+        fence: Callable[[tuple[IPv4Address, ...]], None],
     ) -> None:
         """`send` reaches the data plane; `said` may be set, it hears what peers' agents say."""
         self.node = node
         self.said: Callable[[int, wire.AgentBody], None] = lambda node, body: None
+        self.persist: Callable[[Persist], None] = lambda persist: None
+        self.answered: Callable[[int, object], None] = lambda ticket, result: None
+        self.fatal: Callable[[str, str], None] = lambda what, fix: None
         self.stopped = False
         self._loop = loop
         self._send = send
@@ -52,6 +59,8 @@ class Control:
         self._barrier = barrier
         self._remember = remember
         self._set_path_mtu = set_path_mtu
+        self._own = own
+        self._fence = fence
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -93,6 +102,16 @@ class Control:
         if not self.stopped:
             self._try(lambda now: self.node.tell(node, body, now))
 
+    def ask(self, request: Request) -> None:
+        """About addresses; `answered` hears what became of it."""
+        if not self.stopped:
+            self._try(lambda now: self.node.ask(request, now))
+
+    def durable(self, number: int) -> None:
+        """What `persist` was given is on disk."""
+        if not self.stopped:
+            self._try(lambda now: self.node.on_durable(number, now))
+
     # --- effects -----------------------------------------------------------------------------------------------------
     def carry_out(self, effects: list[Effect]) -> None:
         """Every one of them, whatever becomes of the others."""
@@ -107,10 +126,20 @@ class Control:
                 self._once.say(level, key, text, time.monotonic())
             case KernelMtu(prefix, mtu):
                 self._set_path_mtu(prefix, mtu)
+            case Own(blocks):
+                self._own(blocks)
+            case Fenced(addresses):
+                self._fence(addresses)
             case Remember(endpoints):
                 self._remember(endpoints)
             case Said(node, body):
                 self.said(node, body)
+            case Persist():
+                self.persist(effect)
+            case Answer(ticket, result):
+                self.answered(ticket, result)
+            case Fatal(what, fix):
+                self.fatal(what, fix)
             case _:
                 self._send(effect)
 

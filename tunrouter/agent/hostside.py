@@ -15,10 +15,8 @@ from typing import Final, ParamSpec, TypeVar
 
 from tunrouter.agent.logs import OncePerKey
 from tunrouter.core import bounds
-from tunrouter.edge import netns
-from tunrouter.edge.api import AttachCall, Attachment, DetachCall
-from tunrouter.errors import ConfigError, HostError, TunrouterError
-from tunrouter.host import Host, HostPlan, pods, underlay_mtu
+from tunrouter.errors import HostError, TunrouterError
+from tunrouter.host import Attached, Host, HostPlan, underlay_mtu
 
 REPAIR_SECONDS: Final = 2.0
 SETTLE_SECONDS: Final = 0.05
@@ -48,6 +46,8 @@ class HostSide:
         self._setting_mtus = False
         self._closed = False
         self.host: Host | None = None
+        self.changed: Callable[[], None] = lambda: None
+        """Is called after each look at the host, and when it was given something."""
 
     async def call(self, function: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
         return await self._loop.run_in_executor(self._thread, lambda: function(*arguments, **options))
@@ -60,9 +60,11 @@ class HostSide:
         self.host = await self.call(Host, plan)
         await self.call(self.host.preflight, peers)
 
-    async def apply(self) -> None:
-        """Sets the host up, and keeps it so from then on."""
+    async def apply(self, blocks: tuple[IPv4Network, ...] = (), fenced: tuple[IPv4Address, ...] = ()) -> None:
+        """Sets the host up, and keeps it so from then on; `blocks` and `fenced` are what is known of them already."""
         assert self.host is not None
+        await self.call(self.host.own, blocks)
+        await self.call(self.host.fence, fenced)
         for line in await self.call(self.host.apply):
             log.debug("%s", line)
         self._loop.add_reader(self.host.monitor.fileno(), self._on_change)
@@ -100,27 +102,48 @@ class HostSide:
         self._repairing, self._news = True, False
         self._began = self._loop.time()
         assert self.host is not None
-        self._thread.submit(self.host.repair).add_done_callback(
-            lambda done: self._loop.call_soon_threadsafe(self._repaired, done.exception(), done)
-        )
+        self._submit(self.host.repair, self._repaired)
 
-    def _repaired(self, error: BaseException | None, done: object) -> None:
+    def _repaired(self, done: Future[list[str]]) -> None:
         self._repairing = False
-        now = self._loop.time()
+        now, error = self._loop.time(), done.exception()
         rest = max(SETTLE_SECONDS, min((now - self._began) / SHARE, REPAIR_SECONDS))
         self._rested_at = now + rest
         if error is not None:
             self._complain(f"the host's set-up could not be repaired: {error}")
         else:
             self._complaint = ""
-            for line in done.result():  # type: ignore[attr-defined]
+            for line in done.result():
                 log.warning("repaired: %s", line)
+        self.changed()
         self._schedule(rest if self._news else REPAIR_SECONDS)
+
+    def _submit(self, work: Callable[[], R], then: Callable[[Future[R]], None]) -> None:
+        self._thread.submit(work).add_done_callback(lambda done: self._loop.call_soon_threadsafe(then, done))
 
     def _complain(self, text: str) -> None:
         if text != self._complaint:
             self._complaint = text
             log.error("%s", text)
+
+    def own(self, blocks: tuple[IPv4Network, ...]) -> None:
+        """Asks for it and goes on: whoever asks later finds it done. What fails is tried again with the next repair."""
+        host = self._ready()
+        self._submit(lambda: host.own(blocks), self._changed)
+
+    def fence(self, addresses: tuple[IPv4Address, ...]) -> None:
+        """As `own`."""
+        host = self._ready()
+        self._submit(lambda: host.fence(addresses), self._changed)
+
+    def _changed(self, done: Future[list[str]]) -> None:
+        error = done.exception()
+        if error is not None:
+            self._complain(f"the host could not be given its blocks: {error}")
+        else:
+            for line in done.result():
+                log.debug("%s", line)
+        self.changed()
 
     def set_path_mtu(self, prefix: IPv4Network, mtu: int | None) -> None:
         """Asks for it and goes on; a failure is logged. However many ask, one job stands before others' work."""
@@ -136,9 +159,8 @@ class HostSide:
         assert self.host is not None
         self._setting_mtus = True
         paths, self._mtus = self._mtus, {}
-        self._thread.submit(self.host.set_path_mtus, paths).add_done_callback(
-            lambda done: self._loop.call_soon_threadsafe(self._set_mtus, done)
-        )
+        host = self.host
+        self._submit(lambda: host.set_path_mtus(paths), self._set_mtus)
 
     def _set_mtus(self, done: Future[list[HostError]]) -> None:
         self._setting_mtus = False
@@ -147,11 +169,22 @@ class HostSide:
             self._once.say("error", "path mtu", f"a path MTU could not be set: {problem}", time.monotonic())
         self._submit_mtus()
 
-    async def attach(self, call: AttachCall, mtu: int) -> Attachment:
-        return await self.call(_attach, self._ready(), call, mtu)
+    async def attached(self) -> list[Attached]:
+        return await self.call(self._ready().attached)
 
-    async def detach(self, call: DetachCall) -> None:
-        await self.call(self._ready().detach, call.netns, call.name, call.interface)
+    async def find(self, path: str, interface: str) -> Attached | None:
+        """The pod in the namespace at `path`, if it is attached there."""
+        return await self.call(self._ready().find, path, interface)
+
+    async def attach(self, path: str, name: str, address: IPv4Address, interface: str, mtu: int) -> Attached:
+        return await self.call(self._ready().attach, path, name, address, interface, mtu)
+
+    def holds(self, name: str, interface: str) -> bool:
+        """Whether it is attached, as of the last look or `attach`."""
+        return self._ready().holds(name, interface)
+
+    async def detach(self, path: str, name: str, interface: str) -> list[Attached]:
+        return await self.call(self._ready().detach, path, name, interface)
 
     def _ready(self) -> Host:
         if self.host is None:
@@ -168,33 +201,3 @@ class HostSide:
                 self._loop.remove_reader(wakes.fileno())
             await self.call(self.host.close)
         self._thread.shutdown(wait=True)
-
-
-def _attach(host: Host, call: AttachCall, mtu: int) -> Attachment:
-    with netns.namespace(call.netns) as descriptor:
-        port = pods.port_name(netns.inode(descriptor), call.interface)
-    there = {pod.port: pod for pod in host.attached()}
-    taken = {pod.address for name, pod in there.items() if name != port}
-    plan = host.plan
-    if call.address is not None:
-        address = _asked(call.address, plan)
-    elif port in there:
-        address = there[port].address
-    else:
-        address = _free(plan, taken)
-    pod = host.attach(call.netns, call.name, address, call.interface, mtu)
-    return Attachment(name=call.name, address=f"{pod.address}/32", interface=pod.interface, mtu=pod.mtu)
-
-
-def _asked(text: str, plan: HostPlan) -> IPv4Address:
-    try:
-        return IPv4Address(text.partition("/")[0])
-    except ValueError:
-        raise ConfigError(f"{text!r} is no IPv4 address", f"give one inside {plan.block}, or leave --ip out") from None
-
-
-def _free(plan: HostPlan, taken: set[IPv4Address]) -> IPv4Address:
-    for address in plan.block.hosts():
-        if address != plan.gateway and address not in taken:
-            return address
-    raise TunrouterError(f"no address is free in {plan.block}", "detach a pod, or give the node a larger --block")

@@ -10,6 +10,7 @@ from tunrouter.agent.control import Control
 from tunrouter.agent.workers import Workers
 from tunrouter.config import Config
 from tunrouter.core import report, status
+from tunrouter.core.report_ipam import ipam
 from tunrouter.host import Host
 
 
@@ -31,6 +32,8 @@ def snapshot(
     conflicts = tuple(
         f"{node.name_of(c.winner)} and {node.name_of(c.loser)} both announce {c.block}" for c in node.routes.conflicts
     )
+    there = _of_host(host, facts)
+    fenced = tuple(f"{pod} is cut off: this node lost the block of its address; detach it" for pod in there.fenced)
     return status.Snapshot(
         version=tunrouter.__version__,
         name=status.peer_name(local.id),
@@ -43,19 +46,20 @@ def snapshot(
         secrets=len(config.secrets),
         kernel=workers.kernel,
         range=config.range,
-        block=config.block,
+        block=" ".join(str(block) for block, _ in node.routes.own),
         mtu=local.pod_mtu,
         uptime=now - facts.started,
         targets=node.targets.names,
         connections=report.connections(node, now),
         peers=report.peers(node, now),
-        host=_of_host(host, facts),
+        host=there,
         counters=control.counters | counters,
-        warnings=facts.warnings + conflicts,
+        warnings=facts.warnings + conflicts + fenced,
         workers=workers.report(),
         discovery=local.discovery,
         routes=report.routes(node),
         gossip=report.gossip(node),
+        ipam=ipam(node, now, there.fenced),
     )
 
 
@@ -63,11 +67,12 @@ def _of_host(host: Host, facts: Facts) -> status.Host:
     found, plan = host.facts(), host.plan
     return status.Host(
         bridge=plan.bridge,
-        bridge_address=f"{plan.gateway}/{plan.block.prefixlen}",
+        bridge_address=found.bridge_address,
         bridge_mode=found.bridge_mode,
         tun=plan.tun,
         tun_offloads=facts.offloads,
         underlay_mtu=facts.underlay_mtu,
         attachments=found.attachments,
         firewall=found.firewall,
+        fenced=found.fenced,
     )

@@ -64,14 +64,18 @@ class Agent:
         return self._process is not None and self._process.poll() is None
 
     def start(self, *arguments: str, password: str | None = None, wait: bool = True) -> None:
-        """`up` with the host's name and block; `password` is given by a file, None means no encryption."""
+        """`up` with the host's name and block, an empty one being left out; `password` is given by a file.
+
+        Without a password nothing is encrypted.
+        """
         secret = self.directory / "password"
         secret.unlink(missing_ok=True)
         if password is not None:
             secret.touch(mode=0o600)
             secret.write_text(password + "\n")
             arguments = ("--password-file", str(secret), *arguments)
-        self._arguments = ("up", "--name", self.name, "--block", self.block, *arguments)
+        block = ("--block", self.block) if self.block else ()
+        self._arguments = ("up", "--name", self.name, *block, *arguments)
         self._spawn(wait=wait)
 
     def restart(self, *, wait: bool = True) -> None:

@@ -30,7 +30,16 @@ PasswordFile = Annotated[Text, typer.Option(metavar="FILE", help="One secret a l
 Name = Annotated[Text, typer.Option("--name", "--nickname", metavar="NAME", help="[default: the host's name]")]
 Port = Annotated[Text, typer.Option(metavar="PORT", help="UDP port of every node. [default: 6783]")]
 Host = Annotated[Text, typer.Option(metavar="ADDRESS", help="Bind to this address only.")]
-Block = Annotated[Text, typer.Option(metavar="NET", help="This node's part of the range, as 10.32.1.0/24.")]
+Block = Annotated[
+    Text, typer.Option(metavar="NET", help="This node's part of the range, by hand. [default: the nodes decide]")
+]
+BlockSize = Annotated[Text, typer.Option(metavar="LENGTH", help="Of the blocks the range is cut into. [default: 24]")]
+InitPeers = Annotated[Text, typer.Option(metavar="N", help="A majority of N nodes founds the cluster.")]
+Seed = Annotated[Text, typer.Option(metavar="A,B,C", help="The 1, 3 or 5 nodes that found the cluster.")]
+Observer = Annotated[bool | None, typer.Option("--observer", help="Join a cluster, never found one.")]
+IpallocInit = Annotated[
+    Text, typer.Option(metavar="MODE", help="As in Weave: consensus, consensus=N, seed=A,B,C or observer.")
+]
 Range = Annotated[
     Text, typer.Option("--range", "--ipalloc-range", metavar="NET", help="All pods' addresses. [default: 10.32.0.0/12]")
 ]
@@ -57,6 +66,9 @@ Socket = Annotated[
 Output = Annotated[str, typer.Option("--output", "-o", metavar="FORMAT", help="text, wide or json.")]
 Target = Annotated[str, typer.Argument(metavar="PID|NETNS", help="A process, a named namespace or a path to one.")]
 Interface = Annotated[str, typer.Option(metavar="DEVICE", help="Its name inside the namespace.")]
+Containers = Annotated[list[str] | None, typer.Argument(metavar="CONTAINER", help="A name, or an id's first digits.")]
+Nodes = Annotated[list[str], typer.Argument(metavar="PEER", help="Name, nickname or id, as in: status ipam")]
+Chosen = Annotated[Text, typer.Option("--set", metavar="A,B,C", help="Make these 1, 3 or 5 nodes the electors.")]
 
 
 def _version(asked: bool) -> None:
@@ -86,6 +98,11 @@ def up(
     host: Host = None,
     block: Block = None,
     range: Range = None,  # noqa: A002 (the option's name)
+    block_size: BlockSize = None,
+    init_peers: InitPeers = None,
+    seed: Seed = None,
+    observer: Observer = None,
+    ipalloc_init: IpallocInit = None,
     network: Network = None,
     mtu: Mtu = None,
     bridge: Bridge = None,
@@ -109,7 +126,7 @@ def up(
 
 @app.command()
 def status(
-    report: Annotated[str | None, typer.Argument(metavar="[peers|connections|targets|routes|gossip]")] = None,
+    report: Annotated[str | None, typer.Argument(metavar="[peers|connections|targets|ipam|routes|gossip]")] = None,
     output: Output = "text",
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it anew every second until Ctrl-C.")] = False,
     socket: Socket = None,
@@ -160,6 +177,63 @@ def detach(target: Target, interface: Interface = "eth0", socket: Socket = None)
     from tunrouter.cli import attach as command
 
     command.detach(target, interface, socket)
+
+
+@app.command()
+def ps(
+    containers: Containers = None,
+    everywhere: Annotated[bool, typer.Option("--all", help="Of all nodes.")] = False,
+    output: Output = "text",
+    socket: Socket = None,
+) -> None:
+    """Show the addresses of this node's containers."""
+    from tunrouter.cli import ps as command
+
+    command.ps(containers or (), everywhere, output, socket)
+
+
+@app.command()
+def whois(
+    address: Annotated[str, typer.Argument(metavar="IP")], output: Output = "text", socket: Socket = None
+) -> None:
+    """Show who has an address, on whichever node."""
+    from tunrouter.cli import ps as command
+
+    command.whois(address, output, socket)
+
+
+@app.command()
+def rmpeer(
+    peers: Nodes,
+    force: Annotated[bool, typer.Option("--force", help="Take them from the living, too.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")] = False,
+    output: Output = "text",
+    socket: Socket = None,
+) -> None:
+    """Free the addresses of dead PEERs; any node may do it, and several at once."""
+    from tunrouter.cli import blocks
+
+    blocks.rmpeer(peers, force, dry_run, output, socket)
+
+
+@app.command()
+def leave(
+    force: Annotated[bool, typer.Option("--force", help="Even while containers use some.")] = False,
+    output: Output = "text",
+    socket: Socket = None,
+) -> None:
+    """Hand this node's addresses back, before it goes for good."""
+    from tunrouter.cli import blocks
+
+    blocks.leave(force, output, socket)
+
+
+@app.command()
+def electors(chosen: Chosen = None, output: Output = "text", socket: Socket = None) -> None:
+    """Show or set the nodes that decide whose a block is."""
+    from tunrouter.cli import blocks
+
+    blocks.show_electors(chosen, output, socket)
 
 
 @app.command()

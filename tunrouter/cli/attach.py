@@ -5,14 +5,13 @@ The user names a process (its number), a namespace (`ip netns`), or any path to 
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
 
 import msgspec
 import typer
 
-from tunrouter.cli.settings import agent, one_of
+from tunrouter.cli.settings import agent, ipv4, one_of
 from tunrouter.config import values
 from tunrouter.edge.api import AttachCall, Attachment, DetachCall
 from tunrouter.errors import ConfigError
@@ -23,7 +22,7 @@ NAMED: Final = Path("/run/netns")
 def attach(target: str, ip: str | None, interface: str, output: str, socket: str | None) -> None:
     one_of("output", output, ("text", "json"))
     path = namespace(target)
-    call = AttachCall(str(path), target, _address(ip), _interface(interface))
+    call = AttachCall(str(path), target, None if ip is None else ipv4("--ip", ip), _interface(interface))
     if not _exists(path):
         raise ConfigError(f"there is no network namespace {str(path)!r}", "give a running PID or a name of: ip netns")
     attachment = agent(socket).ask(call, Attachment)
@@ -57,15 +56,6 @@ def _exists(path: Path) -> bool:
         return True
     except (OSError, ValueError):
         return False
-
-
-def _address(ip: str | None) -> str | None:
-    if ip is None:
-        return None
-    try:
-        return str(IPv4Address(ip.removesuffix("/32")))
-    except ValueError:
-        raise ConfigError(f"--ip: expected an IPv4 address, got {ip!r}", "for example: --ip 10.32.1.7") from None
 
 
 def _interface(name: str) -> str:

@@ -25,6 +25,7 @@ CHOICES: Final = {
     "-o": ("text", "wide", "json"),
     "--log-level": ("debug", "info", "warning", "error"),
     "--log-format": ("text", "json"),
+    "--ipalloc-init": ("consensus", "observer"),
     "--offloads": OFFLOADS,
     "--scenario": NAMES,
 }

@@ -10,18 +10,17 @@ import typer
 from tunrouter.cli.settings import one_of, settings
 from tunrouter.cli.text import printable
 from tunrouter.config import Config, Resolved
-from tunrouter.config.resolve import require_block
+from tunrouter.config.founding import describe
 
 SCHEMA = 1
 
 
 def check(flags: Mapping[str, object]) -> None:
     resolved = settings(flags)
-    require_block(resolved)
     _refuse_mistyped(resolved.config)
     file = printable(str(resolved.file)) if resolved.file else "no file"
     encryption = "encrypted" if resolved.config.secrets else "NOT encrypted: no password is set"
-    typer.echo(f"config: ok ({file}; {encryption})")
+    typer.echo(f"config: ok ({file}; {encryption}; {printable(describe(resolved.config))})")
 
 
 def _refuse_mistyped(config: Config) -> None:

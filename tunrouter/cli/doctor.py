@@ -10,15 +10,20 @@ from typing import Final
 import msgspec
 import typer
 
+from tunrouter.cli.ipam import some
 from tunrouter.cli.settings import agent, one_of, settings
 from tunrouter.cli.text import paint, printable, wants_colour
 from tunrouter.config import Config, values
-from tunrouter.core.status import Snapshot
+from tunrouter.core.status import IDLE, READY, UNREACHABLE, WAITING, Ipam, Snapshot
 from tunrouter.doctor import Finding, Known, diagnose
 from tunrouter.edge.api import StatusCall
 from tunrouter.errors import AgentUnreachableError, HostError
 
 SCHEMA: Final = 1
+ADDRESS_FIXES: Final = {
+    WAITING: "remove containers or dead nodes, or give the network a larger --range",
+    UNREACHABLE: "if those nodes are gone for good: tunrouter rmpeer PEER",
+}
 LEVEL_COLOURS: Final = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
@@ -27,17 +32,23 @@ def run(flags: Mapping[str, object], output: str, socket: str | None) -> None:
     if os.geteuid() != 0:
         raise HostError("doctor needs root", "run as root: sudo tunrouter doctor")
     config = settings(flags).config
-    try:
-        known = of_agent(agent(socket or str(config.socket)).ask(StatusCall(), Snapshot))
-    except AgentUnreachableError:
-        known = of_configuration(config)
-    findings = diagnose(known)
+    snapshot = _ask(socket or str(config.socket))
+    known = of_agent(snapshot) if snapshot else of_configuration(config)
+    findings = diagnose(known) + (addresses(snapshot.ipam) if snapshot else [])
     if output == "json":
         typer.echo(msgspec.json.encode({"schema": SCHEMA, "agent": known.running, "findings": findings}))
     else:
         typer.echo("\n".join(lines(findings, running=known.running, colour=wants_colour())))
     if any(finding.level == "fail" for finding in findings):
         raise typer.Exit(1)
+
+
+def _ask(socket: str) -> Snapshot | None:
+    """None without an agent."""
+    try:
+        return agent(socket).ask(StatusCall(), Snapshot)
+    except AgentUnreachableError:
+        return None
 
 
 def of_agent(snapshot: Snapshot) -> Known:
@@ -49,6 +60,21 @@ def of_agent(snapshot: Snapshot) -> Known:
         peers=_addresses(connection.address for connection in snapshot.connections),
         running=True,
     )
+
+
+def addresses(found: Ipam | None) -> list[Finding]:
+    """What the agent itself knows to be wrong with its addresses."""
+    if found is None:
+        return []
+    if found.fenced:
+        what = f"{some(found.fenced)}: the block is another node's now, so traffic is dropped"
+        return [Finding("addresses", "fail", what, "start those containers anew: they get other addresses")]
+    if found.status in ADDRESS_FIXES:
+        return [Finding("addresses", "fail", found.status, ADDRESS_FIXES[found.status])]
+    if found.status not in (IDLE, READY):
+        what = f"{found.status}; until then no new block can be had, and {found.free} addresses are free here"
+        return [Finding("addresses", "warn", what, "see: tunrouter status ipam")]
+    return [Finding("addresses", "ok", f"{found.used} used, {found.free} free in {found.blocks_own} blocks here")]
 
 
 def of_configuration(config: Config) -> Known:

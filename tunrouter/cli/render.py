@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from tunrouter.cli.text import duration, paint, printable, size
+from tunrouter.cli import ipam
+from tunrouter.cli.text import duration, label, labelled, node_name, paint, printable, size
 from tunrouter.core.status import Connection, Peer, Snapshot, Worker
 
 STATES: Final = ("established", "pending", "retrying", "failed", "connecting")
@@ -33,39 +34,33 @@ def report(snapshot: Snapshot, name: str | None, style: Style) -> str:
         return "\n".join(routes(snapshot, style))
     if name == "gossip":
         return "\n".join(gossip(snapshot))
+    if name == "ipam":
+        return "\n".join(ipam.report(snapshot.ipam, wide=style.wide))
     if name == "targets":
         return "\n".join(printable(target) for target in snapshot.targets)
     return summary(snapshot, style)
 
 
 def summary(snapshot: Snapshot, style: Style) -> str:
-    blocks = [_version(snapshot, style), _router(snapshot, style), _ipam(snapshot, style)]
+    blocks = [_version(snapshot, style), _router(snapshot, style), ipam.summary(snapshot, wide=style.wide)]
     if style.wide:
         blocks += [_host(snapshot), _counters(snapshot)]
-    blocks.append([f"{paint(_label('Warning'), 'yellow', on=style.colour)} {printable(w)}" for w in snapshot.warnings])
+    blocks.append([f"{paint(label('Warning'), 'yellow', on=style.colour)} {printable(w)}" for w in snapshot.warnings])
     return "\n" + "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
 
-def _label(name: str) -> str:
-    return f"{name:>15}:"
-
-
-def _lines(*pairs: tuple[str, object]) -> list[str]:
-    return [f"{_label(name)} {printable(str(value))}".rstrip() for name, value in pairs]
-
-
 def _version(snapshot: Snapshot, style: Style) -> list[str]:
-    lines = _lines(("Version", snapshot.version))
+    lines = labelled(("Version", snapshot.version))
     if style.wide:
-        lines += _lines(("Kernel", snapshot.kernel), ("Uptime", duration(snapshot.uptime)))
+        lines += labelled(("Kernel", snapshot.kernel), ("Uptime", duration(snapshot.uptime)))
     return lines
 
 
 def _router(snapshot: Snapshot, style: Style) -> list[str]:
-    lines = _lines(
+    lines = labelled(
         ("Service", "router"),
         ("Protocol", PROTOCOL),
-        ("Name", _name(snapshot.name, snapshot.nickname)),
+        ("Name", node_name(snapshot.name, snapshot.nickname)),
         ("Encryption", "enabled" if snapshot.encryption else "disabled"),
         ("PeerDiscovery", "enabled" if snapshot.discovery else "disabled"),
         ("Targets", len(snapshot.targets)),
@@ -74,7 +69,7 @@ def _router(snapshot: Snapshot, style: Style) -> list[str]:
         ("TrustedSubnets", "none"),
     )
     if style.wide:
-        lines += _lines(
+        lines += labelled(
             ("Network", snapshot.network),
             ("Port", snapshot.port),
             ("Secrets", snapshot.secrets),
@@ -83,20 +78,9 @@ def _router(snapshot: Snapshot, style: Style) -> list[str]:
     return lines
 
 
-def _ipam(snapshot: Snapshot, style: Style) -> list[str]:
-    lines = _lines(
-        ("Service", "ipam"),
-        ("Status", "ready"),
-        ("Range", snapshot.range),
-        ("DefaultSubnet", snapshot.range),
-        ("Block", snapshot.block),
-    )
-    return lines + _lines(("MTU", snapshot.mtu)) if style.wide else lines
-
-
 def _host(snapshot: Snapshot) -> list[str]:
     host = snapshot.host
-    return _lines(
+    return labelled(
         ("Service", "host"),
         ("Bridge", f"{host.bridge} {host.bridge_address} ({host.bridge_mode})"),
         ("Tun", f"{host.tun} ({', '.join(host.tun_offloads) or 'no offloads'})"),
@@ -115,7 +99,7 @@ def _worker(worker: Worker) -> str:
 def _counters(snapshot: Snapshot) -> list[str]:
     counted = sorted((name, count) for name, count in snapshot.counters.items() if count)
     return (
-        [*_lines(("Service", "counters")), *(f"{printable(name):>32}: {count}" for name, count in counted)]
+        [*labelled(("Service", "counters")), *(f"{printable(name):>32}: {count}" for name, count in counted)]
         if counted
         else []
     )
@@ -153,7 +137,7 @@ def _info(connection: Connection, password: bool, style: Style) -> str:
     if connection.state not in ("established", "pending"):
         return ", ".join(_failure(connection))
     words = [f"{'encrypted' if connection.encrypted else 'unencrypted':<11}"] if password else []
-    words += [f"{OVERLAY:<6}", _name(connection.peer, connection.nickname), *_attributes(connection)]
+    words += [f"{OVERLAY:<6}", node_name(connection.peer, connection.nickname), *_attributes(connection)]
     if style.wide:
         words += _wide_attributes(connection)
     line = " ".join(word for word in words if word)
@@ -193,10 +177,10 @@ def _wide_attributes(connection: Connection) -> list[str]:
 def peers(snapshot: Snapshot, style: Style) -> Iterator[str]:
     for peer in snapshot.peers:
         extra = f" id={peer.id} blocks={','.join(peer.blocks)}" if style.wide else ""
-        yield printable(_name(peer.name, peer.nickname) + extra)
+        yield printable(node_name(peer.name, peer.nickname) + extra)
         for connection in peer.connections:
             state = "established" if connection.state == "established" else "pending"
-            name = _name(connection.peer, connection.nickname)
+            name = node_name(connection.peer, connection.nickname)
             colour = STATE_COLOURS[state]
             line = f"   {_arrow(connection)} {printable(connection.address):<21} {name:<37}"
             yield f"{line} {paint(state, colour, on=style.colour)}"
@@ -204,7 +188,7 @@ def peers(snapshot: Snapshot, style: Style) -> Iterator[str]:
 
 def routes(snapshot: Snapshot, style: Style) -> Iterator[str]:
     for route in snapshot.routes:
-        name = _name(route.peer, route.nickname)
+        name = node_name(route.peer, route.nickname)
         words = [f"mtu={route.mtu}"] if route.mtu else []
         words += [f"version={route.version}"] if style.wide else []
         words += [paint(f"not used: {printable(route.conflict)}", "red", on=style.colour)] if route.conflict else []
@@ -215,7 +199,7 @@ def gossip(snapshot: Snapshot) -> Iterator[str]:
     found = snapshot.gossip
     if found is None:
         return
-    yield from _lines(
+    yield from labelled(
         ("Nodes", f"{found.nodes} ({found.reachable} reachable)"),
         ("Records", found.records),
         ("Digest", found.digest),
@@ -224,8 +208,4 @@ def gossip(snapshot: Snapshot) -> Iterator[str]:
     for one in found.neighbours:
         rtt = f" rtt={duration(one.rtt)}" if one.rtt is not None else ""
         waiting = f" queued={one.queued} unacknowledged={one.unacknowledged}"
-        yield f"   {_name(one.peer, one.nickname):<37} {one.reason:<7}{rtt}{waiting}"
-
-
-def _name(name: str, nickname: str) -> str:
-    return printable(f"{name}({nickname})" if nickname else name)
+        yield f"   {node_name(one.peer, one.nickname):<37} {one.reason:<7}{rtt}{waiting}"

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunrouter.edge.api.client import Client
+from tunrouter.edge.api.client import SECONDS, Client
 from tunrouter.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 DEFAULT_RUN_DIR = "/run/tunrouter"
 SOCKET_NAME = "tunrouter.sock"
 """As in the configuration, which is not loaded to ask an agent: it takes as long as the question."""
+
+SLOW_SECONDS = 2 * SECONDS
+"""For what needs other nodes: the agent, which gives up earlier, says why."""
 
 
 def settings(flags: Mapping[str, object]) -> Resolved:
@@ -32,10 +36,19 @@ def settings(flags: Mapping[str, object]) -> Resolved:
     return resolve(flags, environ)
 
 
-def agent(socket: str | None) -> Client:
+def agent(socket: str | None, seconds: float = SECONDS) -> Client:
     """The agent of `--socket`, else of TUNROUTER_RUN_DIR, else of this host."""
     run_dir = Path(os.environ.get("TUNROUTER_RUN_DIR") or DEFAULT_RUN_DIR)
-    return Client(Path(socket) if socket else run_dir / SOCKET_NAME)
+    return Client(Path(socket) if socket else run_dir / SOCKET_NAME, seconds)
+
+
+def ipv4(what: str, text: str) -> str:
+    """An address as the agent takes it; a pod's /32 may stand behind it."""
+    try:
+        return str(IPv4Address(text.removesuffix("/32")))
+    except ValueError:
+        example = f"{what} 10.32.1.7" if what.startswith("-") else "10.32.1.7"
+        raise ConfigError(f"{what}: expected an IPv4 address, got {text!r}", f"for example: {example}") from None
 
 
 def one_of(what: str, value: str, allowed: tuple[str, ...]) -> str:

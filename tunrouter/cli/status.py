@@ -16,7 +16,7 @@ from tunrouter.cli.text import wants_colour
 from tunrouter.core.status import Snapshot
 from tunrouter.edge.api import StatusCall
 
-REPORTS: Final = ("connections", "gossip", "peers", "routes", "targets")
+REPORTS: Final = ("connections", "gossip", "ipam", "peers", "routes", "targets")
 WATCH_SECONDS: Final = 1.0
 
 

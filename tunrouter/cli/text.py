@@ -21,6 +21,20 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
+def label(name: str) -> str:
+    """A label of the summary: right-aligned to the colon, as Weave's."""
+    return f"{name:>15}:"
+
+
+def labelled(*pairs: tuple[str, object]) -> list[str]:
+    return [f"{label(name)} {printable(str(value))}".rstrip() for name, value in pairs]
+
+
+def node_name(name: str, nickname: str) -> str:
+    """`MAC(nickname)`, as Weave's users know a peer."""
+    return printable(f"{name}({nickname})" if nickname else name)
+
+
 def wants_colour() -> bool:
     """Only a terminal gets colours, and only if NO_COLOR (no-color.org) is not set."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

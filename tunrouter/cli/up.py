@@ -24,11 +24,8 @@ def run(flags: Mapping[str, object]) -> None:
     _require_root()
     from tunrouter.cli.settings import settings
     from tunrouter.config import hand_over
-    from tunrouter.config.resolve import require_block
 
-    resolved = settings(flags)
-    require_block(resolved)
-    descriptor = hand_over(resolved.config)
+    descriptor = hand_over(settings(flags).config)
     # -P: the agent must not import from the directory it happens to be started in.
     command = [sys.executable, "-P", "-m", AGENT, "--config-fd", str(descriptor)]
     sys.stdout.flush()

@@ -2,7 +2,7 @@
 
 from tunrouter.config.handover import hand_over, read_handed_over
 from tunrouter.config.model import DEFAULT_FILE, SOCKET_NAME, Config, Origin
-from tunrouter.config.resolve import Resolved, load, resolve
+from tunrouter.config.resolve import Resolved, resolve
 from tunrouter.config.sources import File, read_file
 
 __all__ = [
@@ -13,7 +13,6 @@ __all__ = [
     "Origin",
     "Resolved",
     "hand_over",
-    "load",
     "read_file",
     "read_handed_over",
     "resolve",

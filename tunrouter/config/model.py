@@ -24,7 +24,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     port: int = 6783
     peers: tuple[str, ...] = ()
     block: str = ""
+    """This node's part of the range, given by hand; empty: the nodes decide whose block is whose."""
     range: str = "10.32.0.0/12"
+    block_size: int = 24
+    """Length of the equal blocks that the range is cut into."""
+    init_peers: int = 0
+    """A majority of so many nodes founds the cluster."""
+    seed: tuple[str, ...] = ()
+    """The nodes that found it, and are its first electors."""
+    observer: bool = False
+    """It joins, and never founds."""
     network: str = "weave"
     mtu: int = 0
     """What pods are born with; 0: as large as the underlay allows."""
@@ -103,6 +112,10 @@ KEYS: Final = (
     Key("peers", tuple, values.peers, "192.0.2.7", flag="PEER argument"),
     Key("block", str, values.block, "10.32.1.0/24"),
     Key("range", str, values.address_range, "10.32.0.0/12", weave_variable="IPALLOC_RANGE"),
+    Key("block_size", int, values.block_size, "24"),
+    Key("init_peers", int, values.init_peers, "3"),
+    Key("seed", tuple, values.seed, "node-a"),
+    Key("observer", bool, values.as_given, "true"),
     Key("network", str, values.network_name, "weave"),
     Key("mtu", int, values.mtu, "1376", weave_variable="WEAVE_MTU"),
     Key("bridge", str, values.interface, "weave"),

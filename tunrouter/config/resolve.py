@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from tunrouter.config import values
+from tunrouter.config import founding, values
 from tunrouter.config.model import DEFAULT_ORIGIN, KEYS, Config, Origin
 from tunrouter.config.secrets import find_secrets
 from tunrouter.config.sources import Read, find, read_document, read_file, refuse_misspelt_variables
@@ -31,19 +31,10 @@ class Resolved(msgspec.Struct, frozen=True):
         return self.origins.get(key, DEFAULT_ORIGIN)
 
 
-def load(
-    flags: Mapping[str, object], environ: Mapping[str, str], read: Read = read_file, *, hostname: str | None = None
-) -> Config:
-    """The complete configuration an agent can start with; raises ConfigError."""
-    resolved = resolve(flags, environ, read, hostname=hostname)
-    require_block(resolved)
-    return resolved.config
-
-
 def resolve(
     flags: Mapping[str, object], environ: Mapping[str, str], read: Read = read_file, *, hostname: str | None = None
 ) -> Resolved:
-    """What is configured, complete or not (`reset` and `doctor` need no block); raises ConfigError."""
+    """What an agent would start with; raises ConfigError."""
     refuse_misspelt_variables(environ)
     document = read_document(flags, environ, read)
     fields: dict[str, object] = {}
@@ -55,10 +46,11 @@ def resolve(
     if "name" not in fields:
         fields["name"] = _name_of_host(os.uname().nodename if hostname is None else hostname)
         origins["name"] = Origin("the host's name")
+    founding.translate(flags, environ, fields, origins)
     secrets = find_secrets(flags, environ, document, read)
     if secrets:
         fields["secrets"], origins["secrets"] = secrets[0], Origin(secrets[1])
-    resolved = Resolved(msgspec.convert(fields, Config), origins, document.path)
+    resolved = Resolved(_with_block_size(msgspec.convert(fields, Config), origins), origins, document.path)
     _check_together(resolved)
     return resolved
 
@@ -72,22 +64,18 @@ def _name_of_host(hostname: str) -> str:
         ) from None
 
 
-def require_block(resolved: Resolved) -> None:
-    if not resolved.config.block:
-        block = next(IPv4Network(resolved.config.range).subnets(new_prefix=_block_length(resolved.config)))
-        raise ConfigError(
-            "no block of addresses is given for this node's pods",
-            f"give each node its own part of {resolved.config.range}, for example: --block {block}",
-        )
-
-
-def _block_length(config: Config) -> int:
-    return max(24, IPv4Network(config.range).prefixlen)
+def _with_block_size(config: Config, origins: Mapping[str, Origin]) -> Config:
+    """A range that is smaller than the usual block is one block, unless the user cuts it."""
+    if "block_size" in origins:
+        return config
+    return msgspec.structs.replace(config, block_size=max(config.block_size, IPv4Network(config.range).prefixlen))
 
 
 def _check_together(resolved: Resolved) -> None:
     config = resolved.config
+    founding.refuse_beside_block(config, resolved.origins)
     _check_block_in_range(resolved)
+    _check_block_size(resolved)
     if config.bridge == config.tun:
         _clash(resolved, "tun", "bridge", f"the tunnel and the bridge are both called {config.bridge!r}")
     if config.state_dir == config.run_dir:
@@ -105,11 +93,26 @@ def _check_block_in_range(resolved: Resolved) -> None:
     config = resolved.config
     if not config.block or IPv4Network(config.block).subnet_of(IPv4Network(config.range)):
         return
-    inside = next(IPv4Network(config.range).subnets(new_prefix=_block_length(config)))
+    inside = next(IPv4Network(config.range).subnets(new_prefix=config.block_size))
     block, range_ = resolved.origin("block"), resolved.origin("range")
     raise ConfigError(
         f"{block.where}: {config.block} lies outside the range {config.range} ({range_.where})",
         f"choose a block inside it, for example: {block.example(str(inside))}",
+    )
+
+
+def _check_block_size(resolved: Resolved) -> None:
+    config = resolved.config
+    length, (_, least) = IPv4Network(config.range).prefixlen, values.BLOCK_SIZES
+    if config.block or length <= config.block_size <= least:
+        return
+    size, range_ = resolved.origin("block_size"), resolved.origin("range")
+    if length > least:
+        what = f"the range {config.range} ({range_.where}) has no room for a block of /{least}"
+        raise ConfigError(what, "give a larger one, the same on every node")
+    raise ConfigError(
+        f"{size.where}: a block of /{config.block_size} is larger than the range {config.range} ({range_.where})",
+        f"choose smaller blocks, for example: {size.example(str(max(24, length)))}",
     )
 
 

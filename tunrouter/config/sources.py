@@ -145,7 +145,7 @@ def find(
     """The value of the strongest source that has one, checked, and its origin."""
     given = flags.get(key.name)
     if given is not None and given not in ("", (), []):
-        form = "{}" if key.native is tuple else f"{key.option} {{}}"
+        form = f"{key.option} {{}}" if key.option.startswith("--") else "{}"
         return _checked(key, given, Origin(key.option, form), text=isinstance(given, str))
     if given == "":
         raise ConfigError(f"{key.option}: expected a value, got nothing", f"for example: {key.option} {key.example}")

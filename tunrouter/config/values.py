@@ -22,6 +22,8 @@ _HOST_NAME: Final = re.compile(
 _LARGEST_MTU: Final = wire.inner_mtu(bounds.PATH_MTU_MAX, 4)
 _SMALLEST_BLOCK: Final = 30
 _LARGEST_RANGE: Final = 8
+BLOCK_SIZES: Final = (16, 29)
+"""Lengths of the prefixes that a range may be cut into, the largest block first."""
 _UNUSABLE: Final = tuple(IPv4Network(net) for net in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"))
 
 
@@ -132,6 +134,40 @@ def block(value: str) -> str:
     if parsed.prefixlen > _SMALLEST_BLOCK:
         raise InvalidValueError(f"a length of at most /{_SMALLEST_BLOCK}: the bridge and one pod need addresses")
     return str(parsed)
+
+
+def block_size(value: int) -> int:
+    most, least = BLOCK_SIZES
+    if not most <= value <= least:
+        raise InvalidValueError(f"the length of a prefix from {most} to {least}")
+    return value
+
+
+def init_peers(value: int) -> int:
+    if not 1 <= value <= bounds.MAX_INIT_PEERS:
+        raise InvalidValueError(f"a number of nodes from 1 to {bounds.MAX_INIT_PEERS}")
+    return value
+
+
+def seed(value: tuple[str, ...]) -> tuple[str, ...]:
+    """The first electors: an even number would bear no more losses than one less."""
+    if len(value) not in range(1, bounds.MAX_ELECTORS + 1, 2) or len(set(value)) < len(value):
+        raise InvalidValueError("the names of 1, 3 or 5 different nodes")
+    return tuple(node_name(name) for name in value)
+
+
+def ipalloc_init(value: str) -> tuple[str, object]:
+    """Weave's word for a founding: the key it stands for, and its value; 0 nodes for a number that is not said."""
+    mode, equals, rest = value.partition("=")
+    if value == "observer":
+        return "observer", True
+    if value == "consensus":
+        return "init_peers", 0
+    if mode == "consensus" and re.fullmatch(r"[0-9]{1,9}", rest):
+        return "init_peers", init_peers(int(rest))
+    if mode == "seed" and equals:
+        return "seed", seed(tuple(rest.split(",")))
+    raise InvalidValueError("consensus, consensus=N, seed=NAME,NAME,NAME or observer")
 
 
 def split_peer(value: str) -> tuple[str, str]:

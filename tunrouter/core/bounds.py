@@ -52,6 +52,9 @@ SIMULTANEOUS_SECONDS: Final = 10.0
 # --- sessions ------------------------------------------------------------------------------------------------------
 MAX_PEERS: Final = 10_000
 MAX_TARGETS: Final = 1024
+MAX_INIT_PEERS: Final = 1000
+"""Nodes of which a majority founds a cluster."""
+MAX_ELECTORS: Final = 5
 MAX_KNOWN: Final = 1500
 """Addresses whose handshakes do not wait behind strangers'; it fits one message of the seam."""
 REKEY_SECONDS: Final = 120.0
@@ -60,7 +63,8 @@ REKEY_MESSAGES: Final = 1 << 48
 REJECT_MESSAGES: Final = 1 << 60
 IDLE_CLOSE_SECONDS: Final = 600.0
 FORGET_SECONDS: Final = 86_400.0
-"""A closed session that nobody wants is forgotten, with its blocks, after so long; or when room is needed."""
+"""A closed session that nobody wants is forgotten after so long, or when room is needed; so is what a node that cannot
+be reached said, unless a register gave it blocks."""
 HEARTBEAT_SECONDS: Final = 1.0
 SUSPECT_SECONDS: Final = 1.5
 PROBE_SECONDS: Final = 0.25
@@ -219,6 +223,57 @@ GOSSIP_ROUNDS: Final = 30
 AUTHOR_RECORDS_PER_SECOND: Final = 2
 """New versions of one node's records, whoever brings them (`gossip_author_over_budget`)."""
 AUTHOR_RECORDS_BURST: Final = 30
+
+# --- identity -------------------------------------------------------------------------------------------------------
+CLONE_SECONDS: Final = 5.0
+"""A copy of a node that runs is found out in so long."""
+
+# --- addresses -----------------------------------------------------------------------------------------------------
+REST_SECONDS: Final = 60.0
+"""Between two holders of an address: who talked to the first has forgotten it by then."""
+MAX_RESTED: Final = 4096
+"""Addresses of one block that have rested and whose order is remembered; beyond it the oldest count as never used."""
+IPAM_SECONDS: Final = 1.0
+"""Pause between looks at whether this node needs a block more, or one less."""
+VERIFY_SECONDS: Final = 600.0
+"""Between looks at the electors whether our blocks are ours still; after having been cut off from them, at once."""
+ALLOCATE_SECONDS: Final = 8.0
+"""How long a container waits for an address before it hears why there is none."""
+MAX_PENDING: Final = 1024
+"""Containers that wait for an address."""
+LEAVE_SECONDS: Final = 20.0
+SPARE_ADDRESSES: Final = 64
+"""Fewer free ones, or than a quarter of a block, and the next block is asked for."""
+SURPLUS_SECONDS: Final = 900.0
+"""A block that is not needed for so long is handed back."""
+MAX_REMOVED: Final = 16
+"""Nodes that this one removed and tells others of."""
+
+# --- registers -------------------------------------------------------------------------------------------------------
+CHANGE_SECONDS: Final = 10.0
+"""How long one round of a change may take, with all that it tries."""
+ROUND_RETRY_SECONDS: Final = 0.3
+"""Pause before the electors that did not answer are asked again."""
+OUTBID_SECONDS: Final = 0.05
+"""First pause of a proposer that was outbid; it doubles up to a second."""
+ELECTORS_SECONDS: Final = 1.0
+"""Pause between an elector's looks at who the electors are."""
+GROW_SECONDS: Final = 2.0
+"""Other electors are chosen once the same ones have been wanted for so long."""
+FOUNDING_SECONDS: Final = 5.0
+"""A majority of the founders waits so long for the others."""
+TAKE_OVER_SECONDS: Final = 3.0
+"""Electors that are frozen so long see to the next epoch themselves, one after the other."""
+ELECTOR_LOST_SECONDS: Final = 600.0
+"""An elector that cannot be reached for so long is replaced, if there is another node."""
+RESIGN_SECONDS: Final = 60.0
+"""Who is no elector any more keeps what it has promised for so long."""
+MAX_ROUND: Final = 1 << 40
+"""Higher ones, which nobody reaches honestly, are not outbid."""
+MAX_BLOCKS: Final = 65_536
+"""Of one range, and so registers of one elector."""
+REGISTER_ASKS_PER_SECOND: Final = 500
+"""Questions of one node that an elector looks at, and how many at one moment (`register_over_budget`)."""
 
 # --- path MTU (bytes of the outer IP packet) -----------------------------------------------------------------------
 PATH_MTU_BASE: Final = 1200

@@ -254,6 +254,14 @@ class Dials:
         self._dials.pop(dial.endpoint, None)
         return opened
 
+    def refuse(self, opened: Opened, reason: str, now: float) -> None:
+        """Whoever answered there is not wanted: it is tried again, in case somebody else is there by then."""
+        self.start(opened.endpoint, now, delay=bounds.RETRY_SECONDS[-1])
+        dial = self._dials.get(opened.endpoint)
+        if dial is not None:
+            dial.reason, dial.mismatch = reason, True
+        self._out.log("warning", f"refused {opened.endpoint}", f"{text(opened.endpoint)}: {reason}")
+
     def on_reject(self, source: seam.Endpoint, datagram: bytes) -> None:
         dial = self._matching(datagram)
         if dial is None or dial.endpoint != source or len(datagram) != wire.HEADER_BYTES:

@@ -60,6 +60,8 @@ class Gossip:
         self._sequence = 0
         self._round_at = now
         self._timetable = Timetable()
+        self.usurper = 0
+        """The newest incarnation in which another node signs with our key."""
         self._waiting: dict[int, int] = {}
         """Neighbours whose replica is not known to agree, and how many rounds that may still take."""
 
@@ -93,6 +95,15 @@ class Gossip:
         self.replica.put(own)
         self._spread(own, None)
         return own
+
+    def say_again(self) -> None:
+        """All of ours, in the incarnation that this node has now."""
+        for own in list(self.replica.of(self._local.id)):
+            if own.body is not None:
+                self._sequence += 1
+                again = record.write(self._local.identity, self._local.incarnation, self._sequence, own.body)
+                self.replica.put(again)
+                self._spread(again, None)
 
     def recall(self, own: Record) -> None:
         """One of ours was said before, with a sequence that is not to be used again."""
@@ -195,8 +206,7 @@ class Gossip:
             return Verdict.FORGED
         self._out.count("gossip_own_from_elsewhere")
         if given.incarnation > self._local.incarnation:
-            text = "another node uses this one's identity; give each its own state directory"
-            self._out.log("error", "cloned identity", text)
+            self.usurper = max(self.usurper, given.incarnation)
         else:
             self._sequence = max(self._sequence, given.sequence)
         return Verdict.BURIED

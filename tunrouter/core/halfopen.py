@@ -232,13 +232,21 @@ class HalfOpenTable:
             instead=body.instead,
         )
 
-    def _reject(self, source: seam.Endpoint, datagram: bytes, code: int, now: float) -> None:
-        self._out.count("handshake_mismatch")
-        reason = SEEN_BY_US[code]
+    def refuse(self, source: seam.Endpoint, reason: str, now: float) -> None:
+        """Somebody who could be used is not wanted."""
+        self._remember(source, reason, now)
+        self._out.log("warning", f"refused {source}", f"{text(source)}: {reason}")
+
+    def _remember(self, source: seam.Endpoint, reason: str, now: float) -> None:
         self.rejected[source] = Rejected(reason, now)
         self.rejected.move_to_end(source)
         if len(self.rejected) > bounds.MAX_REJECTED:
             self.rejected.popitem(last=False)
+
+    def _reject(self, source: seam.Endpoint, datagram: bytes, code: int, now: float) -> None:
+        self._out.count("handshake_mismatch")
+        reason = SEEN_BY_US[code]
+        self._remember(source, reason, now)
         if not self._rejects.allow(source[0], now):
             return
         self._out.log("warning", f"mismatch {source[0]}", f"{text(source)}: {reason}")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import IPv4Network
 
 from tunrouter.core import keys, seam, wire
 from tunrouter.core.handshake import Suite, prologue
 from tunrouter.core.indices import Indices
+from tunrouter.core.routes import Announced
 
 
 class Local:
@@ -21,16 +21,19 @@ class Local:
         ring: keys.KeyRing,
         network: str,
         name: str,
-        blocks: tuple[IPv4Network, ...],
+        blocks: tuple[Announced, ...],
+        block_length: int,
         pod_mtu: int,
         random: Callable[[int], bytes],
         workers: int = 1,
         silent: bool = False,
         endpoints: tuple[seam.Endpoint, ...] = (),
         discovery: bool = True,
+        cluster: int = 0,
     ) -> None:
         """`endpoints` are those the node knows of itself; others are found out by what peers see.
 
+        `blocks` are its own at first (`Routes.own` has those of now); every block of the network has `block_length`.
         Without `discovery` the operator's targets are its only neighbours.
         """
         self.identity = identity
@@ -39,14 +42,17 @@ class Local:
         self.network = network
         self.name = name
         self.blocks = blocks
+        self.block_length = block_length
         self.pod_mtu = pod_mtu
         self.random = random
         self.workers = workers
         self.silent = silent
         self.endpoints = endpoints
         self.discovery = discovery
+        self.cluster = cluster
+        """The id of the cluster whose registers give blocks to this node; 0 if none does, or it is not known yet."""
         self.blocks_record = b""
-        """What gossip says of `blocks`, signed."""
+        """What gossip says of its own blocks, signed."""
         self.indices = Indices(workers, random)
         self._sequence = 0
         self.use_secrets(ring)

@@ -5,20 +5,22 @@
                                                     └─ Blocks ──> routes ──> the data plane
 
 Law: a record that gossip calls new is applied once, in the order of arrival, and whatever it says of anybody but its
-author means nothing. A node that cannot be reached for a day is forgotten with all it announced.
+author means nothing. A node that cannot be reached for a day is forgotten with all it announced, unless a register gave
+it blocks: they stay its own, and it is only forgotten where there is no room for others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
+from ipaddress import IPv4Network
 from typing import Final
 
 from tunrouter.core import bounds, record, seam, wire
 from tunrouter.core.gossip import Gossip, Say
 from tunrouter.core.local import Local
-from tunrouter.core.outbox import Outbox
-from tunrouter.core.record import Block, BlocksBody, Link, LinksBody, NodeBody, Read, Record, rtt_class
-from tunrouter.core.routes import Routes, parse_blocks
+from tunrouter.core.outbox import Outbox, Own
+from tunrouter.core.record import Block, BlocksBody, ClusterBody, Link, LinksBody, NodeBody, Read, Record, rtt_class
+from tunrouter.core.routes import Announced, Owner, Routes, parse_blocks
 from tunrouter.core.topology import Topology
 from tunrouter.errors import ProtocolError
 
@@ -34,6 +36,8 @@ class Mesh:
         self.gossip = Gossip(local, out, say, 0.0, read)
         self.changed: set[int] = set()
         """Nodes of which something changed since the owner of this set emptied it."""
+        self.clusters: dict[int, ClusterBody] = {}
+        """What nodes said of their clusters since the owner of this emptied it."""
         self.refused: dict[int, str] = {}
         """Why the blocks of these nodes are not routed."""
         self._local = local
@@ -54,10 +58,9 @@ class Mesh:
         for message in self.routes.start():
             self._out.put(message)
         self._announce_node(now)
-        blocks = tuple(Block(str(block), 0) for block in self._local.blocks[: bounds.MAX_BLOCKS_ANNOUNCED])
-        own = self.gossip.announce(BlocksBody(blocks))
-        assert own is not None
-        self._local.blocks_record = own.data
+        self._announce_blocks(self.routes.own)
+        if self.routes.own:
+            self._out.put(Own(_networks(self.routes.own)))
         self._links_at, self._sweep_at = now, now + bounds.SWEEP_SECONDS
 
     def preload(self, records: Iterable[Record], quiet_until: float) -> None:
@@ -106,6 +109,36 @@ class Mesh:
         body = self.gossip.replica.body(node, record.LINKS)
         return body.links if isinstance(body, LinksBody) else ()
 
+    def foreign(self, introduction: wire.Introduction) -> str:
+        """Why a peer with this introduction is not wanted; empty if it is."""
+        try:
+            body = record.read(introduction.blocks).body
+        except ProtocolError:
+            return ""  # counted where it is introduced
+        cluster = body.cluster if isinstance(body, BlocksBody) else 0
+        return self.strange(cluster) if self._local.cluster and cluster not in (0, self._local.cluster) else ""
+
+    def strange(self, cluster: int) -> str:
+        return f"belongs to cluster {_short(cluster)}, ours is {_short(self._local.cluster)}"
+
+    def cluster(self, node: int) -> ClusterBody | None:
+        """What the node says of the cluster it belongs to."""
+        body = self.gossip.replica.body(node, record.CLUSTER)
+        return body if isinstance(body, ClusterBody) else None
+
+    def incarnation(self, node: int) -> int:
+        """The newest of the node that is known."""
+        return max((known.incarnation for known in self.gossip.replica.of(node)), default=0)
+
+    @property
+    def here(self) -> Set[int]:
+        """All others that can be reached, over others or not."""
+        return self.topology.ways().keys() | self._links.keys()
+
+    def owners(self) -> Mapping[int, Owner]:
+        """Of all blocks that registers gave to nodes, ours included, by place in the range; read it, do not keep it."""
+        return self.routes.owners()
+
     # --- what others say ---------------------------------------------------------------------------------------------
     def hear(self, node: int, body: wire.GossipBody, now: float) -> None:
         for news in self.gossip.hear(node, body, now):
@@ -128,6 +161,8 @@ class Mesh:
                 self._unweighed = True
             case BlocksBody():
                 self._on_blocks(news.node, news.body)
+            case ClusterBody():
+                self.clusters[news.node] = news.body
 
     def _on_node(self, node: int, body: NodeBody) -> None:
         if body.pod_mtu != self._local.pod_mtu:
@@ -136,20 +171,24 @@ class Mesh:
 
     def _on_blocks(self, node: int, body: BlocksBody) -> None:
         try:
-            blocks = parse_blocks(body.blocks, self.routes.range, self._local.blocks[0].prefixlen)
+            blocks = self._read_blocks(body)
         except ProtocolError as error:
             blocks = ()
-            self.refused[node] = f"announces {error}"
+            self.refused[node] = f"{error}"
             self._out.count("blocks_refused")
-            self._out.log("error", f"blocks {node}", f"{self.name_of(node)} announces {error}")
+            self._out.log("error", f"blocks {node}", f"{self.name_of(node)} {error}")
         else:
             self.refused.pop(node, None)
         self._route(self.routes.announce(node, blocks))
         self._unweighed = True
-        for conflict in self.routes.conflicts_of(node):
-            names = " and ".join(self.name_of(node) for node in (conflict.winner, conflict.loser))
-            fix = "give one of them another --block"
-            self._out.log("error", f"conflict {conflict.block}", f"{names} both announce {conflict.block}; {fix}")
+        self._tell_conflicts()
+
+    def _read_blocks(self, body: BlocksBody) -> tuple[Announced, ...]:
+        """Raises ProtocolError, which says why these are not routed."""
+        ours, theirs = self._local.cluster, body.cluster
+        if ours and theirs and ours != theirs:
+            raise ProtocolError(f"belongs to cluster {_short(theirs)}, ours is {_short(ours)}")
+        return parse_blocks(body.blocks, self.routes.range, self._local.block_length)
 
     def _weigh_conflicts(self, now: float) -> None:
         """Who claims the same as another, but is not there any more, has no use of it. Now and then: ways cost."""
@@ -158,6 +197,14 @@ class Mesh:
             self._weigh_at = now + bounds.WEIGH_PAUSE_SECONDS
             here = self.topology.ways().keys() | self._links.keys() | {self._local.id}
             self._route(self.routes.away(contested - here))
+
+    def _tell_conflicts(self) -> None:
+        for block, loser, winner, static in self.routes.conflicts:
+            text = f"{self.name_of(winner)} and {self.name_of(loser)} both announce {block}"
+            if static:
+                self._out.log("error", f"conflict {block}", f"{text}; give one of them another --block")
+            else:
+                self._out.log("warning", f"conflict {block}", f"{text}; its register will decide")
 
     def _route(self, messages: list[seam.ToWorker]) -> None:
         for message in messages:
@@ -186,6 +233,52 @@ class Mesh:
         # In a fixed order: which of them was seen last is no news.
         endpoints = (*local.endpoints, *sorted(self._seen))[: bounds.MAX_ENDPOINTS]
         self.gossip.announce(NodeBody(local.name, local.pod_mtu, endpoints))
+
+    def own(self, blocks: tuple[Announced, ...]) -> None:
+        """Exactly these blocks are ours from now on, the first with the pods' gateway.
+
+        Raises ProtocolError, and changes nothing, for what others would not take.
+        """
+        self._announce_blocks(blocks)
+        before = _networks(self.routes.own)
+        self._route(self.routes.possess(blocks))
+        if _networks(blocks) != before:
+            self._out.put(Own(_networks(blocks)))
+        self._unweighed = True
+        self._tell_conflicts()
+
+    def belong(self, cluster: int) -> None:
+        """This node is of that cluster from now on: it says so, and looks again at what others announced."""
+        self._local.cluster = cluster
+        self._announce_blocks(self.routes.own)
+        for node in self.nodes:
+            body = self.gossip.replica.body(node, record.BLOCKS)
+            if isinstance(body, BlocksBody):
+                self._on_blocks(node, body)
+
+    @property
+    def usurper(self) -> int:
+        """The newest incarnation in which another node signs with our key; 0 if none does."""
+        return self.gossip.usurper
+
+    def say_again(self) -> None:
+        """All that we told, in the incarnation that we have now."""
+        self.gossip.say_again()
+        own = self.gossip.replica.get(self._local.id, record.BLOCKS)
+        if own is not None:
+            self._local.blocks_record = own.data
+
+    def say_cluster(self, body: ClusterBody) -> None:
+        if body.cluster != self._local.cluster:
+            self.belong(body.cluster)
+        self.gossip.announce(body)
+
+    def _announce_blocks(self, blocks: tuple[Announced, ...]) -> None:
+        told = tuple(Block(str(block), version) for block, version in blocks)
+        parse_blocks(told, self.routes.range, self._local.block_length)
+        own = self.gossip.announce(BlocksBody(told, self._local.cluster))
+        if own is not None:
+            self._local.blocks_record = own.data
 
     def link(self, links: Mapping[int, float | None], now: float) -> None:
         """These are our neighbours now, with the round trip in seconds, None while it is not known."""
@@ -230,13 +323,20 @@ class Mesh:
 
     def _sweep(self, now: float) -> None:
         """Forgets who has been gone for a day; when there is no room, who has been gone longest."""
-        here = self.topology.ways().keys() | self._links.keys()
+        here = self.here
         gone = [node for node in self.nodes if node not in here]
         self._gone_since = {node: self._gone_since.get(node, now) for node in gone}
-        gone.sort(key=lambda node: self._gone_since[node])
+        registered = {node for node in gone if self.routes.registered(node)}
+        gone.sort(key=lambda node: (node in registered, self._gone_since[node]))
         for node in gone:
-            if now - self._gone_since[node] >= bounds.FORGET_SECONDS or self.gossip.replica.full:
+            late = now - self._gone_since[node] >= bounds.FORGET_SECONDS and node not in registered
+            if late or self.gossip.replica.full:
                 self._forget(node)
+        self._unweighed = True
+
+    def bury(self, node: int) -> None:
+        """It was removed: as if it had never been, until it comes with a newer life."""
+        self._forget(node)
         self._unweighed = True
 
     def _forget(self, node: int) -> None:
@@ -246,4 +346,13 @@ class Mesh:
         self._route(self.routes.withdraw(node))
         self.changed.add(node)
         self.refused.pop(node, None)
-        del self._gone_since[node]
+        self._gone_since.pop(node, None)
+
+
+def _networks(blocks: tuple[Announced, ...]) -> tuple[IPv4Network, ...]:
+    return tuple(announced.block for announced in blocks)
+
+
+def _short(cluster: int) -> str:
+    """Enough of a cluster's id to tell it from others."""
+    return f"{cluster:016x}"[:8]

@@ -12,10 +12,13 @@ from functools import partial
 from ipaddress import IPv4Network
 from typing import Final
 
-from tunrouter.core import bounds, dial, record, seam, wire
+from tunrouter.core import asking, bounds, dial, record, seam, wire
+from tunrouter.core.allocator import Allocator
 from tunrouter.core.dial import Opened
+from tunrouter.core.electorate import Founding
 from tunrouter.core.halfopen import HalfOpenTable
 from tunrouter.core.hops import Hops
+from tunrouter.core.journal import Row
 from tunrouter.core.keys import KeyRing
 from tunrouter.core.local import Local
 from tunrouter.core.mesh import Mesh
@@ -24,7 +27,8 @@ from tunrouter.core.neighbours import Neighbours
 from tunrouter.core.outbox import Effect, Outbox, Remember, Said
 from tunrouter.core.peers import Peers
 from tunrouter.core.record import Read
-from tunrouter.core.routes import Routes
+from tunrouter.core.requests import Request
+from tunrouter.core.routes import Announced, Routes
 from tunrouter.core.session import Session
 from tunrouter.core.states import Event, State
 from tunrouter.core.timetable import NEVER, Timetable
@@ -37,8 +41,20 @@ STARVED_SECONDS: Final = 0.5
 
 
 class Node:
-    def __init__(self, local: Local, network: IPv4Network, read: Read = record.read) -> None:
-        """`read` is for simulations: many nodes in one process need not read and check the same record each."""
+    def __init__(
+        self,
+        local: Local,
+        network: IPv4Network,
+        read: Read = record.read,
+        *,
+        static: bool = True,
+        founding: Founding | None = None,
+    ) -> None:
+        """`static`: `local` has the blocks that the operator gave; otherwise registers give them.
+
+        `founding` is what operators said to those who found a cluster. `read` is for simulations: many nodes in one
+        process need not read and check the same record each.
+        """
         self.local = local
         self.routes = Routes(network, local.blocks, local.id)
         self.worker_counters: dict[str, int] = {}
@@ -49,6 +65,9 @@ class Node:
         self.sessions, self.dials, self.targets = self.peers.sessions, self.peers.dials, self.peers.targets
         self.half_open = HalfOpenTable(local, self._out, self.peers.stale, self.dials.on_reflected)
         self.neighbours = Neighbours(local, self.sessions, self.mesh, self.peers.wanted)
+        self.allocator = Allocator(
+            local, self.mesh, self._out, self._tell, network, self._own, static=static, founding=founding
+        )
         self._mtus = Mtus(self.routes, local.pod_mtu, self._out)
         self._stopping = False
         self._known: frozenset[str] = frozenset()
@@ -64,9 +83,16 @@ class Node:
         """A session or target came, went or moved in this step."""
 
     # --- what the operator asks --------------------------------------------------------------------------------------
-    def start(self, hints: tuple[seam.Endpoint, ...], now: float) -> list[Effect]:
-        """The first step; `hints` are endpoints that an earlier life remembered."""
+    def start(
+        self, hints: tuple[seam.Endpoint, ...], now: float, rows: Iterable[Row] = (), *, moved: bool = False
+    ) -> list[Effect]:
+        """The first step; `hints` are endpoints that an earlier life remembered, `rows` is what its disk kept.
+
+        `moved`: the machine was booted since, or it is another one.
+        """
         self.mesh.start(now)
+        self.allocator.restore(rows, now)
+        self.allocator.start(now, moved=moved)
         for endpoint in hints[: bounds.MAX_TARGETS]:
             self.dials.start(endpoint, now, seconds=HINT_SECONDS)
         self._remembered = hints
@@ -89,12 +115,33 @@ class Node:
 
     def tell(self, node: int, body: wire.AgentBody, now: float) -> list[Effect]:
         """Says it to a peer's agent, which may not hear it; where no session stands one is opened, as for a packet."""
+        self._tell(node, body, now)
+        return self._step(now)
+
+    def _tell(self, node: int, body: wire.AgentBody | asking.RegisterBody, now: float) -> None:
         session = self.sessions.get(node)
         if session is not None and session.current is not None:
             session.say(body)
         else:
             self._on_wanted(node, now)
+
+    def own(self, blocks: tuple[Announced, ...], now: float) -> list[Effect]:
+        """The operator gives these blocks now; for nodes whose blocks no register decides about."""
+        self.mesh.own(blocks)
         return self._step(now)
+
+    def ask(self, request: Request, now: float) -> list[Effect]:
+        """About addresses and blocks; answered with an `Answer` of its ticket, in this step or a later one."""
+        self.allocator.ask(request, now)
+        return self._step(now)
+
+    def on_durable(self, number: int, now: float) -> list[Effect]:
+        """All that `Persist` effects up to this number asked for is on disk."""
+        self.allocator.committed(number, now)
+        return self._step(now)
+
+    def _own(self, blocks: tuple[Announced, ...], now: float) -> None:
+        self.mesh.own(blocks)
 
     def use_secrets(self, ring: KeyRing, now: float) -> list[Effect]:
         self.local.use_secrets(ring)
@@ -162,6 +209,7 @@ class Node:
     # --- one step ----------------------------------------------------------------------------------------------------
     def _step(self, now: float) -> list[Effect]:
         self.half_open.tick(now)
+        self._keep_addresses(now)
         self._touched.update(self._timetable.due(now))
         if now >= self.neighbours.deadline:
             self._touched |= self.neighbours.look(now)
@@ -179,9 +227,20 @@ class Node:
             self._timetable.set(node, self.sessions[node].deadline)
         self._touched.clear()
         self._rearranged = False
-        parts = (self.dials, self.half_open, self.mesh, self.neighbours, self.hops)
+        parts = (self.dials, self.half_open, self.mesh, self.neighbours, self.hops, self.allocator)
         self.deadline = min(self._timetable.next, *(part.deadline for part in parts))
         return self._out.take()
+
+    def _keep_addresses(self, now: float) -> None:
+        for node, body in self.mesh.clusters.items():
+            self.allocator.on_cluster(node, body, now)
+            if session := self.sessions.get(node):
+                self._refuse_foreign(session, now)
+        self.mesh.clusters.clear()
+        if self.routes.against_own:
+            self.allocator.ipam.doubt(now)
+        self.allocator.tick(now)
+        self.allocator.finish(now)
 
     def _share(self, now: float) -> None:
         doubts = False
@@ -296,7 +355,9 @@ class Node:
             case wire.Spare():
                 self.neighbours.spare(session, now)
                 self._rearranged = True
-            case wire.BenchAsk() | wire.BenchAnswer():
+            case asking.RegisterAsk() | asking.RegisterTell():
+                self.allocator.hear(session.node, body, now)
+            case wire.BenchAsk() | wire.BenchAnswer() | wire.LeasesAsk() | wire.LeasesAnswer():
                 self._out.put(Said(session.node, body))
             case wire.Close(reason) if session.current is not None and session.current.base == base:
                 session.live.loss.excuse_all()
@@ -325,6 +386,9 @@ class Node:
 
     # --- peers -------------------------------------------------------------------------------------------------------
     def _adopt(self, opened: Opened, now: float) -> None:
+        if reason := self.mesh.foreign(opened.introduction):
+            self._turn_away(opened, reason, now)
+            return
         session = self.peers.of(opened.node, now)
         if session is None or not self.peers.make_room(session, len(opened.lanes), now):
             self._out.put(seam.Retire(opened.base))
@@ -343,6 +407,24 @@ class Node:
         self.peers.evict(opened, session, now)
         if fresh:
             self._out.log("info", f"session {opened.node} up", f"{session}: established")
+
+    def _turn_away(self, opened: Opened, reason: str, now: float) -> None:
+        """Two clusters never become one: both ends say so, and stay as they are."""
+        self._out.count("foreign_cluster")
+        if opened.initiator:
+            self._out.put(seam.SendControl(opened.base, opened.confirm))
+            self.dials.refuse(opened, reason, now)
+        else:
+            self.half_open.refuse(opened.endpoint, reason, now)
+        self._out.put(seam.Retire(opened.base))
+        self.local.indices.release(opened.base, now)
+
+    def _refuse_foreign(self, session: Session, now: float) -> None:
+        """A session that was opened before one of the two belonged to its cluster."""
+        if session.node in self.allocator.electors.foreign and session.current is not None:
+            session.reason = self.mesh.strange(self.allocator.electors.foreign[session.node])
+            session.say(wire.Close(session.reason))
+            self._fire(session, Event.FAREWELL, now)
 
     def name_of(self, node: int) -> str:
         return self.mesh.name_of(node)

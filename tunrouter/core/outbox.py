@@ -5,10 +5,11 @@ Law: the core never acts, it only says what is to be done; whoever runs it (the 
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from typing import NamedTuple
 
 from tunrouter.core import seam, wire
+from tunrouter.core.journal import Persist
 
 
 class KernelMtu(NamedTuple):
@@ -39,7 +40,40 @@ class Said(NamedTuple):
     body: wire.AgentBody
 
 
-Effect = seam.ToWorker | KernelMtu | Remember | Log | Said
+class Own(NamedTuple):
+    """These are this node's blocks from now on; the first has the pods' gateway."""
+
+    blocks: tuple[IPv4Network, ...]
+
+
+class Fenced(NamedTuple):
+    """Traffic from and to exactly these addresses on this host is dropped from now on: their blocks were lost."""
+
+    addresses: tuple[IPv4Address, ...]
+
+
+class Refusal(NamedTuple):
+    """Why something that was asked for cannot be, and what to do about it."""
+
+    what: str
+    fix: str
+
+
+class Fatal(NamedTuple):
+    """The agent must stop, for this reason; and what to do about it."""
+
+    what: str
+    fix: str
+
+
+class Answer(NamedTuple):
+    """What became of what was asked under `ticket`: a `Refusal`, or what was asked for."""
+
+    ticket: int
+    result: object
+
+
+Effect = seam.ToWorker | KernelMtu | Remember | Log | Said | Own | Fenced | Persist | Answer | Fatal
 
 
 class Outbox:

@@ -18,12 +18,14 @@ from typing import Final
 
 import msgspec
 
-from tunrouter.core import bounds, keys, seam, wire
+from tunrouter.core import bounds, electorate, keys, seam, wire
+from tunrouter.core.electorate import Configuration
 from tunrouter.errors import ProtocolError
 
 NODE: Final = 1
 LINKS: Final = 2
 BLOCKS: Final = 3
+CLUSTER: Final = 4
 KINDS: Final = 8
 """Kinds are smaller; those that this version does not know are passed on all the same."""
 
@@ -61,10 +63,27 @@ class Block(msgspec.Struct, frozen=True, array_like=True):
 
 class BlocksBody(msgspec.Struct, frozen=True, array_like=True, tag=BLOCKS):
     blocks: tuple[Block, ...]
+    cluster: int = 0
+    """Whose registers the versions are of; 0 if there are none, or it is not known yet."""
 
 
-Body = NodeBody | LinksBody | BlocksBody
-_KIND: Final[dict[type[Body], int]] = {NodeBody: NODE, LinksBody: LINKS, BlocksBody: BLOCKS}
+class ClusterBody(msgspec.Struct, frozen=True, array_like=True, tag=CLUSTER):
+    """Which cluster the node belongs to, and what it has to do with who decides there."""
+
+    cluster: int
+    """0 while it belongs to none."""
+    disk: int
+    """Names it as an elector, see electorate.py."""
+    founding: int
+    """Common to those who found a cluster together; 0 for all others."""
+    configuration: Configuration | None
+    """The electors of now, if this node is one of them and serves."""
+    removed: tuple[tuple[int, int], ...] = ()
+    """Nodes, with their incarnation, that were removed from this one."""
+
+
+Body = NodeBody | LinksBody | BlocksBody | ClusterBody
+_KIND: Final[dict[type[Body], int]] = {NodeBody: NODE, LinksBody: LINKS, BlocksBody: BLOCKS, ClusterBody: CLUSTER}
 
 
 class Record:
@@ -162,12 +181,28 @@ def _check(body: Body) -> None:
             if any(not 0 < link.node < 1 << 64 or not 0 <= link.rtt < RTT_CLASSES for link in body.links):
                 raise ProtocolError("link")
         case BlocksBody():
-            networks = {block.network for block in body.blocks}
-            if len(body.blocks) > bounds.MAX_BLOCKS_ANNOUNCED or len(networks) < len(body.blocks):
-                raise ProtocolError("too many blocks, or one twice")
-            for block in body.blocks:
-                if str(IPv4Network(block.network)) != block.network or not 0 <= block.version < 1 << 63:
-                    raise ProtocolError("block")
+            _check_blocks(body)
+        case ClusterBody():
+            _check_cluster(body)
+
+
+def _check_blocks(body: BlocksBody) -> None:
+    networks = {block.network for block in body.blocks}
+    if len(body.blocks) > bounds.MAX_BLOCKS_ANNOUNCED or len(networks) < len(body.blocks):
+        raise ProtocolError("too many blocks, or one twice")
+    if not 0 <= body.cluster < 1 << 64:
+        raise ProtocolError("cluster")
+    for block in body.blocks:
+        if str(IPv4Network(block.network)) != block.network or not 0 <= block.version < 1 << 63:
+            raise ProtocolError("block")
+
+
+def _check_cluster(body: ClusterBody) -> None:
+    numbers = [body.cluster, body.disk, body.founding, *(number for pair in body.removed for number in pair)]
+    if len(body.removed) > bounds.MAX_REMOVED or not all(0 <= number < 1 << 64 for number in numbers):
+        raise ProtocolError("cluster")
+    if body.configuration is not None:
+        electorate.check(body.configuration)
 
 
 # --- round trips ------------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ def connections(node: Node, now: float) -> tuple[status.Connection, ...]:
 def peers(node: Node, now: float) -> tuple[status.Peer, ...]:
     """This node, then all that we know, each with the links that it tells of."""
     local = node.local
-    own = tuple(str(block) for block in local.blocks)
+    own = tuple(str(announced.block) for announced in node.routes.own)
     mine = tuple(row for row in connections(node, now) if row.peer)
     this = status.Peer(
         name=status.peer_name(local.id), nickname=local.name, id=f"{local.id:016x}", blocks=own, connections=mine

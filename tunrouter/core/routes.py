@@ -1,31 +1,24 @@
-"""Which node owns which block: announcements in, the messages that change the data plane's table out.
+"""Which node owns which prefix: announcements in, the messages that change the data plane's table out.
 
-Law: blocks have one size, so two of them are the same or have nothing in common, and each has one owner. Of two nodes
-that announce one block the one with the higher register version keeps it, else one that can be reached, else the lower
-node id, and both are told; who came first or restarted last does not matter, so views agree and nothing flaps. This
-node's own block is always its own here: its pods are on its bridge, whatever others say. A change is decided among
-those who announce its blocks; it costs no look at anybody else.
+Law: accepted prefixes never overlap. Of two nodes that announce overlapping blocks the one with the higher register
+version keeps it, else one that can be reached, else the lower node id, and both are told; who came first or restarted
+last does not matter, so views agree and nothing flaps. This node's own blocks are always its own here: its pods are on
+its bridge, whatever others say. A newer claim to a block that a register gave us is only reported (`against_own`): the
+electors know who is right, a record does not.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Network
+from itertools import pairwise
 from typing import NamedTuple
 
 from tunrouter.core import bounds, seam
 from tunrouter.core.record import Block
 from tunrouter.errors import ProtocolError
-
-
-class Conflict(NamedTuple):
-    """`loser`'s announcement of `block` is not routed, because it is `winner`'s."""
-
-    block: IPv4Network
-    loser: int
-    winner: int
 
 
 class Announced(NamedTuple):
@@ -36,134 +29,219 @@ class Announced(NamedTuple):
     """Of the register that gave it to the node; 0 if the operator did."""
 
 
+class Conflict(NamedTuple):
+    """`loser`'s announcement of `block` is not routed, because `winner`'s overlaps it."""
+
+    block: IPv4Network
+    loser: int
+    winner: int
+    static: bool = True
+    """The operator gave it to one of the two: no register will settle it."""
+
+
+class Contest(NamedTuple):
+    """`node` announces a block of ours with a newer version of the register than the one that gave it to us."""
+
+    own: Announced
+    node: int
+    version: int
+
+
+class Owner(NamedTuple):
+    """Who announces a block with the newest version of its register."""
+
+    node: int
+    version: int
+
+
 class _Claim(NamedTuple):
     first: int
+    last: int
     node: int
     block: IPv4Network
+    version: int
 
 
 class Routes:
     """The ownership table of one node."""
 
-    def __init__(self, network: IPv4Network, own: tuple[IPv4Network, ...], own_id: int) -> None:
+    def __init__(self, network: IPv4Network, own: tuple[Announced, ...], own_id: int) -> None:
         self.range = network
         self.own = own
+        """Our blocks of now; the first has the pods' gateway."""
         self.own_id = own_id
         self._announced: dict[int, tuple[Announced, ...]] = {}
         self._away: frozenset[int] = frozenset()
         self._accepted: list[_Claim] = []
         """In order of address."""
-        self._losers: dict[IPv4Network, frozenset[int]] = {}
-        """Of blocks that more than one announces, all but the owner."""
+        self.conflicts: tuple[Conflict, ...] = ()
+        self.contested: frozenset[int] = frozenset()
+        """The nodes whose blocks overlap another's, whether they can be reached or not."""
+        self.against_own: tuple[Contest, ...] = ()
+        """Claims that may have taken blocks from us; the blocks stay ours until `possess` says otherwise."""
         self.changed: set[int] = set()
         """Nodes whose routed blocks the last change touched."""
+        self._owners: dict[int, Owner] | None = None
 
     def start(self) -> list[seam.ToWorker]:
-        return self._decide((self.own_id,), self.own)
+        return self._rebuild()
 
     def blocks(self, node: int) -> tuple[IPv4Network, ...]:
         return tuple(announced.block for announced in self._announced.get(node, ()))
 
     def announced(self) -> list[tuple[int, Announced]]:
         """Every announcement with its node, our own included, whether packets follow it or not."""
-        own = [(self.own_id, Announced(block)) for block in self.own]
+        own = [(self.own_id, announced) for announced in self.own]
         return own + [(node, one) for node, announced in self._announced.items() for one in announced]
 
     def routed(self, node: int) -> tuple[IPv4Network, ...]:
         """The blocks of `node` that packets follow: those it announces, without the ones it lost."""
-        blocks = self.own if node == self.own_id else self.blocks(node)
-        return tuple(block for block in blocks if node not in self._losers.get(block, ()))
+        if node == self.own_id or node in self.contested:
+            return tuple(claim.block for claim in self._accepted if claim.node == node)
+        return self.blocks(node)
 
-    @property
-    def conflicts(self) -> tuple[Conflict, ...]:
-        """Those that somebody has to solve: who is not there loses nothing that it uses."""
-        return tuple(c for block in sorted(self._losers) for c in self._conflicts(block))
+    def registered(self, node: int) -> bool:
+        """Whether a register gave `node` a block, as far as it says."""
+        return any(announced.version for announced in self._announced.get(node, ()))
 
-    def conflicts_of(self, node: int) -> tuple[Conflict, ...]:
-        """Those among them that `node` has part in."""
-        contested = [block for block in self.blocks(node) if block in self._losers]
-        return tuple(c for block in contested for c in self._conflicts(block) if node in (c.loser, c.winner))
+    def place(self, block: IPv4Network) -> int:
+        """Which of the equal blocks of the range it is, from 0."""
+        return (int(block.network_address) - int(self.range.network_address)) >> (32 - block.prefixlen)
 
-    @property
-    def contested(self) -> frozenset[int]:
-        """The nodes whose blocks others announce as well, whether they can be reached or not."""
-        return frozenset(node for block, losers in self._losers.items() for node in (*losers, self._owner(block)))
+    def owners(self) -> Mapping[int, Owner]:
+        """Of all blocks that registers gave to nodes, ours included, by place; read it, do not keep it."""
+        if self._owners is None:
+            self._owners = {}
+            for node, announced in self.announced():
+                self._put_owner(node, announced)
+        return self._owners
+
+    def _put_owner(self, node: int, announced: Announced) -> None:
+        if self._owners is not None and announced.version:
+            place, claim = self.place(announced.block), Owner(node, announced.version)
+            before = self._owners.get(place, claim)
+            self._owners[place] = min(before, claim, key=lambda owner: (-owner.version, owner.node))
+
+    def possess(self, blocks: tuple[Announced, ...]) -> list[seam.ToWorker]:
+        """Exactly `blocks` are ours from now on; returns what changes for the data plane."""
+        self.changed = set()
+        if self.own == blocks:
+            return []
+        before, self.own = self.own, blocks
+        return self._replace(self.own_id, before, blocks)
 
     def announce(self, node: int, blocks: tuple[Announced, ...]) -> list[seam.ToWorker]:
         """`node` owns exactly `blocks` from now on; returns what changes for the data plane."""
-        before = self.blocks(node)
+        self.changed = set()
+        if self._announced.get(node, ()) == blocks:
+            return []
+        before = self._announced.get(node, ())
         self._announced[node] = blocks
-        return self._decide((node,), (*before, *self.blocks(node)))
+        return self._replace(node, before, blocks)
 
     def withdraw(self, node: int) -> list[seam.ToWorker]:
-        before = self.blocks(node)
-        self._announced.pop(node, None)
-        return self._decide((node,), before)
+        self.changed = set()
+        before = self._announced.pop(node, ())
+        return self._replace(node, before, ()) if before else []
 
     def resume(self, other: Routes) -> None:
         """For simulations: knows what another node knows, which nobody contests."""
-        own = tuple(Announced(block) for block in other.own)
         self._announced = {node: blocks for node, blocks in other._announced.items() if node != self.own_id}
-        self._announced[other.own_id] = own
+        self._announced[other.own_id] = other.own
         self._accepted = list(other._accepted)
+        self._owners = None
 
     def away(self, nodes: frozenset[int]) -> list[seam.ToWorker]:
         """Of the contested nodes these cannot be reached: what they lose is no conflict that anybody has to solve."""
-        moved, self._away = self._away ^ nodes, nodes
-        return self._decide(moved, (block for node in moved for block in self.blocks(node)))
-
-    def _decide(self, nodes: Iterable[int], blocks: Iterable[IPv4Network]) -> list[seam.ToWorker]:
-        """Looks again at who owns `blocks`, of which something changed for `nodes`."""
-        gone: list[seam.ToWorker] = []
-        come: list[seam.ToWorker] = []
         self.changed = set()
-        for block in sorted(set(blocks)):
-            at, before = self._find(block)
-            asked = {*nodes, *self._losers.pop(block, ()), *((before,) if before is not None else ())}
-            ranks = sorted(rank for node in asked if (rank := self._rank(node, block)) is not None)
-            owner = ranks[0][-1] if ranks else None
-            if len(ranks) > 1:
-                self._losers[block] = frozenset(rank[-1] for rank in ranks[1:])
-            if owner == before:
-                continue
-            if before is not None:
-                gone.append(seam.Unroute(*_key(block)))
-            if owner is not None:
-                come.append(seam.Route(*_key(block), self._seam_id(owner)))
-            self._accepted[at : at + (before is not None)] = [_claim(owner, block)] if owner is not None else []
-            self.changed |= {node for node in (before, owner) if node is not None}
-        return gone + come
+        if self._away == nodes:
+            return []
+        self._away = nodes
+        return self._rebuild()
 
-    def _rank(self, node: int, block: IPv4Network) -> tuple[bool, int, bool, int] | None:
-        """Of those who announce `block` the one with the least owns it; None if `node` does not."""
-        versions = [one.version for one in self._announced.get(node, ()) if one.block == block]
-        if node == self.own_id:
-            versions = [0] if block in self.own else []
-        return (node != self.own_id, -max(versions), node in self._away, node) if versions else None
+    def _replace(self, node: int, old: tuple[Announced, ...], blocks: tuple[Announced, ...]) -> list[seam.ToWorker]:
+        """What almost always happens, nobody contests anything, costs no look at all the others."""
+        before = sorted(_claim(node, announced) for announced in old)
+        after = sorted(_claim(node, announced) for announced in blocks)
+        alone = _alone(before) and _alone(after) and not any(self._contests(claim) for claim in after)
+        if self.contested or not alone:
+            self._owners = None
+            return self._rebuild()
+        for claim in before:
+            del self._accepted[bisect_left(self._accepted, claim)]
+            if self._owners is not None and claim.version:
+                self._owners.pop(self.place(claim.block), None)
+        for claim in after:
+            insort(self._accepted, claim)
+            self._put_owner(node, Announced(claim.block, claim.version))
+        return self._changes(before, after)
 
-    def _find(self, block: IPv4Network) -> tuple[int, int | None]:
-        """Where in `_accepted` it stands or belongs, and its owner."""
-        first = int(block.network_address)
-        at = bisect_left(self._accepted, first, key=lambda claim: claim.first)
-        found = at < len(self._accepted) and self._accepted[at].first == first
-        return at, self._accepted[at].node if found else None
+    def _contests(self, claim: _Claim) -> bool:
+        other = self._overlapping(claim)
+        return other is not None and other.node != claim.node
 
-    def _owner(self, block: IPv4Network) -> int:
-        owner = self._find(block)[1]
-        assert owner is not None, "who loses a block loses it to somebody"
-        return owner
+    def _rebuild(self) -> list[seam.ToWorker]:
+        before, self._accepted = self._accepted, []
+        lost: list[tuple[_Claim, _Claim]] = []
+        for claim in self._claims():
+            winner = self._overlapping(claim)
+            if winner is None:
+                insort(self._accepted, claim)
+            elif winner.node != claim.node:
+                lost.append((claim, winner))
+        self.contested = frozenset(claim.node for pair in lost for claim in pair)
+        self.conflicts = tuple(
+            Conflict(loser.block, loser.node, winner.node, not (loser.version and winner.version))
+            for loser, winner in lost
+            if loser.node not in self._away
+        )
+        self.against_own = tuple(
+            Contest(Announced(winner.block, winner.version), loser.node, loser.version)
+            for loser, winner in lost
+            if winner.node == self.own_id and loser.version > winner.version > 0
+        )
+        return self._changes(before, self._accepted)
 
-    def _conflicts(self, block: IPv4Network) -> list[Conflict]:
-        owner = self._owner(block)
-        return [Conflict(block, loser, owner) for loser in sorted(self._losers[block]) if loser not in self._away]
+    def _changes(self, before: Iterable[_Claim], after: Iterable[_Claim]) -> list[seam.ToWorker]:
+        """Where only the version is another, nothing changes for packets."""
+        old, new = {_route(claim) for claim in before}, {_route(claim) for claim in after}
+        self.changed = {node for node, _ in old ^ new}
+        gone: list[seam.ToWorker] = [seam.Unroute(*_key(block)) for _, block in _in_order(old - new)]
+        return gone + [seam.Route(*_key(block), self._seam_id(node)) for node, block in _in_order(new - old)]
+
+    def _claims(self) -> list[_Claim]:
+        """All claims, the strongest first."""
+        others = [_claim(node, one) for node, announced in self._announced.items() for one in announced]
+        others.sort(key=lambda claim: (-claim.version, claim.node in self._away, claim.node, claim))
+        return [*(_claim(self.own_id, announced) for announced in self.own), *others]
+
+    def _overlapping(self, claim: _Claim) -> _Claim | None:
+        at = bisect_right(self._accepted, claim.last, key=lambda c: c.first)
+        if at > bisect_left(self._accepted, claim.first, key=lambda c: c.last):
+            return self._accepted[at - 1]
+        return None
 
     def _seam_id(self, node: int) -> int:
         return seam.SELF if node == self.own_id else node
 
 
 @lru_cache(2 * bounds.MAX_PEERS)
-def _claim(node: int, block: IPv4Network) -> _Claim:
-    return _Claim(int(block.network_address), node, block)
+def _claim(node: int, announced: Announced) -> _Claim:
+    block, version = announced
+    return _Claim(int(block.network_address), int(block.broadcast_address), node, block, version)
+
+
+def _alone(claims: Sequence[_Claim]) -> bool:
+    """None of these, in order of address, overlaps another."""
+    return all(one.last < other.first for one, other in pairwise(claims))
+
+
+def _route(claim: _Claim) -> tuple[int, IPv4Network]:
+    return claim.node, claim.block
+
+
+def _in_order(routes: Iterable[tuple[int, IPv4Network]]) -> list[tuple[int, IPv4Network]]:
+    return sorted(routes, key=lambda route: (route[1], route[0]))
 
 
 def _key(block: IPv4Network) -> tuple[bytes, int]:
@@ -178,7 +256,7 @@ def parse_blocks(blocks: tuple[Block, ...], network: IPv4Network, length: int) -
     """
     parsed = tuple(Announced(IPv4Network(block.network), block.version) for block in blocks)
     if not all(announced.block.subnet_of(network) for announced in parsed):
-        raise ProtocolError(f"a block outside the range {network}; give all nodes the same --ipalloc-range")
+        raise ProtocolError(f"announces a block outside the range {network}; give all nodes the same --ipalloc-range")
     if any(announced.block.prefixlen != length for announced in parsed):
-        raise ProtocolError(f"a block that is no /{length}; give all nodes blocks of one size")
+        raise ProtocolError(f"announces a block that is no /{length}; give all nodes blocks of one size")
     return parsed

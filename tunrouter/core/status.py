@@ -5,6 +5,8 @@ Law: fields are only added, and `schema` grows when one changes its meaning. Dur
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 SCHEMA = 1
@@ -91,6 +93,87 @@ class Gossip(msgspec.Struct, frozen=True, kw_only=True):
     neighbours: tuple[Neighbour, ...]
 
 
+class Elector(msgspec.Struct, frozen=True, kw_only=True):
+    """A node that keeps a copy of the registers; a majority of them decides whose a block is."""
+
+    peer: str
+    nickname: str
+    reachable: bool
+    this: bool = False
+    """It is this node."""
+
+
+class Owner(msgspec.Struct, frozen=True, kw_only=True):
+    """A node that has blocks, or this one even if it has none."""
+
+    peer: str
+    nickname: str
+    blocks: int
+    addresses: int
+    """Of all its blocks, used or not."""
+    share: float
+    """Of the range, 0 to 1."""
+    reachable: bool
+    active: int | None = None
+    """Addresses in use; known of this node alone."""
+
+
+class Pending(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that waits."""
+
+    what: str
+    why: str
+
+
+class Ipam(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose addresses are whose, as far as this node knows."""
+
+    mode: Literal["static", "registers"]
+    """Blocks are given by the operator, or decided by the electors."""
+    status: str
+    """One of `IDLE` to `UNREACHABLE` below, `awaiting_consensus` or `no_quorum`."""
+    cluster: str = ""
+    """Its random id; empty until there is one."""
+    epoch: int = 0
+    """Of the electors: it grows whenever they change."""
+    electors: tuple[Elector, ...] = ()
+    range: str
+    block_size: int
+    """Length of each block's prefix."""
+    blocks_total: int
+    blocks_owned: int
+    blocks_free: int
+    blocks_own: int
+    """Of this node."""
+    used: int
+    """Addresses in this node's blocks that somebody has; the next two are of those blocks, too."""
+    free: int
+    resting: int
+    """Released so lately that nobody gets them yet."""
+    pending: tuple[Pending, ...] = ()
+    owners: tuple[Owner, ...]
+    """This node first, then by name."""
+    fenced: tuple[str, ...] = ()
+    """Pods of this node, with their addresses, whose block is another's now: their traffic is dropped."""
+
+
+IDLE = "idle"
+JOINING = "joining"
+READY = "ready"
+WAITING = "waiting for IP(s) to become available"
+UNREACHABLE = "all IP ranges owned by unreachable peers - use 'rmpeer' if they are dead"
+
+
+def awaiting_consensus(quorum: int, known: int) -> str:
+    """The founding waits for `quorum` nodes, of which it knows `known`."""
+    return f"awaiting consensus (quorum: {quorum}, known: {known})"
+
+
+def no_quorum(reachable: int, electors: int) -> str:
+    """Nobody gets a new block; addresses inside blocks are given all the same."""
+    return f"no quorum: {reachable} of {electors} electors reachable"
+
+
 class Host(msgspec.Struct, frozen=True, kw_only=True):
     """What was set up on this machine."""
 
@@ -104,6 +187,8 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     attachments: int = 0
     firewall: tuple[str, ...] = ()
     """Foreign chains that would drop our traffic, each with what was done about it."""
+    fenced: tuple[str, ...] = ()
+    """Pods whose traffic is dropped because this node lost their block, each with its address."""
 
 
 class Worker(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,6 +231,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Neighbours are chosen among all nodes; otherwise only targets are."""
     routes: tuple[Route, ...] = ()
     gossip: Gossip | None = None
+    ipam: Ipam | None = None
 
 
 def peer_name(node: int) -> str:

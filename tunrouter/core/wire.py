@@ -21,6 +21,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from tunrouter.core import bounds
+from tunrouter.core.asking import RegisterAsk, RegisterTell, check_registers
 from tunrouter.core.seam import Endpoint, relay_target
 from tunrouter.errors import ProtocolError
 
@@ -209,6 +210,25 @@ class Spare(msgspec.Struct, frozen=True, array_like=True, tag=11):
     """The sender has more neighbours than it wants: the receiver should keep others, if it can."""
 
 
+class LeasesAsk(msgspec.Struct, frozen=True, array_like=True, tag=14):
+    """Which addresses do your containers have, after this one? Repeated under the same id until it is answered."""
+
+    id: int
+    after: int
+
+
+class LeasesAnswer(msgspec.Struct, frozen=True, array_like=True, tag=15):
+    """In order of address: the address, the container, the interface."""
+
+    id: int
+    leases: tuple[tuple[int, str, str], ...]
+    more: bool
+
+
+LEASES_BYTES: Final = bounds.MAX_CONTROL_BYTES - 40
+LEASE_BYTES: Final = 12
+"""Around the names of one."""
+
 BENCH_BUSY: Final = 1
 """Somebody else is being measured with."""
 BENCH_OFF: Final = 2
@@ -217,10 +237,26 @@ BENCH_FAILED: Final = 3
 """The responder did not start; the peer's log says why."""
 BENCH_TOKEN_BYTES: Final = 16
 
-AgentBody = BenchAsk | BenchAnswer
+AgentBody = BenchAsk | BenchAnswer | LeasesAsk | LeasesAnswer
 """What one agent says to another; sessions only carry it."""
 GossipBody = Records | Sums | Have
-ControlBody = Confirm | Ping | Pong | Close | Carried | BenchAsk | BenchAnswer | Records | Sums | Have | Spare
+ControlBody = (
+    Confirm
+    | Ping
+    | Pong
+    | Close
+    | Carried
+    | BenchAsk
+    | BenchAnswer
+    | Records
+    | Sums
+    | Have
+    | Spare
+    | RegisterAsk
+    | RegisterTell
+    | LeasesAsk
+    | LeasesAnswer
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[ControlBody] = msgspec.msgpack.Decoder(ControlBody)
@@ -253,7 +289,17 @@ def decode_control(data: bytes) -> ControlBody:
         raise ProtocolError("sums")
     elif isinstance(body, Have) and not 0 <= body.first <= body.last < 1 << 64:
         raise ProtocolError("range of ids")
+    elif isinstance(body, RegisterAsk | RegisterTell):
+        check_registers(body)
+    elif isinstance(body, LeasesAnswer):
+        _check_leases(body)
     return body
+
+
+def _check_leases(answer: LeasesAnswer) -> None:
+    for address, container, interface in answer.leases:
+        if not 0 <= address < 1 << 32 or not container.isprintable() or not interface.isprintable():
+            raise ProtocolError("lease")
 
 
 def _check_bench(answer: BenchAnswer) -> None:

@@ -11,7 +11,7 @@ import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -190,18 +190,29 @@ class Netlink:
             found = self._ip.get_addr(family=2, **index)
             return [ipaddress.IPv4Interface(f"{m.get('IFA_LOCAL')}/{m['prefixlen']}") for m in found]
 
-    def ensure_address(self, name: str, address: ipaddress.IPv4Interface, *, alone: bool = False) -> list[str]:
-        """`name` has the address; with `alone` it has no other."""
+    def ensure_addresses(self, name: str, wanted: Collection[ipaddress.IPv4Interface]) -> list[str]:
+        """`name` has these addresses, and maybe others."""
         index, there = self.require(name).index, self.addresses(name)
         changed = []
-        with _explained(f"cannot give {name} the address {address}"):
-            for other in there if alone else ():
-                if other != address:
-                    self._ip.addr("del", index=index, address=str(other.ip), prefixlen=other.network.prefixlen)
-                    changed.append(f"{name} lost {other}")
+        for address in wanted:
             if address not in there:
-                self._ip.addr("add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen)
+                with _explained(f"cannot give {name} the address {address}"):
+                    self._ip.addr("add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen)
                 changed.append(f"{name} address {address}")
+        return changed
+
+    def remove_addresses(self, name: str, but: Collection[ipaddress.IPv4Interface]) -> list[str]:
+        """`name` has no addresses but these. Routes whose source goes along are gone."""
+        index, changed = self.require(name).index, []
+        for other in self.addresses(name):
+            if other in but:
+                continue
+            try:
+                self._ip.addr("del", index=index, address=str(other.ip), prefixlen=other.network.prefixlen)
+            except NetlinkError as error:
+                if error.code != errno.EADDRNOTAVAIL:  # else it went along with the one it was secondary to
+                    raise _host_error(error, f"cannot take the address {other} from {name}") from None
+            changed.append(f"{name} lost {other}")
         return changed
 
     # --- routes --------------------------------------------------------------------------------------------------
@@ -281,7 +292,8 @@ class Netlink:
         with _explained(f"cannot configure {interface}"):
             self._ip.link("set", index=self.require("lo").index, state="up")
             self._ip.link("set", index=index, state="up")
-            self.ensure_address(interface, address, alone=True)
+            self.ensure_addresses(interface, (address,))
+            self.remove_addresses(interface, but=(address,))
             self._ip.route("replace", dst=f"{gateway}/32", oif=index, scope="link", prefsrc=str(address.ip))
             # RTNH_F_ONLINK (4): the gateway lies in no subnet of the pod, whose own is a /32.
             self._ip.route("replace", dst="0.0.0.0/0", oif=index, gateway=gateway, flags=4)

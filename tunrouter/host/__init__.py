@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tunrouter.host.blocks import is_usable
 from tunrouter.host.plan import HostPlan
 from tunrouter.host.pods import Attached
 from tunrouter.host.reset import reset
@@ -14,6 +15,7 @@ __all__ = [
     "Host",
     "HostPlan",
     "free_range",
+    "is_usable",
     "overlapping",
     "peers_inside",
     "reset",

@@ -1,4 +1,4 @@
-"""What this host shall look like: one frozen value, from which devices, routes, switches and rules all follow."""
+"""What this host shall look like whatever its blocks are: one frozen value, which devices and rules follow."""
 
 from __future__ import annotations
 
@@ -17,34 +17,21 @@ LEAST_METRIC: Final = 0xFF000000
 
 class HostPlan(msgspec.Struct, frozen=True, kw_only=True):
     range: ipaddress.IPv4Network
-    block: ipaddress.IPv4Network
-    """This node's part of the range."""
     mtu: int
     """Of the TUN, the bridge and every pod, in bytes of the inner packet."""
     port: int = 6783
     bridge: str = "weave"
     tun: str = "tunrouter0"
-    bridge_address: ipaddress.IPv4Address | None = None
-    """The pods' gateway: the block's first usable address, which None means."""
     manage_firewall: bool = True
 
     def __post_init__(self) -> None:
         for name in (self.bridge, self.tun):
             check_device_name(name)
-        if not self.block.subnet_of(self.range):
-            raise ConfigError(f"block {self.block} is not part of the range {self.range}", "choose one inside it")
-        if self.block.prefixlen > 30:
-            raise ConfigError(f"block {self.block} has no room for pods", "choose a /29 or larger")
-        if self.gateway not in self.block:
-            raise ConfigError(f"bridge address {self.gateway} is not in the block {self.block}", "leave it out")
 
     @property
-    def gateway(self) -> ipaddress.IPv4Address:
-        return self.bridge_address or self.block.network_address + 1
-
-    @property
-    def gateway_mac(self) -> str:
-        return mac_of(self.gateway)
+    def bridge_mac(self) -> str:
+        """The same for every gateway that the bridge may have; the range's first address is nobody's."""
+        return mac_of(self.range.network_address)
 
 
 def mac_of(address: ipaddress.IPv4Address) -> str:

@@ -1,7 +1,8 @@
 """Joining network namespaces to the bridge, and leaving it again.
 
-Law: the kernel is the only record. A port's alias says whose it is, so a restarted agent knows its pods, and a
-namespace that vanished took its port with it. Either a pod is attached whole or nothing of it is left.
+Law: the kernel is the only record. A port's alias says whose it is and by which gateway it reaches the world, so a
+restarted agent knows its pods, and a namespace that vanished took its port with it. Either a pod is attached whole or
+nothing of it is left.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import msgspec
 
 from tunrouter.edge import netns, sysctl
 from tunrouter.edge.netlink import Link, Netlink
-from tunrouter.errors import ConfigError
+from tunrouter.errors import ConfigError, HostError
+from tunrouter.host.blocks import Blocks, first_usable, is_usable
 from tunrouter.host.plan import HostPlan, check_device_name, mac_of
 from tunrouter.host.ruleset import PORT_PREFIX
 
@@ -29,10 +31,13 @@ class Attached(msgspec.Struct, frozen=True, kw_only=True):
     address: ipaddress.IPv4Address
     interface: str
     mtu: int
+    gateway: ipaddress.IPv4Address | None = None
+    """What it was configured with; None: by a version that did not write it down."""
 
     @property
     def alias(self) -> str:
-        return f"{ALIAS} {self.address} {self.mtu} {self.interface} {self.name}"
+        way = f" via {self.gateway}" if self.gateway else ""
+        return f"{ALIAS} {self.address}{way} {self.mtu} {self.interface} {self.name}"
 
 
 def attached(netlink: Netlink) -> dict[str, Attached]:
@@ -42,29 +47,51 @@ def attached(netlink: Netlink) -> dict[str, Attached]:
 
 
 def from_link(link: Link) -> Attached | None:
-    words = link.alias.split(" ", 4)
-    if len(words) != 5 or words[0] != ALIAS:
-        return None
-    _, address, mtu, interface, name = words
+    gateway = None
     try:
+        mark, address, rest = link.alias.split(" ", 2)
+        if mark != ALIAS:
+            return None
+        if rest.startswith("via "):
+            _, way, rest = rest.split(" ", 2)
+            gateway = ipaddress.IPv4Address(way)
+        mtu, interface, name = rest.split(" ", 2)
         return Attached(
-            port=link.name, name=name, address=ipaddress.IPv4Address(address), interface=interface, mtu=int(mtu)
+            port=link.name,
+            name=name,
+            address=ipaddress.IPv4Address(address),
+            interface=interface,
+            mtu=int(mtu),
+            gateway=gateway,
         )
     except ValueError:
         return None
+
+
+def adopt(netlink: Netlink, bridge: str) -> None:
+    """Pods of a version that did not write their gateway down: it is the bridge's address in whose network they are."""
+    orphans = [pod for pod in attached(netlink).values() if pod.gateway is None]
+    if not orphans or netlink.link(bridge) is None:
+        return
+    for pod in orphans:
+        for there in netlink.addresses(bridge):
+            if pod.address in there.network:
+                netlink.set_alias(pod.port, msgspec.structs.replace(pod, gateway=there.ip).alias)
 
 
 def port_name(inode: int, interface: str) -> str:
     return PORT_PREFIX + hashlib.blake2b(f"{inode} {interface}".encode(), digest_size=5).hexdigest()[:9]
 
 
-def check(plan: HostPlan, pod: Attached, others: dict[str, Attached]) -> None:
+def check(blocks: Blocks, pod: Attached, others: dict[str, Attached]) -> None:
     check_device_name(pod.interface)
     if not pod.name.isprintable() or not 0 < len(pod.name) <= MAX_NAME or len(pod.alias.encode()) > 255:
         raise ConfigError(f"{pod.name!r} is no name for a pod", f"use at most {MAX_NAME} printable characters")
-    reserved = {plan.gateway, plan.block.network_address, plan.block.broadcast_address}
-    if pod.address not in plan.block or pod.address in reserved:
-        fix = f"choose one from {plan.block} other than {plan.gateway}"
+    if not blocks.all:
+        raise HostError("this node has no block of addresses", "wait until it has one: see tunrouter status")
+    block = blocks.of(pod.address)
+    if block is None or not is_usable(pod.address, block):
+        fix = f"choose one from {blocks} other than {first_usable(block or blocks.all[0])}"
         raise ConfigError(f"address {pod.address} cannot be a pod's on this node", fix)
     if not 68 <= pod.mtu <= 65535:
         raise ConfigError(f"MTU {pod.mtu} is out of bounds", "leave it out")
@@ -85,7 +112,7 @@ def connect(netlink: Netlink, plan: HostPlan, pod: Attached, descriptor: int, *,
                 pod.port, pod.alias, pod.mtu, netns=descriptor, interface=pod.interface, mac=mac_of(pod.address)
             )
         join(netlink, plan, pod, isolated=isolated)
-        netns.within(descriptor, lambda: _configure_inside(plan, pod))
+        netns.within(descriptor, lambda: _configure_inside(pod))
     except BaseException:
         netlink.delete_link(pod.port)
         raise
@@ -97,9 +124,9 @@ def join(netlink: Netlink, plan: HostPlan, pod: Attached, *, isolated: bool) -> 
     netlink.join_bridge(pod.port, plan.bridge, mac_of(pod.address), isolated=isolated)
 
 
-def _configure_inside(plan: HostPlan, pod: Attached) -> None:
+def _configure_inside(pod: Attached) -> None:
     with Netlink() as inside:
         # A router advertisement from another pod must not move the default route (CVE-2020-11091).
         sysctl.write_if_present(f"net/ipv6/conf/{pod.interface}/accept_ra", 0)
         inside.ensure_link(pod.interface, mtu=pod.mtu, mac=mac_of(pod.address))
-        inside.configure_pod(pod.interface, ipaddress.IPv4Interface(pod.address), str(plan.gateway))
+        inside.configure_pod(pod.interface, ipaddress.IPv4Interface(pod.address), str(pod.gateway))

@@ -7,7 +7,7 @@ no counters, so that equal rule sets have equal fingerprints.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from tunrouter.host.plan import HostPlan
@@ -17,17 +17,29 @@ TABLES: Final = (("inet", NAME), ("bridge", NAME))
 PORT_PREFIX: Final = "vethwe"
 
 
-def ruleset(plan: HostPlan, pods: Iterable[tuple[str, ipaddress.IPv4Address]]) -> str:
-    """One transaction that replaces both tables; `pods` are the ports with the address each may use."""
+def ruleset(
+    plan: HostPlan,
+    gateway: ipaddress.IPv4Address | None,
+    pods: Iterable[tuple[str, ipaddress.IPv4Address]],
+    fenced: Collection[ipaddress.IPv4Address],
+) -> str:
+    """One transaction that replaces both tables.
+
+    `gateway` speaks for this host in the tunnel; without one the host is silent there. `pods` are the ports, each with
+    the address it may use. Nothing goes to or comes from pods with `fenced` addresses.
+    """
     # `table` before `delete table`: the deletion must not fail where there is none yet.
     replaced = "".join(f"table {family} {name}\ndelete table {family} {name}\n" for family, name in TABLES)
-    return replaced + _routed(plan) + _bridged(pods)
+    return replaced + _routed(plan, gateway, fenced) + _bridged(pods)
 
 
-def _routed(plan: HostPlan) -> str:
+def _routed(plan: HostPlan, gateway: ipaddress.IPv4Address | None, fenced: Collection[ipaddress.IPv4Address]) -> str:
     pods, bridge, tun = plan.range, plan.bridge, plan.tun
+    strangers, host, translated = _as_gateway(plan, gateway)
+    fence, fence_in, fence_out = _fence(plan, fenced)
     return f"""
 table inet {NAME} {{
+  {fence}
   # Every datagram of every peer passes here, so there is one chain for all that arrives, the most frequent first.
   chain arriving {{
     type filter hook prerouting priority raw; policy accept;
@@ -35,6 +47,7 @@ table inet {NAME} {{
     iifname "{tun}" ip saddr != {pods} drop
     # A pod's address comes from a pod or out of the tunnel: whoever sends one over the underlay is not who he says.
     iifname != {{ "lo", "{bridge}", "{tun}" }} ip saddr {pods} drop
+    {fence_in}
   }}
   chain to-tunnel {{
     # Nothing inside the tunnel may talk to the tunnel itself. One flow entry a peer would cost a look-up a packet.
@@ -50,6 +63,8 @@ table inet {NAME} {{
     # While two nodes disagree on an owner a packet would go round between them.
     iifname "{tun}" oifname "{tun}" drop
     iifname "{tun}" meta nfproto ipv6 drop
+    {strangers}
+    {fence_out}
     oifname "{tun}" tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
     iifname "{tun}" tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
   }}
@@ -57,14 +72,36 @@ table inet {NAME} {{
     type filter hook output priority mangle; policy accept;
     # The tunnel's own datagrams inside the tunnel would be sealed again and again.
     oifname "{tun}" udp sport {plan.port} drop
+    {host}
+    {fence_out}
   }}
   chain postrouting {{
     type nat hook postrouting priority srcnat; policy accept;
-    oifname "{tun}" ip saddr != {pods} snat ip to {plan.gateway}
+    {translated}
     ip saddr {pods} ip daddr != {{ {pods}, 224.0.0.0/4 }} oifname != {{ "lo", "{bridge}", "{tun}" }} masquerade
   }}
 }}
 """
+
+
+def _as_gateway(plan: HostPlan, gateway: ipaddress.IPv4Address | None) -> tuple[str, str, str]:
+    """Rules for what others, and this host itself, send into the tunnel: translated, or without a gateway refused."""
+    if gateway is None:
+        refuse = "reject with icmpx type host-unreachable"
+        return f'oifname "{plan.tun}" ip saddr != {plan.range} {refuse}', f'oifname "{plan.tun}" {refuse}', ""
+    return "", "", f'oifname "{plan.tun}" ip saddr != {plan.range} snat ip to {gateway}'
+
+
+def _fence(plan: HostPlan, fenced: Collection[ipaddress.IPv4Address]) -> tuple[str, str, str]:
+    """The set of the addresses, the rule for what comes from there, and the one for what would go there.
+
+    Packets for the same addresses at their new owner's leave by another device. Without any there is no rule, for each
+    costs a look a packet.
+    """
+    if not fenced:
+        return "", "", ""
+    fence = f"set fenced {{ type ipv4_addr; elements = {{ {', '.join(map(str, sorted(fenced)))} }}; }}"
+    return fence, f'iifname "{plan.bridge}" ip saddr @fenced drop', f'oifname "{plan.bridge}" ip daddr @fenced drop'
 
 
 def _bridged(pods: Iterable[tuple[str, ipaddress.IPv4Address]]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,7 @@ from tunrouter.edge.firewall import Firewall
 from tunrouter.edge.netlink import PROTOCOL, Netlink, Route, Watch
 from tunrouter.errors import ConfigError, HostError
 from tunrouter.host import pods, switches
+from tunrouter.host.blocks import Blocks, blocks_of
 from tunrouter.host.plan import LEAST_METRIC, HostPlan
 from tunrouter.host.pods import Attached
 from tunrouter.host.ruleset import TABLES, ruleset
@@ -34,10 +35,14 @@ CAP_NET_ADMIN: Final = 12
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What `status` says of this host."""
 
+    bridge_address: str
+    """The pods' gateway with its block's length; empty while the node has no block."""
     bridge_mode: str
     """`isolated` or `hairpin`."""
     attachments: int
     firewall: tuple[str, ...]
+    fenced: tuple[str, ...]
+    """Pods whose traffic is dropped because their block was lost, each with its address."""
 
 
 class Host:
@@ -52,8 +57,14 @@ class Host:
         self._firewall = Firewall(
             bridge=plan.bridge, tun=plan.tun, network=plan.range, port=plan.port, manage=plan.manage_firewall
         )
+        self._blocks = Blocks()
+        self._fenced: frozenset[ipaddress.IPv4Address] = frozenset()
         self._paths: dict[ipaddress.IPv4Network, int] = {}
         self._pods: dict[str, Attached] = {}
+        self._vanished: list[Attached] = []
+        self._begun = False
+        self._unfinished = False
+        """The last attempt to shape the host failed half-way."""
         self._isolated = True
         self._generation = -1
         self._ruleset = ""
@@ -92,14 +103,33 @@ class Host:
         self._isolated = _isolated()
         # Taken before our own changes: whatever anybody changes from here on is looked at by the next `repair`.
         self._generation = nft.generation()
-        return self._devices() + self._switches() + self._tables() + self._allow()
+        self._begun = True
+        pods.adopt(self._netlink, self.plan.bridge)
+        return self._shape() + self._allow()
+
+    def own(self, blocks: Sequence[ipaddress.IPv4Network]) -> list[str]:
+        """Exactly these blocks are this node's from now on; before `apply` that is only noted.
+
+        What fails half-way is finished by `repair`.
+        """
+        wanted = blocks_of(self.plan.range, blocks)
+        if wanted == self._blocks:
+            return []
+        self._blocks = wanted
+        self._paths = {prefix: mtu for prefix, mtu in self._paths.items() if not wanted.overlapping(prefix)}
+        return self._shape() if self._begun else []
+
+    def fence(self, addresses: Collection[ipaddress.IPv4Address]) -> list[str]:
+        """Traffic of pods with exactly these addresses is dropped from now on; before `apply` that is only noted."""
+        self._fenced = frozenset(addresses)
+        return self._shape() if self._begun else []
 
     def repair(self) -> list[str]:
         """Puts back what somebody changed since the last call; answers with what that was."""
         done = self._mode()
-        if self._watch.drain():
+        if self._watch.drain() or self._unfinished:
             # The tables too: a pod that died took its port with it, but not the port's right to an address.
-            done += self._devices() + self._tables()
+            done += self._shape()
         done += self._switches()
         generation = nft.generation()
         if generation != self._generation:
@@ -109,19 +139,45 @@ class Host:
             done += self._allow()
         return done
 
+    def _shape(self) -> list[str]:
+        """All that follows from the blocks and the pods; what was before goes last, when nothing uses it any more."""
+        self._unfinished = True
+        self._see(pods.attached(self._netlink))
+        done = self._devices() + self._switches() + self._tables() + self._retire()
+        self._unfinished = False
+        return done
+
     def _devices(self) -> list[str]:
         plan, netlink = self.plan, self._netlink
-        done = netlink.ensure_bridge(plan.bridge, plan.gateway_mac, plan.mtu)
-        inside = ipaddress.IPv4Interface(f"{plan.gateway}/{plan.block.prefixlen}")
+        # Pods hear of another MAC at once, not when they doubt the old one.
+        sysctl.write_if_present(f"net/ipv4/conf/{plan.bridge}/arp_notify", 1)
+        done = netlink.ensure_bridge(plan.bridge, plan.bridge_mac, plan.mtu)
         self._before = switches.remember(netlink, plan.bridge, self._before)
-        done += netlink.ensure_address(plan.bridge, inside, alone=True)
+        done += netlink.ensure_addresses(plan.bridge, self._bridge_addresses())
         if netlink.link(plan.tun) is not None:
             sysctl.write_if_present(f"net/ipv6/conf/{plan.tun}/addr_gen_mode", 1)
             # The address comes before the first packet, so before the device is up: replies to what this host sends
             # into the tunnel must find their way back into it.
-            done += netlink.ensure_address(plan.tun, ipaddress.IPv4Interface(plan.gateway), alone=True)
+            done += netlink.ensure_addresses(plan.tun, self._tun_addresses())
             done += netlink.ensure_link(plan.tun, mtu=plan.mtu, queue=QUEUE)
         return done + self._routes() + self._ports()
+
+    def _retire(self) -> list[str]:
+        """Addresses of gateways that nobody has any more. They take the routes along whose source they are."""
+        done = self._netlink.remove_addresses(self.plan.bridge, but=self._bridge_addresses())
+        if self._netlink.link(self.plan.tun) is not None:
+            done += self._netlink.remove_addresses(self.plan.tun, but=self._tun_addresses())
+        return done
+
+    def _tun_addresses(self) -> set[ipaddress.IPv4Interface]:
+        """As /32: what lies behind a device is said by routes, which come and go without its addresses."""
+        return {ipaddress.IPv4Interface(self._blocks.gateway)} if self._blocks.gateway else set()
+
+    def _bridge_addresses(self) -> set[ipaddress.IPv4Interface]:
+        """The gateway, and all that pods were told is theirs."""
+        return self._tun_addresses() | {
+            ipaddress.IPv4Interface(pod.gateway) for pod in self._pods.values() if pod.gateway is not None
+        }
 
     def _routes(self) -> list[str]:
         known, wanted = self._netlink.routes(), self._wanted_routes()
@@ -133,33 +189,39 @@ class Host:
         return done + [f"route {route}" for route in wanted if self._netlink.ensure_route(route, known)]
 
     def _wanted_routes(self) -> list[Route]:
-        plan, source = self.plan, str(self.plan.gateway)
+        plan, source = self.plan, str(self._blocks.gateway or "")
         # While the TUN is away nothing of the range may leave in plaintext by the default route.
         routes = [Route(prefix=plan.range, device="", kind="unreachable", metric=LEAST_METRIC)]
+        routes += [Route(prefix=block, device=plan.bridge, source=source) for block in self._blocks.all]
         if self._netlink.link(plan.tun) is not None:
-            routes.append(Route(prefix=plan.range, device=plan.tun, source=source))
+            if plan.range not in self._blocks.all:  # else there is nobody at the other end
+                routes.append(Route(prefix=plan.range, device=plan.tun, source=source))
             routes += [Route(prefix=p, device=plan.tun, source=source, mtu=mtu) for p, mtu in self._paths.items()]
         return routes
 
     def _ports(self) -> list[str]:
         """Ports in the right mode, and back on the bridge if somebody took them off it or removed it."""
-        found = pods.attached(self._netlink)
         joined = {link.name: link for link in self._netlink.ports(self.plan.bridge)}
         done = []
-        for name, pod in found.items():
+        for name, pod in self._pods.items():
             if name not in joined:
                 pods.join(self._netlink, self.plan, pod, isolated=self._isolated)
                 done.append(f"port {name} on {self.plan.bridge}")
             elif self._netlink.ensure_port_mode(joined[name], isolated=self._isolated):
                 done.append(f"port {name} {self.mode}")
-        self._pods = found
         return done
+
+    def _see(self, found: dict[str, Attached]) -> None:
+        """These are the pods now."""
+        self._vanished += [pod for port, pod in self._pods.items() if port not in found]
+        self._pods = found
 
     def _mode(self) -> list[str]:
         isolated = _isolated()
         if isolated == self._isolated:
             return []
         self._isolated = isolated
+        self._see(pods.attached(self._netlink))
         return [f"bridge mode {self.mode}", *self._ports()]
 
     def _switches(self) -> list[str]:
@@ -176,7 +238,8 @@ class Host:
         return wanted
 
     def _tables(self) -> list[str]:
-        text = ruleset(self.plan, ((pod.port, pod.address) for pod in self._pods.values()))
+        ports = ((pod.port, pod.address) for pod in self._pods.values())
+        text = ruleset(self.plan, self._blocks.gateway, ports, self._fenced)
         if text == self._ruleset and self._fingerprint and nft.fingerprint(*TABLES) == self._fingerprint:
             return []
         nft.apply(text)
@@ -193,22 +256,45 @@ class Host:
             if netns.inode(descriptor) == netns.own_inode():
                 raise ConfigError(f"{path} is this host's own network namespace", "give a container's")
             port = pods.port_name(netns.inode(descriptor), interface)
-            pod = Attached(port=port, name=name, address=address, interface=interface, mtu=mtu)
-            self._pods = pods.attached(self._netlink)
-            pods.check(self.plan, pod, self._pods)
+            gateway = self._blocks.gateway
+            pod = Attached(port=port, name=name, address=address, interface=interface, mtu=mtu, gateway=gateway)
+            self._see(pods.attached(self._netlink))
+            pod = self._as_it_is(pod)
+            ghosts = self._ghosts(pod)
+            others = {port: other for port, other in self._pods.items() if port not in ghosts}
+            pods.check(self._blocks, pod, others)
+            for ghost in ghosts:
+                self._netlink.delete_link(ghost)
             try:
                 # The address is allowed before the pod can send its first packet.
-                self._pods[port] = pod
+                self._pods = others | {port: pod}
                 self._tables()
                 pods.connect(self._netlink, self.plan, pod, descriptor, isolated=self._isolated)
             except BaseException:
-                del self._pods[port]
+                self._pods = {other: there for other, there in others.items() if other != port}
                 self._tables()
                 raise
         return pod
 
-    def detach(self, path: str, name: str, interface: str) -> bool:
-        """Takes the pod off the bridge, by its namespace or, if that is gone, by its name; False if it was not."""
+    def _as_it_is(self, pod: Attached) -> Attached:
+        """One that is there already keeps the gateway that it was configured with."""
+        there = self._pods.get(pod.port)
+        if there is None or there.gateway is None:
+            return pod
+        return there if msgspec.structs.replace(there, gateway=pod.gateway) == pod else pod
+
+    def _ghosts(self, pod: Attached) -> list[str]:
+        """Ports of namespaces that its container has left for this one; the kernel takes its time to end them."""
+        key = pod.name, pod.interface
+        return [p for p, other in self._pods.items() if p != pod.port and (other.name, other.interface) == key]
+
+    def find(self, path: str, interface: str) -> Attached | None:
+        """The pod that is attached from the namespace at `path`."""
+        with netns.namespace(path) as descriptor:
+            return pods.attached(self._netlink).get(pods.port_name(netns.inode(descriptor), interface))
+
+    def detach(self, path: str, name: str, interface: str) -> list[Attached]:
+        """Takes the pod off the bridge, by its namespace or, if that is gone, by its name; answers with what was."""
         found = pods.attached(self._netlink)
         ports = {port for port, pod in found.items() if (pod.name, pod.interface) == (name, interface)}
         try:
@@ -217,12 +303,22 @@ class Host:
         except ConfigError:
             pass  # gone: its name is all there is to go by
         removed = [port for port in ports if self._netlink.delete_link(port)]
+        self._see(found)
         self._pods = {port: pod for port, pod in found.items() if port not in ports}
         self._tables()
-        return bool(removed)
+        return [found[port] for port in removed]
 
     def attached(self) -> list[Attached]:
         return sorted(pods.attached(self._netlink).values(), key=lambda pod: pod.address)
+
+    def vanished(self) -> list[Attached]:
+        """Pods that went without being detached, since the last call."""
+        gone, self._vanished = self._vanished, []
+        return gone
+
+    def holds(self, name: str, interface: str) -> bool:
+        """Whether it is attached, as of the last look or `attach`."""
+        return any((pod.name, pod.interface) == (name, interface) for pod in self._pods.values())
 
     # --- what the agent learns later -----------------------------------------------------------------------------
     def set_path_mtus(self, paths: Mapping[ipaddress.IPv4Network, int | None]) -> list[HostError]:
@@ -248,18 +344,29 @@ class Host:
         """Why `prefix` can have no route of its own: `replace` would put it in the place of a route that we live by."""
         if prefix == self.plan.range or not prefix.subnet_of(self.plan.range):
             return f"is no part of the range {self.plan.range}"
-        if prefix.overlaps(self.plan.block):
-            return f"overlaps this node's own block {self.plan.block}"
-        return ""
+        own = self._blocks.overlapping(prefix)
+        return f"overlaps this node's own block {own}" if own else ""
 
     # --- what others ask -----------------------------------------------------------------------------------------
+    @property
+    def gateway(self) -> ipaddress.IPv4Address | None:
+        """What pods are configured with now; None while the node has no block, or the host does not have it yet."""
+        return None if self._unfinished or not self._begun else self._blocks.gateway
+
     @property
     def mode(self) -> str:
         return "isolated" if self._isolated else "hairpin"
 
     def facts(self) -> Facts:
         """As of the last `apply`, `repair` or `attach`: asks the kernel nothing."""
-        return Facts(bridge_mode=self.mode, attachments=len(self._pods), firewall=tuple(self._firewall.complaints()))
+        found = self._pods.values()
+        return Facts(
+            bridge_address=self._blocks.gateway_interface,
+            bridge_mode=self.mode,
+            attachments=len(found),
+            firewall=tuple(self._firewall.complaints()),
+            fenced=tuple(f"{pod.name} ({pod.address})" for pod in found if pod.address in self._fenced),
+        )
 
 
 def _isolated() -> bool:

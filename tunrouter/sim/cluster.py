@@ -17,7 +17,8 @@ from tunrouter.core.keys import Identity, KeyRing
 from tunrouter.core.local import Local
 from tunrouter.core.node import Node
 from tunrouter.core.outbox import Effect, Log, Remember
-from tunrouter.core.record import Block, BlocksBody, Link, LinksBody, Record
+from tunrouter.core.record import Link, LinksBody, Record
+from tunrouter.core.routes import Announced
 from tunrouter.sim.clock import Clock
 from tunrouter.sim.network import Network, address
 from tunrouter.sim.plane import Plane
@@ -69,7 +70,8 @@ class Member:
             ring=_SECRET,
             network="simulated",
             name=self.name,
-            blocks=(self.block,),
+            blocks=(Announced(self.block),),
+            block_length=self.block.prefixlen,
             pod_mtu=POD_MTU,
             random=self._random.randbytes,
             endpoints=(address(self.number),),
@@ -121,9 +123,9 @@ class Member:
     def change(self) -> Record:
         """It has something new to say of its blocks, as large as such news is."""
         self.version += 1
-        own = self.node.mesh.gossip.announce(BlocksBody((Block(str(self.block), self.version),)))
+        self.carry_out(self.node.own((Announced(self.block, self.version),), self.now))
+        own = self.node.mesh.gossip.replica.get(self.id, record.BLOCKS)
         assert own is not None
-        self.carry_out(self.node.on_timer(self.now))
         return own
 
     def has(self, news: Record) -> bool:

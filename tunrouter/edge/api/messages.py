@@ -6,6 +6,8 @@ the kernel vouches for (SO_PEERCRED). An answer is `{"version":1,"result":…}` 
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 VERSION = 1
@@ -78,9 +80,93 @@ class Attachment(msgspec.Struct, frozen=True):
     mtu: int
 
 
-CHANGING = ConnectCall | ForgetCall | AttachCall | DetachCall | BenchCall
+class PsCall(msgspec.Struct, frozen=True, tag="ps"):
+    """Answers with the `Leases` of this node, or with `all` of every node that answers the agent in time."""
+
+    all: bool = False
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """An address and who has it."""
+
+    address: str
+    """Without a length: a pod's is /32."""
+    container: str
+    interface: str
+    node: str
+    """Whose block it lies in, by its MAC-like name."""
+    nickname: str
+
+
+class NodeName(msgspec.Struct, frozen=True):
+    node: str
+    nickname: str
+
+
+class Leases(msgspec.Struct, frozen=True):
+    """In order of address; those of `missing` nodes, which did not answer, are not among them."""
+
+    leases: tuple[Lease, ...]
+    missing: tuple[NodeName, ...] = ()
+
+
+class WhoisCall(msgspec.Struct, frozen=True, tag="whois"):
+    """Answers with a `Whois`, for an address on any node."""
+
+    address: str
+
+
+class Whois(msgspec.Struct, frozen=True, kw_only=True):
+    address: str
+    state: Literal["held", "bridge", "resting", "free", "silent", "unowned", "outside"]
+    """`held` by `lease`; the address of the owner's `bridge`; `resting` after its release; `free`; of an owner that is
+    `silent`, so that nobody knows; in an `unowned` block; `outside` of the range."""
+    block: str = ""
+    """In which it lies, if somebody has that."""
+    owner: NodeName | None = None
+    lease: Lease | None = None
+
+
+class RmpeerCall(msgspec.Struct, frozen=True, tag="rmpeer"):
+    """Frees the blocks of dead nodes; answers with a tuple of `Removed`, in order of `peers`.
+
+    A node that is known to live is refused, without `force`. With `dry_run` nothing is changed.
+    """
+
+    peers: tuple[str, ...]
+    """Names, nicknames or ids, as `status ipam` shows them."""
+    force: bool = False
+    dry_run: bool = False
+
+
+class Removed(msgspec.Struct, frozen=True):
+    node: str
+    nickname: str
+    addresses: int
+    """Of all of its blocks, used or not."""
+
+
+class LeaveCall(msgspec.Struct, frozen=True, tag="leave"):
+    """Hands this node's blocks back; answers with `Left`. Refused while containers have addresses, without `force`."""
+
+    force: bool = False
+
+
+class Left(msgspec.Struct, frozen=True):
+    blocks: int
+    addresses: int
+    """Of all of them, used or not."""
+
+
+class SetElectorsCall(msgspec.Struct, frozen=True, tag="set-electors"):
+    """Makes these 1, 3 or 5 nodes the electors; the snapshot has them afterwards."""
+
+    peers: tuple[str, ...]
+
+
+CHANGING = ConnectCall | ForgetCall | AttachCall | DetachCall | BenchCall | RmpeerCall | LeaveCall | SetElectorsCall
 """Only root may ask for these."""
-Call = StatusCall | ConnectCall | ForgetCall | AttachCall | DetachCall | BenchCall
+Call = StatusCall | PsCall | WhoisCall | CHANGING
 
 
 class Request(msgspec.Struct, frozen=True):

@@ -1,0 +1,190 @@
+"""Attaching: the address is the allocator's, the devices are the host's, and neither is left without the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any, cast
+
+import pytest
+
+from tunrouter.agent.attachments import Attachments, FirstFree
+from tunrouter.agent.hostside import HostSide
+from tunrouter.edge.api import AttachCall, DetachCall
+from tunrouter.errors import AgentError, ConfigError, HostError
+from tunrouter.host import Attached
+
+ONE, TWO = IPv4Network("10.32.1.0/30"), IPv4Network("10.32.2.0/29")
+MTU = 1376
+
+
+class FakeHost:
+    """Namespaces are their own names; `fail` is raised by the next `attach`."""
+
+    def __init__(self) -> None:
+        self.pods: dict[tuple[str, str], Attached] = {}
+        self.fail: Exception | None = None
+        self.went = asyncio.Event()
+        self.went.set()
+
+    async def find(self, path: str, interface: str) -> Attached | None:
+        return self.pods.get((path, interface))
+
+    async def attach(self, path: str, name: str, address: IPv4Address, interface: str, mtu: int) -> Attached:
+        await self.went.wait()
+        if self.fail is not None:
+            raise self.fail
+        pod = Attached(port=f"port of {path}", name=name, address=address, interface=interface, mtu=mtu)
+        self.pods[path, interface] = pod
+        return pod
+
+    async def detach(self, path: str, name: str, interface: str) -> list[Attached]:
+        pod = self.pods.pop((path, interface), None)
+        return [pod] if pod is not None else []
+
+    def holds(self, name: str, interface: str) -> bool:
+        return any((pod.name, pod.interface) == (name, interface) for pod in self.pods.values())
+
+
+class World:
+    def __init__(self, *pods: Attached) -> None:
+        self.host = FakeHost()
+        self.blocks: tuple[IPv4Network, ...] = (ONE, TWO)
+        self.allocator = FirstFree(lambda: self.blocks, pods)
+        self.attachments = Attachments(cast("HostSide", self.host), self.allocator)
+
+    async def attach(self, path: str, *, name: str = "", address: str | None = None, interface: str = "eth0") -> str:
+        call = AttachCall(path, name or path, address, interface)
+        return (await self.attachments.attach(call, MTU)).address
+
+    async def detach(self, path: str, *, name: str = "", interface: str = "eth0") -> None:
+        await self.attachments.detach(DetachCall(path, name or path, interface))
+
+    @property
+    def given(self) -> dict[tuple[str, str], IPv4Address]:
+        return self.allocator._given
+
+
+def running(scenario: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(scenario)
+
+
+def test_addresses_come_from_the_first_block_that_has_one_and_the_gateways_are_kept_free() -> None:
+    async def scenario() -> None:
+        world = World()
+        assert [await world.attach(f"p{n}") for n in range(3)] == ["10.32.1.2/32", "10.32.2.2/32", "10.32.2.3/32"]
+        assert await world.attach("p0", interface="net1") == "10.32.2.4/32"
+        assert await world.attach("p0") == "10.32.1.2/32", "the same again"
+        await world.attach("p5")
+        await world.attach("p6")
+        with pytest.raises(AgentError, match=r"no address is free in 10\.32\.1\.0/30, 10\.32\.2\.0/29"):
+            await world.attach("p7")
+        await world.detach("p1")
+        assert await world.attach("p7") == "10.32.2.2/32"
+
+    running(scenario())
+
+
+def test_who_was_attached_before_the_agent_keeps_its_address() -> None:
+    async def scenario() -> None:
+        pod = Attached(port="x", name="old", address=ONE[2], interface="eth0", mtu=MTU)
+        world = World(pod)
+        world.host.pods["old", "eth0"] = pod
+        assert await world.attach("new") == "10.32.2.2/32"
+        assert await world.attach("old") == "10.32.1.2/32"
+
+    running(scenario())
+
+
+def test_a_wanted_address_is_given_or_refused_and_a_pod_may_move() -> None:
+    async def scenario() -> None:
+        world = World()
+        assert await world.attach("a", address="10.32.2.5/32") == "10.32.2.5/32"
+        with pytest.raises(ConfigError, match=r"10\.32\.2\.5 is held by a"):
+            await world.attach("b", address="10.32.2.5")
+        for address in ("10.32.2.1", "10.32.2.7", "10.40.0.2"):
+            with pytest.raises(ConfigError, match="cannot be a pod's"):
+                await world.attach("a", address=address)
+        with pytest.raises(ConfigError, match="'no' is no IPv4 address"):
+            await world.attach("a", address="no")
+        assert await world.attach("a", address="10.32.2.6") == "10.32.2.6/32"
+        assert world.given == {("a", "eth0"): TWO[6]}
+
+    running(scenario())
+
+
+def test_without_a_block_there_is_no_address_and_without_its_old_block_another_one() -> None:
+    async def scenario() -> None:
+        world = World()
+        world.blocks = ()
+        with pytest.raises(AgentError, match="has no block of addresses"):
+            await world.attach("a")
+        world.blocks = (ONE, TWO)
+        assert await world.attach("a") == "10.32.1.2/32"
+        world.blocks = (TWO,)
+        assert await world.attach("a") == "10.32.2.2/32"
+
+    running(scenario())
+
+
+def test_what_the_host_refuses_leaves_no_address_behind_unless_the_pod_is_there() -> None:
+    async def scenario() -> None:
+        world = World()
+        world.host.fail = HostError("no veth", "")
+        with pytest.raises(HostError):
+            await world.attach("a")
+        assert world.given == {}
+        world.host.fail = None
+        await world.attach("a")
+        world.host.fail = HostError("no veth", "")
+        with pytest.raises(HostError):
+            await world.attach("a")
+        assert world.given == {("a", "eth0"): ONE[2]}
+
+    running(scenario())
+
+
+def test_a_container_keeps_the_name_under_which_it_was_attached_first() -> None:
+    async def scenario() -> None:
+        world = World()
+        await world.attach("/proc/7/ns/net", name="7")
+        assert await world.attach("/proc/7/ns/net", name="web") == "10.32.1.2/32"
+        assert world.given == {("7", "eth0"): ONE[2]}
+        await world.detach("/proc/7/ns/net", name="web")
+        assert world.given == {}
+
+    running(scenario())
+
+
+def test_a_pod_that_vanished_frees_its_address_unless_its_container_is_there_again() -> None:
+    async def scenario() -> None:
+        world = World()
+        await world.attach("a")
+        await world.attach("b")
+        world.host.pods.clear()
+        world.host.went.clear()
+        again = asyncio.ensure_future(world.attach("b"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        gone = asyncio.ensure_future(world.attachments.release([("a", "eth0"), ("b", "eth0")]))
+        await asyncio.sleep(0)
+        world.host.went.set()
+        assert await again == "10.32.2.2/32"
+        await gone
+        assert world.given == {("b", "eth0"): TWO[2]}
+        assert len(world.attachments._turns) == 0, "nothing is kept of turns that are over"
+
+    running(scenario())
+
+
+def test_what_is_gone_may_be_detached_and_is_free() -> None:
+    async def scenario() -> None:
+        world = World()
+        await world.attach("a")
+        world.host.pods.clear()
+        await world.detach("a")
+        await world.detach("never was")
+        assert world.given == {}
+
+    running(scenario())

@@ -1,0 +1,45 @@
+"""The core's rows on a real disk: they come back as they were put."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from tunrouter.agent import rows
+from tunrouter.core.journal import TABLES, BlockRow, ClusterRow, Journal, LeaseRow, RegisterRow, Row
+from tunrouter.edge import store
+
+LARGEST = (1 << 64) - 1
+ROWS: list[Row] = [
+    RegisterRow(1, 7, (0, 0, 0), (0, 0, 0), 0, 0, b""),
+    RegisterRow(2, 7, (3, 9, LARGEST), (3, 8, 1 << 63), 12, (1 << 63) - 1, bytes(range(256))),
+    RegisterRow(LARGEST, LARGEST, (LARGEST,) * 3, (LARGEST,) * 3, LARGEST, LARGEST, b""),
+    BlockRow(4095, LARGEST, "own"),
+    LeaseRow(IPv4Address("10.32.0.2"), "a container", "eth0", 0),
+    LeaseRow(IPv4Address("255.255.255.254"), "", "", 1 << 40),
+    ClusterRow("id", b"\0\xff"),
+]
+
+
+def test_every_kind_of_row_comes_back_as_it_was(tmp_path: Path) -> None:
+    journal = Journal()
+    for row in ROWS:
+        journal.put(row)
+    journal.forget(("lease", 1))
+    batch = journal.take()
+    assert batch is not None
+    with closing(store.Store(tmp_path)) as disk:
+        disk.write(rows.changes(batch)).result(10.0)
+    with closing(store.Store(tmp_path)) as disk:
+        assert sorted(rows.recall(disk.rows()), key=repr) == sorted(ROWS, key=repr)
+        for row in ROWS:
+            journal.forget(row.key)
+        batch = journal.take()
+        assert batch is not None
+        disk.write(rows.changes(batch)).result(10.0)
+        assert disk.rows() == []
+
+
+def test_the_store_has_a_table_for_every_kind_of_row() -> None:
+    assert set(store.TABLES) == set(TABLES)

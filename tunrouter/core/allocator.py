@@ -1,0 +1,247 @@
+"""All about addresses at one node: the door through which node.py asks for them, and what goes on behind it.
+
+    allocate ──> addresses.py ──> the journal ──> on disk ──> Answer
+                     │ none free: it waits ──> ipam.py gets a block ──> served in the order of asking
+
+Law: an answer is given once for each ticket, and not before it is on disk. Who waits for an address gets it or, in
+time, the reason why there is none; so many may wait at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address, IPv4Network
+from typing import Final, NamedTuple
+
+from tunrouter.core import asking, bounds
+from tunrouter.core.addresses import Addresses, Reason, Refused
+from tunrouter.core.clones import Clones
+from tunrouter.core.electorate import Founding
+from tunrouter.core.electors import Electors, Tell
+from tunrouter.core.ipam import Ipam
+from tunrouter.core.journal import BlockRow, ClusterRow, Journal, LeaseRow, RegisterRow, Row
+from tunrouter.core.leave import Leaving
+from tunrouter.core.local import Local
+from tunrouter.core.mesh import Mesh
+from tunrouter.core.outbox import Answer, Outbox, Refusal
+from tunrouter.core.reclaim import Reclaim, Removed
+from tunrouter.core.record import ClusterBody
+from tunrouter.core.requests import Allocate, Claim, Leave, Release, Remove, Request, SetElectors
+from tunrouter.core.routes import Announced
+
+NEVER: Final = float("inf")
+
+
+class Waiting(NamedTuple):
+    request: Allocate
+    until: float
+
+
+class Allocator:
+    """`static`: the operator gave `local.blocks`, and there are no registers. `own` is told which blocks are ours."""
+
+    def __init__(
+        self,
+        local: Local,
+        mesh: Mesh,
+        out: Outbox,
+        tell: Tell,
+        network: IPv4Network,
+        own: Callable[[tuple[Announced, ...], float], None],
+        *,
+        static: bool,
+        founding: Founding | None = None,
+    ) -> None:
+        self.static = static
+        self.journal = Journal()
+        self.addresses = Addresses(self.journal)
+        self.electors = Electors(local, mesh, self.journal, out, tell, founding)
+        self.ipam = Ipam(local, mesh, self.electors, self.addresses, self.journal, out, network, own)
+        self.ipam.gained = self._on_gained
+        self.electors.learned = self.ipam.decided
+        self.clones = Clones(local, mesh, self.journal, out)
+        self.reclaim = Reclaim(local, mesh, self.electors, out)
+        self._local = local
+        self._out = out
+        self._waiting: dict[int, Waiting] = {}
+        self._leaving: Leaving | None = None
+        self._expected: dict[IPv4Address, Claim] = {}
+        """Addresses that are in use here, though their block is not known to be ours, or not yet."""
+
+    # --- a life begins -----------------------------------------------------------------------------------------------
+    def restore(self, rows: Iterable[Row], now: float) -> None:
+        """What the disk has kept of earlier lives; before `start`."""
+        kept = list(rows)
+        self.addresses.restore([row for row in kept if isinstance(row, LeaseRow)], now)
+        if not self.static:
+            registers = [row for row in kept if isinstance(row, RegisterRow)]
+            self.electors.restore([row for row in kept if isinstance(row, ClusterRow)], registers)
+            self.ipam.restore([row for row in kept if isinstance(row, BlockRow)], now)
+
+    def start(self, now: float, *, moved: bool = False) -> None:
+        """`moved`: the machine was booted since the last life, so the disk may be a copy."""
+        self.clones.start(now)
+        if self.static:
+            for block in self._local.blocks:
+                self.addresses.add_block(block.block, now, rested=True)
+        else:
+            self.electors.start(now)
+            self.ipam.start(now, moved=moved)
+
+    # --- what the operator and containers ask ------------------------------------------------------------------------
+    def ask(self, request: Request, now: float) -> None:
+        match request:
+            case Allocate():
+                self._allocate(request, now)
+            case Release():
+                self._release(request, now)
+            case Claim():
+                self._claim(request, now)
+            case _ if self.static:
+                what = "this node's block was given by its operator (--block): there are no registers"
+                self._answer(request.ticket, Refusal(what, "give the block to another node, or leave --block out"))
+            case Remove():
+                self._remove(request, now)
+            case Leave():
+                self._leave(request, now)
+            case SetElectors(ticket, nodes):
+                why = self.electors.name(frozenset(nodes), now)
+                self._answer(ticket, Refusal(why, "see: tunrouter electors") if why else nodes)
+
+    def _allocate(self, request: Allocate, now: float) -> None:
+        found = self.addresses.allocate(request.container, request.interface, now, request.wanted)
+        if isinstance(found, Refused) and found.reason is Reason.FULL and len(self._waiting) < bounds.MAX_PENDING:
+            self._waiting[request.ticket] = Waiting(request, now + bounds.ALLOCATE_SECONDS)
+            self.ipam.wake(now)
+        else:
+            self._answer(request.ticket, self._refusal(found) if isinstance(found, Refused) else found)
+
+    def _refusal(self, refused: Refused) -> Refusal:
+        what = refused.reason.value
+        if refused.address is not None:
+            what = f"{refused.address}: {what}"
+        if refused.holder is not None:
+            what = f"{what} ({refused.holder.container})"
+        if refused.reason is Reason.FULL:
+            return Refusal(f"no address is free: {self.ipam.reason or what}", "see: tunrouter status ipam")
+        return Refusal(what, "choose another address, or none")
+
+    def _answer(self, ticket: int, result: object) -> None:
+        self.journal.then(lambda _: self._out.put(Answer(ticket, result)))
+
+    def _release(self, request: Release, now: float) -> None:
+        """Who has nothing is released of nothing; who waits for an address does not any more."""
+        ticket, container, interface = request
+        for waiting, (asked, _) in list(self._waiting.items()):
+            if asked.container == container and interface in (None, asked.interface):
+                del self._waiting[waiting]
+                self._answer(waiting, Refusal("released before there was an address", "attach it again"))
+        for address, claim in list(self._expected.items()):
+            if claim.container == container and interface in (None, claim.interface):
+                del self._expected[address]
+        self._answer(ticket, self.addresses.release(container, interface, now))
+
+    def _claim(self, request: Claim, now: float) -> None:
+        ticket, container, interface, address = request
+        refused = self.addresses.claim(container, interface, address, now)
+        if isinstance(refused, Refused):
+            self._out.log("warning", f"claim {address}", f"{container} uses {address}: {refused.reason.value}")
+            if refused.reason is Reason.ELSEWHERE and len(self._expected) < bounds.MAX_PENDING:
+                self._expected[address] = request
+        self._answer(ticket, not isinstance(refused, Refused))
+
+    def _on_gained(self, block: IPv4Network, now: float) -> None:
+        for address in [address for address in self._expected if address in block]:
+            _, container, interface, _ = self._expected.pop(address)
+            self.addresses.claim(container, interface, address, now)
+
+    def _remove(self, request: Remove, now: float) -> None:
+        """One after the other; the first that is refused ends it."""
+        left, done = list(request.nodes), list[Removed]()
+
+        def one(result: Removed | Refusal, now: float) -> None:
+            if isinstance(result, Refusal):
+                self._answer(request.ticket, result)
+            else:
+                done.append(result)
+                following(now)
+
+        def following(now: float) -> None:
+            if left:
+                self.reclaim.remove(left.pop(0), one, now, force=request.force, dry_run=request.dry_run)
+            else:
+                self._answer(request.ticket, tuple(done))
+
+        following(now)
+
+    def _leave(self, request: Leave, now: float) -> None:
+        if self._leaving is not None:
+            self._answer(request.ticket, Refusal("this node is leaving already", "wait for it"))
+            return
+        self._leaving = Leaving(self._local, self.electors, self.ipam, self.addresses, self.journal)
+        self._leaving.begin(lambda result: self._left(request.ticket, result), now, force=request.force)
+
+    def _left(self, ticket: int, result: object) -> None:
+        self._leaving = None
+        self._answer(ticket, result)
+
+    # --- what the disk and others say --------------------------------------------------------------------------------
+    def committed(self, number: int, now: float) -> None:
+        self.journal.committed(number, now)
+
+    def hear(self, node: int, body: asking.RegisterBody, now: float) -> None:
+        if not self.static:
+            self.electors.hear(node, body, now)
+
+    def on_cluster(self, node: int, body: ClusterBody, now: float) -> None:
+        if self.static:
+            return
+        self.electors.on_cluster(node, body, now)
+        for removed, incarnation in body.removed:
+            self.reclaim.hear(removed, incarnation, now)
+        self.ipam.wake(now)
+
+    # --- what is due -------------------------------------------------------------------------------------------------
+    @property
+    def deadline(self) -> float:
+        times = [min((waiting.until for waiting in self._waiting.values()), default=NEVER), self.addresses.deadline]
+        if not self.static:
+            times += [self.electors.deadline, self.ipam.deadline]
+        if self._leaving is not None:
+            times.append(self._leaving.deadline)
+        return min(times)
+
+    def tick(self, now: float) -> None:
+        if not self.static:
+            self.electors.tick(now)
+            self.ipam.tick(now)
+        if self._leaving is not None:
+            self._leaving.tick(now)
+        self.clones.tick(now)
+        self.addresses.wake(now)
+
+    def finish(self, now: float) -> None:
+        """The last thing of a step: what it changed goes to the disk, and what waited for that may happen."""
+        self.journal.run(now)
+        self._serve(now)
+        persist = self.journal.take()
+        if persist is not None:
+            self._out.put(persist)
+
+    def _serve(self, now: float) -> None:
+        """Those that wait, in the order of asking."""
+        for ticket, waiting in list(self._waiting.items()):
+            request = waiting.request
+            found = self.addresses.allocate(request.container, request.interface, now, request.wanted)
+            if not isinstance(found, Refused):
+                del self._waiting[ticket]
+                self._answer(ticket, found)
+            elif now >= waiting.until:
+                del self._waiting[ticket]
+                self._answer(ticket, self._refusal(found))
+            else:
+                return  # nobody behind it has a better chance
+
+    @property
+    def pending(self) -> tuple[Waiting, ...]:
+        return tuple(self._waiting.values())

@@ -1,0 +1,80 @@
+"""Questions to one elector each, said again until they are answered or their time is over.
+
+Law: what is asked may be asked twice. An answer counts once, from whom was asked; so many questions wait at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from tunrouter.core import asking, bounds
+from tunrouter.core.consensus import Say
+from tunrouter.core.local import Local
+from tunrouter.core.registers import NOTHING, Ballot, Item
+
+NEVER: Final = float("inf")
+FIRST_ID: Final = 1 << 31
+"""Below this are the numbers of rounds."""
+
+Done = Callable[[asking.RegisterTell | None, float], None]
+
+
+class _Question(NamedTuple):
+    node: int
+    ask: asking.RegisterAsk
+    done: Done
+    next_at: float
+    until: float
+
+
+class Questions:
+    def __init__(self, local: Local, say: Say) -> None:
+        self._local = local
+        self._say = say
+        self._asked: dict[int, _Question] = {}
+        self._number = 0
+
+    def ask(
+        self,
+        node: int,
+        cluster: int,
+        verb: int,
+        done: Done,
+        now: float,
+        *,
+        epoch: int = 0,
+        items: tuple[Item, ...] = (),
+        data: bytes = b"",
+    ) -> None:
+        """`done` gets the answer, or None when the time is over."""
+        self._number = (self._number + 1) % FIRST_ID
+        number = FIRST_ID + self._number
+        ballot = Ballot(epoch, 0, 0) if epoch else NOTHING
+        ask = asking.RegisterAsk(number, cluster, verb, ballot, items, data=data)
+        self._asked[number] = _Question(node, ask, done, now, now + bounds.CHANGE_SECONDS)
+        self._repeat(number, now)
+
+    def hear(self, node: int, tell: asking.RegisterTell, now: float) -> None:
+        question = self._asked.get(tell.id)
+        if question is not None and question.node == node:
+            del self._asked[tell.id]
+            question.done(tell, now)
+
+    def _repeat(self, number: int, now: float) -> None:
+        question = self._asked[number]
+        pause = self._local.jitter(bounds.ROUND_RETRY_SECONDS, bounds.RETRY_JITTER)
+        self._asked[number] = question._replace(next_at=now + pause)
+        self._say(question.node, question.ask, now)
+
+    @property
+    def deadline(self) -> float:
+        return min((min(question.next_at, question.until) for question in self._asked.values()), default=NEVER)
+
+    def tick(self, now: float) -> None:
+        for number, question in list(self._asked.items()):
+            if now >= question.until:
+                del self._asked[number]
+                question.done(None, now)
+            elif now >= question.next_at:
+                self._repeat(number, now)
