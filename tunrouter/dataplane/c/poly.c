@@ -18,8 +18,8 @@
  *
  *     x y = (x0 y0 + x1 z2 + x2 z1) + (x0 y1 + x1 y0 + x2 z2) 2^44 + (x0 y2 + x1 y1 + x2 y0) 2^88 mod p
  *
- * Bounds. A number is "carried" if x0, x1 < 2^44 + 2^9 and x2 < 2^42 + 2^9, and "a sum" if x0, x1 < 2^45 + 2^9 and
- * x2 < 2^42 + 2^41 + 2^9: a carried one and a block. Nothing but the size decides a branch or an address.
+ * Bounds. A number is "carried" if x0, x1 < 2^44 + 2^10 and x2 < 2^42 + 2^10, and "a sum" if x0, x1 < 2^45 + 2^10 and
+ * x2 < 2^42 + 2^41 + 2^10: a carried one and a block. Nothing but the size decides a branch or an address.
  */
 
 #include "wide.h"
@@ -63,35 +63,52 @@ INLINE struct factors factors(struct numbers y) {
 #define LOW(sum, x, y) _mm512_madd52lo_epu64(sum, x, y)
 #define HIGH(sum, x, y) _mm512_madd52hi_epu64(sum, x, y)
 
-/* Of sums, x0, x1 < 2^45.1 and x2 < 2^42.7, the carried products. Every operand is below 2^52; the three lows of a limb
- * are below 3 * 2^52; its highs are products / 2^52:
+/* Sums of products, low and high halves apart. */
+struct products {
+    __m512i low0, low1, low2, high0, high1, high2;
+};
+
+INLINE struct products nothing(void) {
+    __m512i zero = _mm512_setzero_si512();
+    return (struct products){zero, zero, zero, zero, zero, zero};
+}
+
+/* Adds the products of sums, x0, x1 < 2^45.1 and x2 < 2^42.7. Every operand is below 2^52, the lows' sums grow by less than
+ * 3 * 2^52 < 2^54, the highs' by products / 2^52:
  *
- *     high0 < 2^37.2 + 2^39.6 + 2^39.2 < 2^41    high1 < 2^37.2 + 2^37.2 + 2^37.2 < 2^39    high2 < 2^38
- *
- * High bits weigh 2^52 = 2^44 2^8 = 2^42 2^10. The first carries are below 2^49 + 2^10, 2^47 + 2^10 and 2^48 + 2^12; then
- * x0 < 2^44 + 5 (2^48 + 2^12) < 2^51, x1 < 2^50, x2 < 2^48, so that the second are below 2^7, 2^6 and 2^6, and
- * x0 < 2^44 + 5 * 2^6 < 2^44 + 2^9, x1 < 2^44 + 2^7, x2 < 2^42 + 2^6: carried. */
+ *     high0  2^37.2 + 2^39.6 + 2^39.2 < 2^41    high1  2^37.2 + 2^37.2 + 2^37.2 < 2^39    high2  < 2^38 */
+INLINE struct products multiply_add(struct products sum, struct numbers x, struct factors f) {
+    sum.low0 = LOW(LOW(LOW(sum.low0, x.x0, f.y0), x.x1, f.z2), x.x2, f.z1);
+    sum.low1 = LOW(LOW(LOW(sum.low1, x.x0, f.y1), x.x1, f.y0), x.x2, f.z2);
+    sum.low2 = LOW(LOW(LOW(sum.low2, x.x0, f.y2), x.x1, f.y1), x.x2, f.y0);
+    sum.high0 = HIGH(HIGH(HIGH(sum.high0, x.x0, f.y0), x.x1, f.z2), x.x2, f.z1);
+    sum.high1 = HIGH(HIGH(HIGH(sum.high1, x.x0, f.y1), x.x1, f.y0), x.x2, f.z2);
+    sum.high2 = HIGH(HIGH(HIGH(sum.high2, x.x0, f.y2), x.x1, f.y1), x.x2, f.y0);
+    return sum;
+}
+
+/* Of at most two such: lows < 2^55, highs < 2^42, 2^40 and 2^39. High bits weigh 2^52 = 2^44 2^8 = 2^42 2^10. The first
+ * carries are below 2^50 + 2^11, 2^48 + 2^11 and 2^49 + 2^13, so that x0 < 2^44 + 5 (2^49 + 2^13) < 2^52, x1 < 2^51 and
+ * x2 < 2^49; the second are below 2^8, 2^7 and 2^7, so that x0 < 2^44 + 5 * 2^7 < 2^44 + 2^10, x1 < 2^44 + 2^8 and
+ * x2 < 2^42 + 2^7: carried. */
+INLINE struct numbers carry(struct products sum) {
+    const __m512i mask44 = all(MASK44), mask42 = all(MASK42);
+    __m512i carry0 = _mm512_add_epi64(_mm512_srli_epi64(sum.low0, 44), _mm512_slli_epi64(sum.high0, 8));
+    __m512i carry1 = _mm512_add_epi64(_mm512_srli_epi64(sum.low1, 44), _mm512_slli_epi64(sum.high1, 8));
+    __m512i carry2 = _mm512_add_epi64(_mm512_srli_epi64(sum.low2, 42), _mm512_slli_epi64(sum.high2, 10));
+    __m512i x0 = _mm512_add_epi64(_mm512_and_si512(sum.low0, mask44), times5(carry2));
+    __m512i x1 = _mm512_add_epi64(_mm512_and_si512(sum.low1, mask44), carry0);
+    __m512i x2 = _mm512_add_epi64(_mm512_and_si512(sum.low2, mask42), carry1);
+    carry0 = _mm512_srli_epi64(x0, 44);
+    carry1 = _mm512_srli_epi64(x1, 44);
+    carry2 = _mm512_srli_epi64(x2, 42);
+    return (struct numbers){_mm512_add_epi64(_mm512_and_si512(x0, mask44), times5(carry2)),
+                            _mm512_add_epi64(_mm512_and_si512(x1, mask44), carry0),
+                            _mm512_add_epi64(_mm512_and_si512(x2, mask42), carry1)};
+}
+
 INLINE struct numbers multiply(struct numbers x, struct factors f) {
-    const __m512i zero = _mm512_setzero_si512(), mask44 = all(MASK44), mask42 = all(MASK42);
-    __m512i low0 = LOW(LOW(LOW(zero, x.x0, f.y0), x.x1, f.z2), x.x2, f.z1);
-    __m512i low1 = LOW(LOW(LOW(zero, x.x0, f.y1), x.x1, f.y0), x.x2, f.z2);
-    __m512i low2 = LOW(LOW(LOW(zero, x.x0, f.y2), x.x1, f.y1), x.x2, f.y0);
-    __m512i high0 = HIGH(HIGH(HIGH(zero, x.x0, f.y0), x.x1, f.z2), x.x2, f.z1);
-    __m512i high1 = HIGH(HIGH(HIGH(zero, x.x0, f.y1), x.x1, f.y0), x.x2, f.z2);
-    __m512i high2 = HIGH(HIGH(HIGH(zero, x.x0, f.y2), x.x1, f.y1), x.x2, f.y0);
-    __m512i carry0 = _mm512_add_epi64(_mm512_srli_epi64(low0, 44), _mm512_slli_epi64(high0, 8));
-    __m512i carry1 = _mm512_add_epi64(_mm512_srli_epi64(low1, 44), _mm512_slli_epi64(high1, 8));
-    __m512i carry2 = _mm512_add_epi64(_mm512_srli_epi64(low2, 42), _mm512_slli_epi64(high2, 10));
-    x.x0 = _mm512_add_epi64(_mm512_and_si512(low0, mask44), times5(carry2));
-    x.x1 = _mm512_add_epi64(_mm512_and_si512(low1, mask44), carry0);
-    x.x2 = _mm512_add_epi64(_mm512_and_si512(low2, mask42), carry1);
-    carry0 = _mm512_srli_epi64(x.x0, 44);
-    carry1 = _mm512_srli_epi64(x.x1, 44);
-    carry2 = _mm512_srli_epi64(x.x2, 42);
-    x.x0 = _mm512_add_epi64(_mm512_and_si512(x.x0, mask44), times5(carry2));
-    x.x1 = _mm512_add_epi64(_mm512_and_si512(x.x1, mask44), carry0);
-    x.x2 = _mm512_add_epi64(_mm512_and_si512(x.x2, mask42), carry1);
-    return x;
+    return carry(multiply_add(nothing(), x, f));
 }
 
 /* Eight blocks of which `one` and `two` are four each, and their ones behind them, which weigh 2^128 = 2^88 2^40. */
@@ -122,6 +139,10 @@ INLINE struct numbers last_blocks(const uint8_t *message, uint32_t size) {
     __m512i two = _mm512_maskz_loadu_epi8(bytes, message + HALF);
     two = _mm512_mask_mov_epi8(two, behind, _mm512_set1_epi8(1));
     return numbers_of(_mm512_loadu_si512(message), two, ones_of(0xff, size < GROUP ? 0x3f : 0xff));
+}
+
+INLINE struct numbers whole_blocks(const uint8_t *message) {
+    return numbers_of(_mm512_loadu_si512(message), _mm512_loadu_si512(message + HALF), all((uint64_t)1 << 40));
 }
 
 INLINE struct numbers add(struct numbers x, struct numbers m) {
@@ -172,7 +193,7 @@ INLINE struct numbers powers_of(struct numbers r, struct factors *eighth) {
     return choose(0x55, low, high);
 }
 
-/* h + s mod 2^128 for a sum of eight carried numbers: h0, h1, h2 < 2^48. */
+/* h + s mod 2^128 for a sum of eight carried numbers: h0, h1 < 2^48, h2 < 2^46. */
 static void finish(uint8_t *tag, uint64_t h0, uint64_t h1, uint64_t h2, const uint8_t *s) {
     /* Twice around. After the first h0 < 2^44 + 90, h1 < 2^44, h2 < 2^42. The second changes nothing if h0 < 2^44; else it
      * leaves h0 < 90 + 5. So then h0 < 2^44, h1 < 2^44, h2 < 2^42, that is h < 2^130 = p + 5. */
@@ -196,18 +217,28 @@ static void finish(uint8_t *tag, uint64_t h0, uint64_t h1, uint64_t h2, const ui
 /* More than eight blocks, so that the first ones are whole, and others than the last. */
 _Static_assert((int)TR_WIDE_TAG_FROM > (int)GROUP, "the first blocks are not the last");
 
+/* Horner's rule over all but the last eight blocks, which end at `end`; two steps at once, as one carry is enough for both:
+ * (h r^8 + m) r^8 = h r^16 + m r^8. */
+INLINE struct numbers horner(struct numbers h, struct factors eighth, const uint8_t **message, const uint8_t *end) {
+    struct factors sixteenth = factors(multiply((struct numbers){eighth.y0, eighth.y1, eighth.y2}, eighth));
+    for (; end - *message > 2 * GROUP; *message += 2 * GROUP) {
+        struct products sum = multiply_add(nothing(), whole_blocks(*message), eighth);
+        h = add(carry(multiply_add(sum, h, sixteenth)), whole_blocks(*message + GROUP));
+    }
+    for (; end - *message > GROUP; *message += GROUP)
+        h = add(multiply(h, eighth), whole_blocks(*message));
+    return h;
+}
+
 IFMA int poly_tag_ifma(uint8_t *tag, const uint8_t *message, unsigned long long size, const uint8_t *key) {
-    const __m512i ones = all((uint64_t)1 << 40);
     struct factors eighth;
     struct numbers powers = powers_of(clamped(key), &eighth);
     const uint8_t *end = message + size;
     uint32_t blocks = (uint32_t)((size + BLOCK - 1) / BLOCK), first = (blocks - 1) % LANES + 1;
     struct numbers h = first_blocks(message, first);
     message += first * BLOCK;
-    for (; end - message > GROUP; message += GROUP) {
-        __m512i one = _mm512_loadu_si512(message), two = _mm512_loadu_si512(message + HALF);
-        h = add(multiply(h, eighth), numbers_of(one, two, ones));
-    }
+    if (end - message > GROUP)
+        h = horner(h, eighth, &message, end);
     h = add(multiply(h, eighth), last_blocks(message, (uint32_t)(end - message)));
     h = multiply(h, factors(powers));
     finish(tag, (uint64_t)_mm512_reduce_add_epi64(h.x0), (uint64_t)_mm512_reduce_add_epi64(h.x1),
