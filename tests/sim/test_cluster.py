@@ -169,3 +169,16 @@ def test_a_bad_scenario_is_told_in_one_line(tmp_path: Path, text: str, words: st
     with pytest.raises(ConfigError, match=words) as raised:
         check(read(file))
     assert "\n" not in str(raised.value)
+
+
+def test_a_tenth_of_all_datagrams_lost_is_no_news() -> None:
+    """No link goes or comes in anybody's view, and no round trip changes its class by copies that were lost."""
+    cluster = Cluster(seed=1)
+    cluster.preload(16)
+    cluster.run(3)
+    before = cluster.members[0].node.mesh.gossip.replica.digest
+    cluster.network.loss = 0.1
+    cluster.run(130)
+    assert sum(member.node.counters.get("gossip_retried", 0) for member in cluster.members) == 0
+    assert cluster.agreed()
+    assert cluster.members[0].node.mesh.gossip.replica.digest == before

@@ -129,7 +129,8 @@ class Session:
             self.incarnation, self.sequence = opened.incarnation, -1
         self.sequence = max(self.sequence, opened.sequence)
         self.name = opened.introduction.name
-        self.peer_keeps = opened.introduction.keep
+        if reborn or not opened.initiator:  # an answer does not say it: who answers does not know yet who asks
+            self.peer_keeps = opened.introduction.keep
         if self.slots.take(self, keys, opened, now, reborn=reborn):
             self._promote(opened, now)
         if keys.confirm:
@@ -149,7 +150,9 @@ class Session:
             self.home = opened.endpoint
         elif not seam.relay_target(before or opened.endpoint):
             self._detours.begin(now)
-        self.live.opened(now, opened.rtt)
+        # On a path that is known a handshake tells nothing new: its round trip may hold copies that were lost.
+        known = self.live.rtt if before == self.endpoint else None
+        self.live.opened(now, opened.rtt if known is None else known)
         self.mtu_need(now, fresh=before != self.endpoint)
 
     def _use(self, keys: Keys, now: float) -> None:
