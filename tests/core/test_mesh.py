@@ -106,3 +106,18 @@ def test_all_orders_of_all_words_lead_to_the_same_routes_on_every_node() -> None
             lab.run(2 * bounds.WEIGH_PAUSE_SECONDS)
         assert len({frozenset(lab.routed()) for lab in labs}) == 1, f"seed {seed}"
         assert len({lab.routes.conflicts for lab in labs}) == 1, f"seed {seed}"
+
+
+def test_strangers_that_come_in_crowds_do_not_crowd_out_the_links_that_a_node_wants() -> None:
+    """Anybody may link himself with us, and find keys whose ids come first."""
+    lab = Lab()
+    wanted = {1 << 63 | number: 0.01 for number in range(8)}
+    before = {1 << 62 | number: 0.01 for number in range(10)}
+    lab.mesh.link(wanted | before, lab.now)
+    lab.run(5)
+    lab.mesh.link(wanted | before | dict.fromkeys(range(1, 200), 0.01), lab.now)
+    lab.run(5)
+    told = {link.node for link in lab.mesh.links(lab.id)}
+    assert len(told) == bounds.MAX_LINKS
+    assert wanted.keys() <= told
+    assert before.keys() <= told

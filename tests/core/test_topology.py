@@ -7,6 +7,7 @@ from time import process_time
 
 import pytest
 
+from tunrouter.core import bounds
 from tunrouter.core.record import Link, LinksBody, class_seconds, rtt_class
 from tunrouter.core.topology import HOP_SECONDS, Topology
 
@@ -150,3 +151,30 @@ def test_who_asks_for_nobody_or_for_the_same_again_costs_no_search(monkeypatch: 
     assert {way.neighbour for way in ways if way is not None} == {3}
     topology.tell(3, LinksBody((Link(1, 3),)))
     assert topology.around(2) is None
+
+
+def star(own: int, spokes: int) -> Topology:
+    """Node 1 is linked with so many, and has room to tell only of the first."""
+    topology = Topology(own)
+    topology.tell(1, LinksBody(tuple(Link(node, 3) for node in range(2, 2 + bounds.MAX_LINKS))))
+    for node in range(2, 2 + spokes):
+        topology.tell(node, LinksBody((Link(1, 3),)))
+    return topology
+
+
+@pytest.mark.parametrize("own", [2, 80])
+def test_who_has_more_links_than_it_can_tell_is_linked_with_all(own: int) -> None:
+    topology = star(own, 80)
+    assert len(topology.ways()) == 80
+    assert topology.linked(1, 80)
+    assert topology.linked(80, 1)
+    assert not topology.linked(2, 80)
+
+
+def test_who_has_more_links_than_it_can_tell_knows_its_own() -> None:
+    topology = star(1, 80)
+    topology.trust(set(range(2, 79)))
+    assert topology.way(78) is not None
+    assert topology.way(80) is None, "says that it is linked with us, and is not"
+    topology.trust(set(range(2, 78)))
+    assert topology.way(78) is None

@@ -10,6 +10,7 @@ from random import Random
 
 import pytest
 
+from tunrouter.core import bounds
 from tunrouter.errors import ConfigError
 from tunrouter.sim.cluster import Cluster
 from tunrouter.sim.scenario import Happening, Report, Run, Scenario, check, read
@@ -182,3 +183,18 @@ def test_a_tenth_of_all_datagrams_lost_is_no_news() -> None:
     assert sum(member.node.counters.get("gossip_retried", 0) for member in cluster.members) == 0
     assert cluster.agreed()
     assert cluster.members[0].node.mesh.gossip.replica.digest == before
+
+
+def test_a_star_may_have_more_rays_than_a_record_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody chooses neighbours: all know the one in the middle, and each other by it; nobody is taken for gone."""
+    monkeypatch.setattr(bounds, "FORGET_SECONDS", 20.0)
+    monkeypatch.setattr(bounds, "SWEEP_SECONDS", 5.0)
+    monkeypatch.setattr(bounds, "MAX_LINKS", 16)
+    cluster = Cluster(seed=1, delay=(0.001, 0.010))
+    for number in range(25):
+        cluster.add(*(0,) * bool(number)).node.local.discovery = False
+    cluster.run(60)
+    assert len(cluster.members[0].node.mesh.links(cluster.members[0].id)) == 16
+    assert {len(member.node.mesh.topology.ways()) for member in cluster.members} == {24}
+    assert cluster.agreed()
+    assert cluster.faults() == []

@@ -281,7 +281,10 @@ class Mesh:
             self._local.blocks_record = own.data
 
     def link(self, links: Mapping[int, float | None], now: float) -> None:
-        """These are our neighbours now, with the round trip in seconds, None while it is not known."""
+        """These are our neighbours now, with the round trip in seconds, None while it is not known.
+
+        Where there is no room to tell of all, the first are told, and those that were told before.
+        """
         for node in self._links.keys() - links.keys():
             self.gossip.down(node)
         for node in links.keys() - self._links.keys():
@@ -295,7 +298,7 @@ class Mesh:
     def _tell_links(self, now: float) -> None:
         told = {
             node: rtt_class(rtt, self._told.get(node)) if rtt is not None else self._told.get(node, 0)
-            for node, rtt in sorted(self._links.items())[: bounds.MAX_LINKS]
+            for node, rtt in sorted(self._most_important_links())
         }
         body = LinksBody(tuple(Link(node, rtt) for node, rtt in told.items()))
         self._rest_until = now + bounds.LINKS_PAUSE_SECONDS
@@ -304,6 +307,13 @@ class Mesh:
         if self.gossip.announce(body) is not None:
             self.topology.tell(self._local.id, body)
             self._unweighed = True
+
+    def _most_important_links(self) -> list[tuple[int, float | None]]:
+        """As many as one record holds: half of the room is for the first, whoever else comes."""
+        links = list(self._links.items())
+        first, others = links[: bounds.MAX_LINKS // 2], links[bounds.MAX_LINKS // 2 :]
+        others.sort(key=lambda link: link[0] not in self._told)
+        return (first + others)[: bounds.MAX_LINKS]
 
     # --- what is due -------------------------------------------------------------------------------------------------
     @property

@@ -38,9 +38,9 @@ class Neighbours:
         self.deadline = 0.0
 
     def standing(self) -> list[Session]:
-        """Only those whose control is heard directly: gossip does not go by relay."""
-        found = (s for s in self._sessions.values() if s.state in STANDING and (s.keep or s.peer_keeps))
-        return [session for session in found if not session.relayed]
+        """Only those whose control is heard directly: gossip does not go by relay. Those that we want come first."""
+        found = [s for s in self._sessions.values() if s.state in STANDING and (s.keep or s.peer_keeps)]
+        return sorted((session for session in found if not session.relayed), key=lambda session: not session.keep)
 
     def look(self, now: float) -> set[int]:
         """Chooses and lets go; the nodes whose sessions that changes."""

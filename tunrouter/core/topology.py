@@ -1,10 +1,11 @@
 """Who is linked with whom, and by which neighbour the way to a node begins.
 
-Law: a link counts if both ends say it: a one-way link is none. The way is the shortest by Dijkstra's algorithm (1959),
-where a link costs the longer of the round trips that its ends tell (as classes: small changes change nothing, see
-record.py) and each further hop 5 ms. Of equal ways the one over lower node ids is taken, so that nodes with equal views
-agree. The tree is only computed when somebody asks after a change: most changes concern nobody here. And once for each
-change, however often somebody asks: members decide how often.
+Law: a link counts if both ends say it: a one-way link is none. Who tells as many links as it can denies none by its
+silence; there the other end's word counts, and for our own links what we know. The way is the shortest by Dijkstra's
+algorithm (1959), where a link costs the longer of the round trips that its ends tell (as classes: small changes change
+nothing, see record.py) and each further hop 5 ms. Of equal ways the one over lower node ids is taken, so that nodes
+with equal views agree. The tree is only computed when somebody asks after a change: most changes concern nobody here.
+And once for each change, however often somebody asks: members decide how often.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class Topology:
         self._ways: dict[int, Way] | None = None
         self._around: dict[int, Way | None] = {}
         """The ways around neighbours, as far as somebody asked for them."""
-        self._avoided: frozenset[int] = frozenset()
+        self._neighbours: Set[int] | None = None
+        """The only links of ours that are used; None: all that were told."""
 
     def tell(self, node: int, links: LinksBody) -> None:
         """`node` says it is linked with exactly these."""
@@ -66,10 +68,9 @@ class Topology:
 
     def trust(self, neighbours: Set[int]) -> bool:
         """No others of our links are used now, whatever was told: we know better, and first. Whether that is news."""
-        avoided = frozenset(self._told.get(self.own_id, {}).keys() - neighbours)
-        if avoided == self._avoided:
+        if neighbours == self._neighbours:
             return False
-        self._avoided = avoided
+        self._neighbours = neighbours
         self._changed()
         return True
 
@@ -83,7 +84,8 @@ class Topology:
         return len(self._told)
 
     def linked(self, one: int, other: int) -> bool:
-        return other in self._told.get(one, ()) and one in self._told.get(other, ())
+        ends = [(self._told.get(one, {}), other), (self._told.get(other, {}), one)]
+        return all(node in told or _full(told) for told, node in ends) and any(node in told for told, node in ends)
 
     def degree(self, node: int) -> int:
         """How many links both ends say."""
@@ -110,7 +112,7 @@ class Topology:
 
     def _dijkstra(self, without: int = 0, until: int = 0) -> dict[int, Way]:
         """`without` our link with one, and only `until` one is found."""
-        told, own = self._told, self.own_id
+        told, own, silent = self._told, self.own_id, self._silent()
         ways: dict[int, Way] = {}
         # Cost first, then hops, then the node before: the order that makes equal views choose alike.
         heap: list[tuple[float, int, int, int, int]] = [(0.0, 0, own, own, 0)]
@@ -124,10 +126,26 @@ class Topology:
                 ways[node] = Way(neighbour, hops, cost)
             if node == until:
                 break
-            for other, rtt in told.get(node, {}).items():
-                back = told.get(other, {}).get(node) if other not in seen else None
-                if back is None or (node == own and (other in self._avoided or other == without)):
+            for other, rtt in {**told.get(node, {}), **silent.get(node, {})}.items():
+                back = told.get(other, {}).get(node, silent.get(other, {}).get(node)) if other not in seen else None
+                if back is None or (node == own and (other == without or not self._trusts(other))):
                     continue
                 step = class_seconds(max(rtt, back)) + (HOP_SECONDS if hops else 0.0)
                 heapq.heappush(heap, (cost + step, hops + 1, node, other, neighbour or other))
         return ways
+
+    def _trusts(self, neighbour: int) -> bool:
+        return self._neighbours is None or neighbour in self._neighbours
+
+    def _silent(self) -> dict[int, dict[int, int]]:
+        """For each node that tells as many links as it can those that only the other ends tell."""
+        silent: dict[int, dict[int, int]] = {node: {} for node, told in self._told.items() if _full(told)}
+        for node, told in self._told.items() if silent else ():
+            for other in silent.keys() & told.keys():
+                if node not in self._told[other] and (other != self.own_id or node in (self._neighbours or ())):
+                    silent[other][node] = told[other]
+        return silent
+
+
+def _full(told: Mapping[int, int]) -> bool:
+    return len(told) >= bounds.MAX_LINKS
