@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
+# --- effects -------------------------------------------------------------------------------------------------------
+MAX_EFFECTS: Final = 1 << 18
+"""That wait to be carried out (`effects_lost`): far more than any step has that succeeds, and no memory without end."""
+
 # --- secrets -------------------------------------------------------------------------------------------------------
 MAX_SECRETS: Final = 4
 """Secrets accepted at once; the first seals."""

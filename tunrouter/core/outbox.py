@@ -1,6 +1,7 @@
 """What the core asks of the world: values that the agent carries out, in order.
 
 Law: the core never acts, it only says what is to be done; whoever runs it (the agent, a simulator, a test) decides how.
+A step that fails leaves its effects to the next one; should every step fail, they are bounded all the same.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Network
 from typing import NamedTuple
 
-from tunrouter.core import seam, wire
+from tunrouter.core import bounds, seam, wire
 from tunrouter.core.journal import Persist
 
 
@@ -84,13 +85,16 @@ class Outbox:
         self.counters: dict[str, int] = {}
 
     def put(self, effect: Effect) -> None:
-        self._effects.append(effect)
+        if len(self._effects) < bounds.MAX_EFFECTS:
+            self._effects.append(effect)
+        else:
+            self.count("effects_lost")
 
     def count(self, name: str) -> None:
         self.counters[name] = self.counters.get(name, 0) + 1
 
     def log(self, level: str, key: str, text: str) -> None:
-        self._effects.append(Log(level, key, text))
+        self.put(Log(level, key, text))
 
     def take(self) -> list[Effect]:
         effects, self._effects = self._effects, []
