@@ -121,3 +121,26 @@ def test_strangers_that_come_in_crowds_do_not_crowd_out_the_links_that_a_node_wa
     assert len(told) == bounds.MAX_LINKS
     assert wanted.keys() <= told
     assert before.keys() <= told
+
+
+def test_peers_that_see_a_node_in_ever_new_places_do_not_make_it_talk_without_end() -> None:
+    lab = Lab()
+    lab.run(bounds.NODE_PAUSE_SECONDS)
+
+    said: list[Record | None] = [lab.mesh.gossip.replica.get(lab.id, record.NODE)]
+
+    def heard(seconds: float) -> int:
+        """How many records of where it is the node has made."""
+        lab.run(seconds)
+        own = lab.mesh.gossip.replica.get(lab.id, record.NODE)
+        if own is not said[-1]:
+            said.append(own)
+        return len(said)
+
+    for port in range(1000, 1100):
+        seen = wire.Introduction("n500", b"", keep=True, seen=("192.0.2.9", port))
+        lab.mesh.introduce(lab.neighbour, seen, lab.now)
+        heard(0.01)
+    assert heard(0) == 2, "the first is told at once"
+    assert heard(bounds.NODE_PAUSE_SECONDS) == 3
+    assert ("192.0.2.9", 1099) in lab.mesh.endpoints(lab.id), "and the newest in the end"

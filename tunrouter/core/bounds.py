@@ -186,6 +186,8 @@ CHOOSE_TRIES: Final = 1000
 """Nodes that one look takes into account, by chance; where there are more, the next look takes others."""
 AVOID_SECONDS: Final = 30.0
 """A node that did not answer, or has neighbours enough, is not chosen again for so long."""
+NODE_PAUSE_SECONDS: Final = 5.0
+"""Between two records of where we are: peers that see us in ever new places must not use up what an author may say."""
 LINKS_PAUSE_SECONDS: Final = 0.5
 """Between two records of our links."""
 LINKS_SETTLE_SECONDS: Final = 2.0

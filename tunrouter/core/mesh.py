@@ -47,6 +47,8 @@ class Mesh:
         self._told: dict[int, int] = {}
         """Our links as they were told last, with their classes."""
         self._links_at = NEVER
+        self._node_at = NEVER
+        self._node_rest_until = 0.0
         self._sweep_at = NEVER
         self._weigh_at = 0.0
         self._unweighed = False
@@ -58,6 +60,7 @@ class Mesh:
         for message in self.routes.start():
             self._out.put(message)
         self._announce_node(now)
+        self._node_rest_until = now  # where it is seen first is news at once
         self._announce_blocks(self.routes.own)
         if self.routes.own:
             self._out.put(Own(_networks(self.routes.own)))
@@ -226,9 +229,10 @@ class Mesh:
         self._seen[endpoint] = None
         if len(self._seen) > MAX_SEEN:
             del self._seen[next(iter(self._seen))]
-        self._announce_node(now)
+        self._node_at = min(self._node_at, max(now, self._node_rest_until))
 
     def _announce_node(self, now: float) -> None:
+        self._node_at, self._node_rest_until = NEVER, now + bounds.NODE_PAUSE_SECONDS
         local = self._local
         # In a fixed order: which of them was seen last is no news.
         endpoints = (*local.endpoints, *sorted(self._seen))[: bounds.MAX_ENDPOINTS]
@@ -319,9 +323,11 @@ class Mesh:
     @property
     def deadline(self) -> float:
         weigh_at = self._weigh_at if self._unweighed else NEVER
-        return min(self._links_at, self._sweep_at, weigh_at, self.gossip.deadline)
+        return min(self._node_at, self._links_at, self._sweep_at, weigh_at, self.gossip.deadline)
 
     def tick(self, now: float) -> None:
+        if now >= self._node_at:
+            self._announce_node(now)
         if now >= self._links_at:
             self._tell_links(now)
         if now >= self._sweep_at:
