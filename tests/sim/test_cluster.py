@@ -13,6 +13,7 @@ import pytest
 from tunrouter.core import bounds
 from tunrouter.errors import ConfigError
 from tunrouter.sim.cluster import Cluster
+from tunrouter.sim.network import Network
 from tunrouter.sim.scenario import Happening, Report, Run, Scenario, check, read
 
 SEEDS = 200
@@ -198,3 +199,27 @@ def test_a_star_may_have_more_rays_than_a_record_has_room_for(monkeypatch: pytes
     assert {len(member.node.mesh.topology.ways()) for member in cluster.members} == {24}
     assert cluster.agreed()
     assert cluster.faults() == []
+
+
+@pytest.mark.parametrize("seed", [1, 5, 6, 7])
+def test_doubts_about_a_direct_way_end_although_the_relay_is_faster(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """Of two copies the first hides the other: the slower way has heartbeats of its own, and doubts feed no doubts."""
+    monkeypatch.setattr(Network, "delay", lambda self, one, other: 0.030 if {one, other} == {0, 1} else 0.001)
+    cluster = Cluster(seed=seed)
+    for number in range(4):
+        cluster.add(*(other for other in range(4) if other != number)).node.local.discovery = False
+    cluster.run(10)
+    one, other = cluster.members[:2]
+    pair = one.node.sessions[other.id], other.node.sessions[one.id]
+    assert all(session.keep for session in pair)
+    backed_up, step = 0, 0.1
+    cluster.network.loss = 0.2
+    for _ in range(300):
+        cluster.run(step)
+        backed_up += pair[0].backed_up
+    assert backed_up < 90, "in doubt at times, not most of the time"
+    cluster.network.loss = 0.0
+    cluster.run(5)
+    for _ in range(100):
+        cluster.run(step)
+        assert not any(session.backed_up or session.relayed for session in pair)

@@ -36,10 +36,17 @@ class Detours:
         return self._hops.lead(self._node)
 
     def doubted(self, now: float) -> None:
-        """Something came by relay, though there is a direct way: the other end has its reasons."""
+        """The other end says by relay that it does not hear us.
+
+        Copies that come by relay say nothing alone: two ends would go on doubting because the other one does.
+        """
         if self.doubted_until == NEVER:
             self._doubted_since = now
         self.doubted_until = now + bounds.DEAD_SECONDS
+
+    def proved(self) -> None:
+        """A handshake went the direct way and came back: there is no reason for doubts from before it."""
+        self.doubted_until = NEVER
 
     def back_up(self, base: int, standing: Collection[int], now: float, *, suspect: bool) -> None:
         """The keys in use are under `base`, 0 if there are none or they are relayed anyway."""

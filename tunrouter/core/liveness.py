@@ -110,6 +110,11 @@ class Liveness:
             self.heard_at = now - bounds.SUSPECT_SECONDS
             self._first_unanswered = self.heard_at + bounds.HEARTBEAT_SECONDS
 
+    @property
+    def deaf(self) -> bool:
+        """The peer is, as far as it has said: what comes from it is no sign of life."""
+        return self._unheard
+
     def heard_again(self) -> None:
         """It answered, or says it hears us."""
         self._unheard = False

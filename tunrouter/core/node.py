@@ -343,7 +343,7 @@ class Node:
             case wire.Ping(ping_id, keep):
                 self._rearranged |= keep != session.peer_keeps
                 session.peer_keeps = keep
-                session.say(wire.Pong(ping_id, by_relay), base=base)
+                (session.say if by_relay else session.say_directly)(wire.Pong(ping_id, by_relay), base=base)
             case wire.Pong(ping_id):
                 session.on_pong(ping_id, now)
             case wire.Confirm():

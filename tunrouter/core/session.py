@@ -148,6 +148,7 @@ class Session:
         self.endpoint, self.outbound = opened.endpoint, opened.initiator
         if not self.relayed:
             self.home = opened.endpoint
+            self._detours.proved()
         elif not seam.relay_target(before or opened.endpoint):
             self._detours.begin(now)
         # On a path that is known a handshake tells nothing new: its round trip may hold copies that were lost.
@@ -185,7 +186,8 @@ class Session:
         """Something authentic arrived on the keys under `base`, and on the path in use."""
         self.live.heard(now)
         self._on_keys_heard(base, now)
-        self.fire(Event.HEARD, now)
+        if not self.live.deaf:
+            self.fire(Event.HEARD, now)
 
     def _on_keys_heard(self, base: int, now: float) -> None:
         keys = self.slots.of(base)
@@ -222,10 +224,10 @@ class Session:
     def on_spoken(self, base: int, body: wire.ControlBody, now: float, *, by_relay: bool) -> bool:
         """The peer's control said something on the keys under `base`; whether that speaks for the path in use."""
         self.live.spoke_at = now
-        if by_relay and not self.relayed:
-            self._detours.doubted(now)
-            self._back_up(now)
         if isinstance(body, wire.Ping) and not body.hears:
+            if by_relay and not self.relayed and self.current is not None and base == self.current.base:
+                self._detours.doubted(now)
+                self._back_up(now)
             self.live.unheard(now)
             return by_relay == self.relayed
         if by_relay != self.relayed:
@@ -404,6 +406,15 @@ class Session:
             base = self.current.base
         self._out.put(seam.SendControl(base, wire.encode_control(body), size))
 
+    def say_directly(self, body: wire.ControlBody, base: int | None = None) -> None:
+        """Not by relay as well, though the session is backed up: of two copies the first hides the other's way."""
+        backed = self._detours.backed
+        if backed:
+            self._out.put(seam.Backup(backed, on=False))
+        self.say(body, base=base)
+        if backed:
+            self._out.put(seam.Backup(backed, on=True))
+
     def _confirm(self, keys: Keys, now: float) -> None:
         self._out.put(seam.SendControl(keys.base, keys.confirm))
         keys.confirm_at = now + bounds.PROBE_SECONDS
@@ -411,6 +422,8 @@ class Session:
     def _ping(self, now: float) -> None:
         ping_id = self.live.next_id()
         self.live.pinged(ping_id, now, self._local.jitter(bounds.HEARTBEAT_SECONDS, 0.1))
+        if self.backed_up:
+            self.say_directly(self._heartbeat(ping_id, now))
         self.say(self._heartbeat(ping_id, now))
 
     def _heartbeat(self, ping_id: int, now: float) -> wire.Ping:
