@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, cast
 
 import pytest
 
-from tunrouter.agent.attachments import Attachments, FirstFree
+from tunrouter.agent.attachments import Attachments
 from tunrouter.agent.hostside import HostSide
 from tunrouter.edge.api import AttachCall, DetachCall
 from tunrouter.errors import AgentError, ConfigError, HostError
 from tunrouter.host import Attached
+from tunrouter.host.blocks import is_usable
 
 ONE, TWO = IPv4Network("10.32.1.0/30"), IPv4Network("10.32.2.0/29")
 MTU = 1376
@@ -45,6 +46,45 @@ class FakeHost:
 
     def holds(self, name: str, interface: str) -> bool:
         return any((pod.name, pod.interface) == (name, interface) for pod in self.pods.values())
+
+
+class FirstFree:
+    """An allocator without memory: the lowest address that nobody has. It is told what is attached already."""
+
+    def __init__(self, blocks: Callable[[], tuple[IPv4Network, ...]], pods: Iterable[Attached]) -> None:
+        self._blocks = blocks
+        self._given = {(pod.name, pod.interface): pod.address for pod in pods}
+
+    async def allocate(self, container: str, interface: str, wanted: IPv4Address | None) -> IPv4Address:
+        key, blocks = (container, interface), self._blocks()
+        if not blocks:
+            raise AgentError("this node has no block of addresses", "wait until it has one: see tunrouter status")
+        given = self._given.get(key)
+        address = wanted or (given if given is not None and _usable(given, blocks) else self._free(blocks))
+        if not _usable(address, blocks):
+            where = ", ".join(map(str, blocks))
+            raise ConfigError(f"address {address} cannot be a pod's on this node", f"choose one from {where}")
+        holder = next((other for other, taken in self._given.items() if taken == address), key)
+        if holder != key:
+            raise ConfigError(f"address {address} is held by {holder[0]}", "detach it first, or choose another")
+        self._given[key] = address
+        return address
+
+    async def release(self, container: str, interface: str) -> None:
+        self._given.pop((container, interface), None)
+
+    def _free(self, blocks: tuple[IPv4Network, ...]) -> IPv4Address:
+        taken = set(self._given.values())
+        for block in blocks:
+            for address in block.hosts():
+                if is_usable(address, block) and address not in taken:
+                    return address
+        where = ", ".join(map(str, blocks))
+        raise AgentError(f"no address is free in {where}", "detach a pod, or give the node a larger --block")
+
+
+def _usable(address: IPv4Address, blocks: tuple[IPv4Network, ...]) -> bool:
+    return any(is_usable(address, block) for block in blocks)
 
 
 class World:

@@ -8,7 +8,6 @@ import pytest
 from tunrouter.cli.render import Style, report
 from tunrouter.cli.text import duration, printable, size
 from tunrouter.core.status import (
-    IDLE,
     READY,
     UNREACHABLE,
     WAITING,
@@ -245,7 +244,7 @@ def test_the_summary_has_the_status_of_addresses() -> None:
 def test_weaves_words_for_the_state_of_addresses() -> None:
     assert awaiting_consensus(2, 1) == "awaiting consensus (quorum: 2, known: 1)"
     assert no_quorum(1, 3) == "no quorum: 1 of 3 electors reachable"
-    assert (IDLE, READY, WAITING) == ("idle", "ready", "waiting for IP(s) to become available")
+    assert (READY, WAITING) == ("ready", "waiting for IP(s) to become available")
     assert UNREACHABLE == "all IP ranges owned by unreachable peers - use 'rmpeer' if they are dead"
 
 

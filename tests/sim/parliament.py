@@ -14,7 +14,7 @@ from itertools import count
 from typing import NamedTuple, cast
 
 from tests.core.villages import local as local_of
-from tunrouter.core import status, wire
+from tunrouter.core import wire
 from tunrouter.core.allocator import Allocator
 from tunrouter.core.asking import RegisterBody
 from tunrouter.core.electorate import Founding
@@ -249,7 +249,7 @@ class Seat:
             self.founding = None
 
     def _fence(self, addresses: frozenset[IPv4Address]) -> None:
-        self.fenced |= addresses
+        self.fenced = set(addresses)
         for container, address in list(self.containers.items()):
             if address in addresses:
                 del self.containers[container]
@@ -502,7 +502,3 @@ class Parliament:
                 seat.allocator.on_cluster(node, said.cluster, self.now)
                 seat.doubt_if_contested()
         return True
-
-
-def peer_names(*numbers: int) -> tuple[str, ...]:
-    return tuple(status.peer_name(local_of(number).id) for number in numbers)

@@ -372,3 +372,45 @@ def test_a_node_without_its_disk_finds_its_blocks_again_and_gives_none_of_what_i
     parliament.run(80)
     assert len(set(seat.containers.values())) == 20
     assert not parliament.violations
+
+
+def removed_with_a_container(parliament: Parliament) -> tuple[Seat, IPv4Address, int]:
+    """A node that is dead and removed while its only container runs on; the container's address and its block."""
+    settle(parliament, 5)
+    victim = parliament.all[5]
+    victim.add("a")
+    parliament.run(1)
+    address, (place,) = victim.containers["a"], victim.ipam.own
+    victim.kill()
+    parliament.run(5)
+    parliament.remove(parliament.all[0], victim)
+    parliament.run(2)
+    return victim, address, place
+
+
+def test_who_is_cut_off_stays_so_in_the_next_life_until_it_is_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    parliament = Parliament(6)
+    victim, address, place = removed_with_a_container(parliament)
+    heir = parliament.all[1]
+    monkeypatch.setattr(heir.ipam, "_candidate", lambda: place)
+    can_claim(parliament, heir)
+    monkeypatch.undo()
+    victim.boot()
+    parliament.until(lambda: victim.fenced == {address}, 1)
+    victim.kill()
+    victim.containers["a"] = address  # it runs on, whatever its agent does
+    victim.fenced.clear()
+    victim.boot()
+    parliament.until(lambda: victim.fenced == {address}, 3)
+    victim.drop("a")
+    parliament.until(lambda: not victim.fenced, 1)
+
+
+def test_a_block_that_nobody_took_meanwhile_is_its_again_with_what_is_in_use_there() -> None:
+    parliament = Parliament(6)
+    victim, address, place = removed_with_a_container(parliament)
+    victim.boot()
+    parliament.until(lambda: place in victim.ipam.own and victim.ipam.own[place].version == 3, 5)
+    parliament.run(1)
+    assert victim.allocator.addresses.held_by("a", "eth0") == address
+    assert not victim.fenced

@@ -16,12 +16,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 from nacl.utils import random
 
 import tunrouter
-from tunrouter.agent import resolve, rows
+from tunrouter.agent import resolve
 from tunrouter.agent.addressing import Addressing
 from tunrouter.agent.attachments import Attachments
 from tunrouter.agent.barrier import Barrier
@@ -33,22 +33,20 @@ from tunrouter.agent.hostside import HostSide
 from tunrouter.agent.ledger import Ledger
 from tunrouter.agent.logs import OncePerKey
 from tunrouter.agent.memory import Memory
+from tunrouter.agent.recall import Kept, founding, recall
 from tunrouter.agent.snapshot import Facts, snapshot
 from tunrouter.agent.targets import Targets
 from tunrouter.agent.tickets import Tickets
 from tunrouter.agent.workers import Workers
 from tunrouter.config import Config
 from tunrouter.core import keys, seam, status, wire
-from tunrouter.core.clones import INCARNATION
-from tunrouter.core.electorate import Founding
-from tunrouter.core.journal import ClusterRow, Row
 from tunrouter.core.local import Local
 from tunrouter.core.node import Node
 from tunrouter.core.routes import Announced
 from tunrouter.dataplane.tun import prepare_tun
 from tunrouter.edge import api
 from tunrouter.edge.api.server import serve
-from tunrouter.edge.store import AMNESIA, Change, Store
+from tunrouter.edge.store import Store
 from tunrouter.errors import AgentError, ConfigError, TunrouterError
 from tunrouter.host import Attached, HostPlan
 
@@ -56,9 +54,6 @@ NAMES_SECONDS: Final = 10.0
 """How often names of targets that are not connected are looked up again."""
 LEFT_SECONDS: Final = 0.5
 """From the answer that this node has left its cluster to the agent's end."""
-BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
-BOOT: Final = "boot"
-"""Name of the row that says which boot of the machine the last life was in."""
 CALL_SECONDS: Final = 30.0
 """For the work of one API call: generous, so that only what is stuck meets it."""
 T = TypeVar("T")
@@ -77,22 +72,6 @@ async def run(config: Config) -> None:
         log.info("stopping; pods on this host go on reaching each other")
     if agent.failure is not None:
         raise agent.failure
-
-
-class Kept(NamedTuple):
-    """What the disk has of earlier lives."""
-
-    identity: keys.Identity
-    incarnation: int
-    """Of this life."""
-    endpoints: tuple[seam.Endpoint, ...]
-    targets: tuple[str, ...]
-    rows: tuple[Row, ...]
-    """Of addresses and registers."""
-    forgetful: bool
-    """The node is older than its database."""
-    boot: bytes
-    """Of the machine in the life before; empty in the first."""
 
 
 class Agent:
@@ -127,7 +106,7 @@ class Agent:
         stack.callback(self._store.close)
         remember_endpoints = self._memory("peers", self._store.remember_endpoints, stack)
         remember_targets = self._memory("targets", self._store.remember_targets, stack)
-        kept = await self._loop.run_in_executor(self._disk, self._recall)
+        kept = await self._loop.run_in_executor(self._disk, recall, self._store)
         peers = [endpoint[0] for peer in config.peers if (endpoint := resolve.literal(peer, 0)) is not None]
         plan = _plan(config, await self._pod_mtu(peers))
         await self._host.prepare(plan, peers)
@@ -137,40 +116,48 @@ class Agent:
         local = self._local(kept, await ring, plan, static)
         self._announce(local)
         await self._workers.ready()
-        here = await self._host.attached()
-        self._control = control = Control(
-            self._loop,
-            Node(local, plan.range, static=bool(config.block), founding=self._founding(kept)),
-            self._workers.send,
-            self._once,
-            self._barrier,
-            remember=remember_endpoints,
-            set_path_mtu=self._host.set_path_mtu,
-            own=self._own,
-            fence=self._host.fence,
-        )
+        node = Node(local, plan.range, static=bool(static), founding=founding(config, kept))
+        control = self._make_control(node, remember_endpoints, stack)
         self._targets = Targets(control, config.port, self._once, remember_targets)
-        control.persist = Ledger(self._loop, self._store, control.durable).persist
-        self._tickets = Tickets(self._loop, control.ask)
-        control.answered, control.fatal = self._tickets.answered, self._end
-        self._attachments = Attachments(self._host, self._tickets)
-        self._addresses = Addressing(control, self._tickets)
-        self._bench = Bench(
-            self._loop, control, self._gateway, allowed=config.bench, kernel=lambda: self._workers.kernel
-        )
-        stack.callback(self._bench.close)
-        control.said = self._hear
-        stack.callback(self._say_goodbye, control)
-        self._workers.hear, self._workers.maimed = control.hear, control.lanes_lost
-        moved = kept.boot not in (b"", _boot())
-        control.carry_out(control.node.start(kept.endpoints, time.monotonic(), kept.rows, moved=moved))
-        await self._reconcile(control.node, here)
+        here = await self._host.attached()
+        self._control = control
+        control.carry_out(node.start(kept.endpoints, time.monotonic(), kept.rows, moved=kept.moved))
+        self._spawn(self._reconcile(control.node, here))
         self._targets.start(config.peers, kept.targets)
         self._spawn(self._keep_names())
         self._host.changed = self._look_at_host
         self._look_at_host()
         if not self._ready:
             log.info("this node has no block of addresses yet; pods can be attached when it has one")
+
+    def _make_control(
+        self, node: Node, remember: Callable[[tuple[seam.Endpoint, ...]], None], stack: contextlib.AsyncExitStack
+    ) -> Control:
+        """The node in its loop, with all that it speaks to."""
+        control = Control(
+            self._loop,
+            node,
+            self._workers.send,
+            self._once,
+            self._barrier,
+            remember=remember,
+            set_path_mtu=self._host.set_path_mtu,
+            own=self._own,
+            fence=self._host.fence,
+        )
+        control.persist = Ledger(self._loop, self._store, control.durable).persist
+        self._tickets = Tickets(self._loop, control.ask)
+        control.answered, control.fatal = self._tickets.answered, self._end
+        self._attachments = Attachments(self._host, self._tickets)
+        self._addresses = Addressing(control, self._tickets)
+        self._bench = Bench(
+            self._loop, control, self._gateway, allowed=self.config.bench, kernel=lambda: self._workers.kernel
+        )
+        stack.callback(self._bench.close)
+        control.said = self._hear
+        stack.callback(self._say_goodbye, control)
+        self._workers.hear, self._workers.maimed = control.hear, control.lanes_lost
+        return control
 
     def _local(self, kept: Kept, ring: keys.KeyRing, plan: HostPlan, static: tuple[IPv4Network, ...]) -> Local:
         config = self.config
@@ -190,21 +177,9 @@ class Agent:
             discovery=config.discovery,
         )
 
-    def _founding(self, kept: Kept) -> Founding | None:
-        """With whom this node founds a cluster, if there is none; one that has lost its memory never does."""
-        config = self.config
-        if config.block or config.observer or kept.forgetful:
-            return None
-        if config.seed:
-            return Founding(seed=config.seed)
-        if config.init_peers:
-            return Founding(config.init_peers)
-        return None if config.peers or kept.targets else Founding(1)
-
     async def _reconcile(self, node: Node, here: list[Attached]) -> None:
         """What is attached has its address, whatever the disk says; what is gone has none."""
-        for pod in here:
-            await self._tickets.claim(pod.name, pod.interface, pod.address)
+        await asyncio.gather(*(self._tickets.claim(pod.name, pod.interface, pod.address) for pod in here))
         there = {(pod.name, pod.interface) for pod in here}
         for lease in list(node.allocator.addresses.leases()):
             if (lease.container, lease.interface) not in there:
@@ -256,23 +231,6 @@ class Agent:
         memory = Memory(what, self._loop, self._disk, write, complain)
         stack.push_async_callback(memory.close)
         return memory.remember
-
-    def _recall(self) -> Kept:
-        if self._store.aside is not None:
-            log.error("the state database was damaged and is kept as %s; a new one was begun", self._store.aside)
-        kept = rows.recall(self._store.rows())
-        cluster = {row.name: row.data for row in kept if isinstance(row, ClusterRow)}
-        asserted = int.from_bytes(cluster.get(INCARNATION, b""), "big")
-        self._store.write([Change("cluster", (BOOT,), (_boot(),))])
-        return Kept(
-            identity=keys.Identity(self._store.identity(random(32))),
-            incarnation=self._store.next_incarnation(max(int(time.time()), asserted + 1)),
-            endpoints=self._store.endpoints(),
-            targets=self._store.targets(),
-            rows=tuple(kept),
-            forgetful=AMNESIA in cluster,
-            boot=cluster.get(BOOT, b""),
-        )
 
     async def _pod_mtu(self, peers: list[str]) -> int:
         underlay = await self._host.underlay_mtu(peers)
@@ -368,16 +326,16 @@ class Agent:
             case api.SetElectorsCall(peers):
                 await self._addresses.set_electors(peers)
             case api.LeaveCall(force):
-                left = await self._addresses.leave(force=force)
-                # Nothing is left to do for an agent without a cluster; the answer goes first.
-                self._loop.call_later(LEFT_SECONDS, self.stopped.set)
-                return left
+                return await self._leave(control.node, force=force)
         return None
 
-
-def _boot() -> bytes:
-    """Names this boot of this machine; a disk that knows another one may be a copy."""
-    return BOOT_ID.read_bytes().strip()
+    async def _leave(self, node: Node, *, force: bool) -> api.Left:
+        if force and node.allocator.electors.others():
+            await self._attachments.detach_all()
+        left = await self._addresses.leave(force=force)
+        # Nothing is left to do for an agent without a cluster; the answer goes first.
+        self._loop.call_later(LEFT_SECONDS, self.stopped.set)
+        return left
 
 
 def _plan(config: Config, mtu: int) -> HostPlan:

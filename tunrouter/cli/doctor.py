@@ -14,7 +14,7 @@ from tunrouter.cli.ipam import some
 from tunrouter.cli.settings import agent, one_of, settings
 from tunrouter.cli.text import paint, printable, wants_colour
 from tunrouter.config import Config, values
-from tunrouter.core.status import IDLE, READY, UNREACHABLE, WAITING, Ipam, Snapshot
+from tunrouter.core.status import READY, UNREACHABLE, WAITING, Ipam, Snapshot
 from tunrouter.doctor import Finding, Known, diagnose
 from tunrouter.edge.api import StatusCall
 from tunrouter.errors import AgentUnreachableError, HostError
@@ -71,7 +71,7 @@ def addresses(found: Ipam | None) -> list[Finding]:
         return [Finding("addresses", "fail", what, "start those containers anew: they get other addresses")]
     if found.status in ADDRESS_FIXES:
         return [Finding("addresses", "fail", found.status, ADDRESS_FIXES[found.status])]
-    if found.status not in (IDLE, READY):
+    if found.status != READY:
         what = f"{found.status}; until then no new block can be had, and {found.free} addresses are free here"
         return [Finding("addresses", "warn", what, "see: tunrouter status ipam")]
     return [Finding("addresses", "ok", f"{found.used} used, {found.free} free in {found.blocks_own} blocks here")]

@@ -23,7 +23,8 @@ from tunrouter.core.journal import BlockRow, ClusterRow, Journal, LeaseRow, Regi
 from tunrouter.core.leave import Leaving
 from tunrouter.core.local import Local
 from tunrouter.core.mesh import Mesh
-from tunrouter.core.outbox import Answer, Outbox, Refusal
+from tunrouter.core.outbox import Answer, Fenced, Outbox, Refusal
+from tunrouter.core.pool import Lease
 from tunrouter.core.reclaim import Reclaim, Removed
 from tunrouter.core.record import ClusterBody
 from tunrouter.core.requests import Allocate, Claim, Leave, Release, Remove, Request, SetElectors
@@ -57,7 +58,7 @@ class Allocator:
         self.addresses = Addresses(self.journal)
         self.electors = Electors(local, mesh, self.journal, out, tell, founding)
         self.ipam = Ipam(local, mesh, self.electors, self.addresses, self.journal, out, network, own)
-        self.ipam.gained = self._on_gained
+        self.ipam.gained, self.ipam.lost = self._on_gained, self._on_lost
         self.electors.learned = self.ipam.decided
         self.clones = Clones(local, mesh, self.journal, out)
         self.reclaim = Reclaim(local, mesh, self.electors, out)
@@ -66,7 +67,10 @@ class Allocator:
         self._waiting: dict[int, Waiting] = {}
         self._leaving: Leaving | None = None
         self._expected: dict[IPv4Address, Claim] = {}
-        """Addresses that are in use here, though their block is not known to be ours, or not yet."""
+        """Addresses that are in use here, though their block is not ours, or not known to be."""
+        self._lost: set[IPv4Address] = set()
+        """Those of them that are certainly another node's, or nobody's."""
+        self._fenced: tuple[IPv4Address, ...] = ()
 
     # --- a life begins -----------------------------------------------------------------------------------------------
     def restore(self, rows: Iterable[Row], now: float) -> None:
@@ -150,6 +154,22 @@ class Allocator:
                 self._expected[address] = request
         self._answer(ticket, not isinstance(refused, Refused))
 
+    def _on_lost(self, leases: tuple[Lease, ...]) -> None:
+        for address, container, interface in leases:
+            self._expected[address] = Claim(0, container, interface, address)
+            self._lost.add(address)
+
+    def _fence(self) -> None:
+        """What is in use here and certainly not ours is cut off, in this life and the next, until it is released."""
+        if self.static:
+            return
+        self._lost.update(address for address in self._expected if self.ipam.foreign(address))
+        self._lost &= self._expected.keys()
+        fenced = tuple(sorted(self._lost))
+        if fenced != self._fenced:
+            self._fenced = fenced
+            self._out.put(Fenced(fenced))
+
     def _on_gained(self, block: IPv4Network, now: float) -> None:
         for address in [address for address in self._expected if address in block]:
             _, container, interface, _ = self._expected.pop(address)
@@ -224,6 +244,7 @@ class Allocator:
         """The last thing of a step: what it changed goes to the disk, and what waited for that may happen."""
         self.journal.run(now)
         self._serve(now)
+        self._fence()
         persist = self.journal.take()
         if persist is not None:
             self._out.put(persist)

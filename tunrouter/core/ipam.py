@@ -23,7 +23,8 @@ from tunrouter.core.electors import Electors
 from tunrouter.core.journal import BlockRow, Journal
 from tunrouter.core.local import Local
 from tunrouter.core.mesh import Mesh
-from tunrouter.core.outbox import Fenced, Outbox
+from tunrouter.core.outbox import Outbox
+from tunrouter.core.pool import Lease
 from tunrouter.core.registers import BLOCK, Name, Value
 from tunrouter.core.routes import Announced
 
@@ -64,6 +65,8 @@ class Ipam:
         self.reason = ""
         """Why there is no block yet, or none more."""
         self.leaving = False
+        self.lost: Callable[[tuple[Lease, ...]], None] = lambda leases: None
+        """Is told of addresses that are in use here and another node's."""
         self.gained: Callable[[IPv4Network, float], None] = lambda block, now: None
         """Is told of a block that is ours now, before anything is given from it."""
         self._local = local
@@ -81,6 +84,7 @@ class Ipam:
         self._verify_at = NEVER
         self._cut_off = False
         self._searched = False
+        self._inventoried = False
         self._patience = 0.0
         self._sure_at = NEVER
         self._surplus: tuple[int, float] | None = None
@@ -101,9 +105,17 @@ class Ipam:
         size = self.network.max_prefixlen - self._local.block_length
         return IPv4Network((int(self.network.network_address) + (place << size), self._local.block_length))
 
-    def place(self, block: IPv4Network) -> int:
+    def foreign(self, address: IPv4Address) -> bool:
+        """Whether it certainly lies in no block of this node, as far as the electors say."""
         size = self.network.max_prefixlen - self._local.block_length
-        return (int(block.network_address) - int(self.network.network_address)) >> size
+        place = (int(address) - int(self.network.network_address)) >> size
+        # A round that is under way may be about to say that it is ours.
+        return self._inventoried and place not in self._busy and place not in self.own
+
+    @property
+    def exhausted(self) -> bool:
+        """Nobody can get a block: each one of the range has a holder."""
+        return len(self._mesh.owners().keys() | self.own.keys()) >= self.places
 
     @property
     def announced(self) -> tuple[Announced, ...]:
@@ -300,8 +312,7 @@ class Ipam:
         who = f"; {len(lost)} addresses of it were in use here and are cut off" if lost else ""
         self._out.log("error", f"block {place}", f"{self.block(place)} is not this node's any more{who}")
         self._tell(now)
-        if lost:
-            self._out.put(Fenced(tuple(lease.address for lease in lost)))
+        self.lost(lost)
         self._appoint()
 
     def _appoint(self) -> None:
@@ -322,6 +333,7 @@ class Ipam:
             self._searched = False
             self._verify_at = min(self._verify_at, now + bounds.IPAM_SECONDS)
             return
+        self._inventoried = True
         for name in names[: bounds.MAX_BLOCKS_ANNOUNCED]:
             if name.number < self.places and name.number not in self.own and name.number not in self._busy:
                 self._adopt(name.number, now)
@@ -330,10 +342,12 @@ class Ipam:
         """By the electors' word; what was in use of it is claimed by those who use it, and the rest rests."""
 
         def read(outcome: Outcome, now: float) -> None:
+            self._busy.discard(place)
             value = outcome.value(Name(BLOCK, place))
             if value is not None and value.holder == self._local.id and place not in self.own:
                 self._gain(place, value.version, now, rested=False)
 
+        self._busy.add(place)
         self._electors.proposer.read([Name(BLOCK, place)], read, now)
 
     # --- back --------------------------------------------------------------------------------------------------------
@@ -385,7 +399,3 @@ class Ipam:
                 self._appoint()
 
         self._electors.proposer.change([name], free, freed, now)
-
-    # --- for status --------------------------------------------------------------------------------------------------
-    def gateway_of(self, place: int) -> IPv4Address:
-        return self.block(place).network_address + 1

@@ -14,6 +14,8 @@ from typing import Final
 
 from tunrouter.core import asking, bounds, dial, record, seam, wire
 from tunrouter.core.allocator import Allocator
+from tunrouter.core.borders import Borders
+from tunrouter.core.contacts import Contacts
 from tunrouter.core.dial import Opened
 from tunrouter.core.electorate import Founding
 from tunrouter.core.halfopen import HalfOpenTable
@@ -24,7 +26,7 @@ from tunrouter.core.local import Local
 from tunrouter.core.mesh import Mesh
 from tunrouter.core.mtus import Mtus
 from tunrouter.core.neighbours import Neighbours
-from tunrouter.core.outbox import Effect, Outbox, Remember, Said
+from tunrouter.core.outbox import Effect, Outbox, Said
 from tunrouter.core.peers import Peers
 from tunrouter.core.record import Read
 from tunrouter.core.requests import Request
@@ -68,10 +70,10 @@ class Node:
         self.allocator = Allocator(
             local, self.mesh, self._out, self._tell, network, self._own, static=static, founding=founding
         )
+        self.borders = Borders(local, self.mesh, self.allocator.electors.foreign, self.dials, self.half_open, self._out)
         self._mtus = Mtus(self.routes, local.pod_mtu, self._out)
         self._stopping = False
-        self._known: frozenset[str] = frozenset()
-        self._remembered: tuple[seam.Endpoint, ...] = ()
+        self._contacts = Contacts(self._out)
         self._maimed: set[int] = set()
         """Half-open sessions of which lanes were lost."""
         self.deadline = NEVER
@@ -95,7 +97,7 @@ class Node:
         self.allocator.start(now, moved=moved)
         for endpoint in hints[: bounds.MAX_TARGETS]:
             self.dials.start(endpoint, now, seconds=HINT_SECONDS)
-        self._remembered = hints
+        self._contacts.remembered = hints
         self._rearranged = True
         return self._step(now)
 
@@ -221,7 +223,7 @@ class Node:
             self._on_no_answer(set(unanswered), now)
         self._share(now)
         if self._rearranged:
-            self._publish_neighbours()
+            self._contacts.publish(self.sessions.values(), self.targets)
         self._mtus.publish([self.sessions[node] for node in self._touched])
         for node in self._touched:
             self._timetable.set(node, self.sessions[node].deadline)
@@ -234,8 +236,9 @@ class Node:
     def _keep_addresses(self, now: float) -> None:
         for node, body in self.mesh.clusters.items():
             self.allocator.on_cluster(node, body, now)
-            if session := self.sessions.get(node):
-                self._refuse_foreign(session, now)
+            session = self.sessions.get(node)
+            if session is not None and self.borders.closes(session):
+                self._fire(session, Event.FAREWELL, now)
         self.mesh.clusters.clear()
         if self.routes.against_own:
             self.allocator.ipam.doubt(now)
@@ -387,7 +390,7 @@ class Node:
     # --- peers -------------------------------------------------------------------------------------------------------
     def _adopt(self, opened: Opened, now: float) -> None:
         if reason := self.mesh.foreign(opened.introduction):
-            self._turn_away(opened, reason, now)
+            self.borders.turn_away(opened, reason, now)
             return
         session = self.peers.of(opened.node, now)
         if session is None or not self.peers.make_room(session, len(opened.lanes), now):
@@ -408,46 +411,12 @@ class Node:
         if fresh:
             self._out.log("info", f"session {opened.node} up", f"{session}: established")
 
-    def _turn_away(self, opened: Opened, reason: str, now: float) -> None:
-        """Two clusters never become one: both ends say so, and stay as they are."""
-        self._out.count("foreign_cluster")
-        if opened.initiator:
-            self._out.put(seam.SendControl(opened.base, opened.confirm))
-            self.dials.refuse(opened, reason, now)
-        else:
-            self.half_open.refuse(opened.endpoint, reason, now)
-        self._out.put(seam.Retire(opened.base))
-        self.local.indices.release(opened.base, now)
-
-    def _refuse_foreign(self, session: Session, now: float) -> None:
-        """A session that was opened before one of the two belonged to its cluster."""
-        if session.node in self.allocator.electors.foreign and session.current is not None:
-            session.reason = self.mesh.strange(self.allocator.electors.foreign[session.node])
-            session.say(wire.Close(session.reason))
-            self._fire(session, Event.FAREWELL, now)
-
     def name_of(self, node: int) -> str:
         return self.mesh.name_of(node)
 
     def _say(self, node: int, body: wire.ControlBody) -> None:
         if session := self.sessions.get(node):
             session.say(body)
-
-    # --- what follows from the tables --------------------------------------------------------------------------------
-    def _publish_neighbours(self) -> None:
-        """Whose handshakes never wait, and whom to try first in the next life."""
-        here = [s.endpoint for s in self.sessions.values() if s.endpoint is not None and not s.relayed]
-        targets = [t.endpoint for t in self.targets if t.endpoint is not None]
-        known = frozenset(address for address, _ in here + targets)
-        if known != self._known:
-            self._known = known
-            self._out.put(seam.Known(tuple(sorted(known)[: bounds.MAX_KNOWN])))
-        lasting = tuple(
-            sorted({s.endpoint for s in self.sessions.values() if s.current and s.endpoint and not s.relayed})
-        )
-        if lasting and lasting != self._remembered:
-            self._remembered = lasting
-            self._out.put(Remember(lasting[: bounds.MAX_TARGETS]))
 
     @property
     def counters(self) -> dict[str, int]:

@@ -52,7 +52,8 @@ def _status(node: Node, allocator: Allocator) -> str:
     if len(here) < configuration.quorum:
         return status.no_quorum(len(here), len(configuration.nodes))
     if allocator.pending or not allocator.ipam.announced:
-        return status.WAITING
+        unreachable = any(not owner.reachable for owner in _owners(node))
+        return status.UNREACHABLE if allocator.ipam.exhausted and unreachable else status.WAITING
     return status.READY
 
 

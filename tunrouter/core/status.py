@@ -131,7 +131,7 @@ class Ipam(msgspec.Struct, frozen=True, kw_only=True):
     mode: Literal["static", "registers"]
     """Blocks are given by the operator, or decided by the electors."""
     status: str
-    """One of `IDLE` to `UNREACHABLE` below, `awaiting_consensus` or `no_quorum`."""
+    """One of `JOINING` to `UNREACHABLE` below, `awaiting_consensus` or `no_quorum`."""
     cluster: str = ""
     """Its random id; empty until there is one."""
     epoch: int = 0
@@ -157,7 +157,6 @@ class Ipam(msgspec.Struct, frozen=True, kw_only=True):
     """Pods of this node, with their addresses, whose block is another's now: their traffic is dropped."""
 
 
-IDLE = "idle"
 JOINING = "joining"
 READY = "ready"
 WAITING = "waiting for IP(s) to become available"

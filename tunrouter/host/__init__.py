@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tunrouter.host.blocks import is_usable
 from tunrouter.host.plan import HostPlan
 from tunrouter.host.pods import Attached
 from tunrouter.host.reset import reset
@@ -15,7 +14,6 @@ __all__ = [
     "Host",
     "HostPlan",
     "free_range",
-    "is_usable",
     "overlapping",
     "peers_inside",
     "reset",

@@ -1,0 +1,71 @@
+"""Two machines with one identity: which of them stays."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from tests.core.villages import local
+from tunrouter.core import bounds
+from tunrouter.core.clones import MOST, Clones
+from tunrouter.core.journal import Journal
+from tunrouter.core.mesh import Mesh
+from tunrouter.core.outbox import Fatal, Outbox
+
+
+class Told:
+    """What others know of this node's later lives."""
+
+    usurper = 0
+    again = 0
+
+    def say_again(self) -> None:
+        self.again += 1
+
+
+class World:
+    def __init__(self) -> None:
+        self.mesh, self.journal, self.out = Told(), Journal(), Outbox()
+        self.local = local(1, 5)
+        self.clones = Clones(self.local, cast("Mesh", self.mesh), self.journal, self.out)
+        self.clones.start(100.0)
+
+    def hear(self, incarnation: int, now: float) -> list[Fatal]:
+        self.mesh.usurper = incarnation
+        self.clones.tick(now)
+        return [effect for effect in self.out.take() if isinstance(effect, Fatal)]
+
+    def commit(self) -> None:
+        persist = self.journal.take()
+        assert persist is not None
+        self.journal.committed(persist.number, 200.0)
+
+
+def test_who_was_there_first_takes_a_later_incarnation_when_it_is_on_disk() -> None:
+    world = World()
+    assert world.hear(9, 100.0 + bounds.CLONE_SECONDS) == []
+    assert world.local.incarnation == 5, "not before it is durable"
+    assert world.hear(9, 106.0) == []
+    world.commit()
+    assert world.local.incarnation == 10
+    assert world.mesh.again == 1
+
+
+def test_who_has_just_started_is_the_copy_and_stops() -> None:
+    world = World()
+    (fatal,) = world.hear(6, 100.0 + bounds.CLONE_SECONDS - 0.1)
+    assert "state directory" in fatal.fix
+    assert world.local.incarnation == 5
+
+
+def test_two_that_were_up_for_long_do_not_go_on_for_ever() -> None:
+    world = World()
+    for turn in range(MOST):
+        assert world.hear(10 * (turn + 1), 200.0) == []
+        world.commit()
+    assert world.hear(1000, 200.0)
+
+
+def test_an_earlier_life_is_no_clone() -> None:
+    world = World()
+    assert world.hear(5, 101.0) == []
+    assert world.journal.take() is None

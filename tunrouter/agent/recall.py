@@ -1,0 +1,72 @@
+"""What the disk has of this node's earlier lives, and what follows from it for the new one.
+
+Law: a node that is older than its database has forgotten what it promised: it founds no cluster. A disk that was last
+used in another boot of the machine may be a copy of one that is in use elsewhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from nacl.utils import random
+
+from tunrouter.agent import rows
+from tunrouter.config import Config
+from tunrouter.core import keys, seam
+from tunrouter.core.clones import INCARNATION
+from tunrouter.core.electorate import Founding
+from tunrouter.core.journal import ClusterRow, Row
+from tunrouter.edge.store import AMNESIA, Change, Store
+
+BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+BOOT: Final = "boot"
+"""Name of the row that says which boot of the machine the last life was in."""
+log = logging.getLogger("tunrouter")
+
+
+class Kept(NamedTuple):
+    identity: keys.Identity
+    incarnation: int
+    """Of this life."""
+    endpoints: tuple[seam.Endpoint, ...]
+    targets: tuple[str, ...]
+    rows: tuple[Row, ...]
+    """Of addresses and registers."""
+    forgetful: bool
+    """The node is older than its database."""
+    moved: bool
+    """The machine was booted since the last life, or it is another one."""
+
+
+def recall(store: Store) -> Kept:
+    """Blocks. A new life begins with it: its incarnation is durable when this returns."""
+    if store.aside is not None:
+        log.error("the state database was damaged and is kept as %s; a new one was begun", store.aside)
+    kept = rows.recall(store.rows())
+    cluster = {row.name: row.data for row in kept if isinstance(row, ClusterRow)}
+    asserted = int.from_bytes(cluster.get(INCARNATION, b""), "big")
+    boot = BOOT_ID.read_bytes().strip()
+    store.write([Change("cluster", (BOOT,), (boot,))])
+    return Kept(
+        identity=keys.Identity(store.identity(random(32))),
+        incarnation=store.next_incarnation(max(int(time.time()), asserted + 1)),
+        endpoints=store.endpoints(),
+        targets=store.targets(),
+        rows=tuple(kept),
+        forgetful=AMNESIA in cluster,
+        moved=cluster.get(BOOT, boot) != boot,
+    )
+
+
+def founding(config: Config, kept: Kept) -> Founding | None:
+    """With whom this node founds a cluster, if there is none."""
+    if config.block or config.observer or kept.forgetful:
+        return None
+    if config.seed:
+        return Founding(seed=config.seed)
+    if config.init_peers:
+        return Founding(config.init_peers)
+    return None if config.peers or kept.targets else Founding(1)
