@@ -6,7 +6,7 @@ from typing import cast
 
 from tests.core.villages import local
 from tunrouter.core import bounds
-from tunrouter.core.clones import MOST, Clones
+from tunrouter.core.clones import MOST, ROW_SECONDS, Clones
 from tunrouter.core.journal import Journal
 from tunrouter.core.mesh import Mesh
 from tunrouter.core.outbox import Fatal, Outbox
@@ -34,10 +34,10 @@ class World:
         self.clones.tick(now)
         return [effect for effect in self.out.take() if isinstance(effect, Fatal)]
 
-    def commit(self) -> None:
+    def commit(self, now: float = 200.0) -> None:
         persist = self.journal.take()
         assert persist is not None
-        self.journal.committed(persist.number, 200.0)
+        self.journal.committed(persist.number, now)
 
 
 def test_who_was_there_first_takes_a_later_incarnation_when_it_is_on_disk() -> None:
@@ -69,3 +69,11 @@ def test_an_earlier_life_is_no_clone() -> None:
     world = World()
     assert world.hear(5, 101.0) == []
     assert world.journal.take() is None
+
+
+def test_a_copy_now_and_then_does_not_add_up() -> None:
+    world = World()
+    for turn in range(2 * MOST):
+        now = 200.0 + turn * ROW_SECONDS
+        assert world.hear(10 * (turn + 1), now) == []
+        world.commit(now)

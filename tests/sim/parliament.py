@@ -17,13 +17,14 @@ from tests.core.villages import local as local_of
 from tunrouter.core import wire
 from tunrouter.core.allocator import Allocator
 from tunrouter.core.asking import RegisterBody
+from tunrouter.core.clones import INCARNATION
 from tunrouter.core.electorate import Founding
 from tunrouter.core.electors import DISK
 from tunrouter.core.ipam import Ipam
 from tunrouter.core.journal import ClusterRow, Key, Persist, RegisterRow, Row
 from tunrouter.core.leave import Left
 from tunrouter.core.mesh import Mesh
-from tunrouter.core.outbox import Answer, Fenced, Log, Outbox
+from tunrouter.core.outbox import Answer, Fatal, Fenced, Log, Outbox
 from tunrouter.core.record import ClusterBody
 from tunrouter.core.registers import BLOCK
 from tunrouter.core.requests import Allocate, Claim, Leave, Release, Remove
@@ -34,8 +35,8 @@ LENGTH = 28
 NOTICED_SECONDS = 3.0
 EXCHANGE_SECONDS = 0.2
 
-Holder = tuple[int, str]
-"""Number of the node, container."""
+Holder = tuple[str, str]
+"""Machine, container."""
 
 
 class Said(NamedTuple):
@@ -56,8 +57,8 @@ class PlayedMesh:
         self.usurper = 0
         self.changes = 0
         """How often `view` has changed."""
-        self.heard: dict[int, tuple[int, int]] = {}
-        """For each other node, how often its view had changed when it was heard last."""
+        self.heard: dict[Seat, tuple[int, int]] = {}
+        """For each other, its life and how often its view had changed when it was heard last."""
         self._sequence = 0
         self._said = Said((0, 0), ClusterBody(0, 0, 0, None), ())
 
@@ -67,10 +68,13 @@ class PlayedMesh:
     def say_blocks(self, blocks: tuple[Announced, ...]) -> None:
         self._say(self._said._replace(blocks=blocks))
 
+    def say_again(self) -> None:
+        self._say(self._said)
+
     def _say(self, said: Said) -> None:
         self._sequence += 1
         self.changes += 1
-        self._said = self.view[self._seat.id] = said._replace(version=(self._seat.life, self._sequence))
+        self._said = self.view[self._seat.id] = said._replace(version=(self._seat.incarnation, self._sequence))
 
     @property
     def nodes(self) -> tuple[int, ...]:
@@ -115,6 +119,7 @@ class Seat:
         self.id = local_of(number).id
         self.founding = founding
         self.life = 0
+        self.local = local_of(number)
         self.alive = False
         self.disk: dict[Key, Row] = {}
         self.unwritten: list[Persist] = []
@@ -129,8 +134,12 @@ class Seat:
         self.due = 0.0
         """When its allocator wants to be woken."""
 
-    def boot(self, *, claim: bool = True) -> None:
-        """Without `claim` it has only its disk to go by."""
+    @property
+    def incarnation(self) -> int:
+        return self.local.incarnation
+
+    def boot(self, *, claim: bool = True, moved: bool = False) -> None:
+        """Without `claim` it has only its disk to go by; `moved` if that may be a copy."""
         parliament = self.parliament
         self.life += 1
         self.alive = True
@@ -139,7 +148,7 @@ class Seat:
         self.unwritten.clear()
         self.buried.clear()
         self.out = Outbox()
-        local = local_of(self.number, self.life)
+        self.local = local = local_of(self.number, max(self.incarnation, self._asserted) + 1)
         local.block_length = LENGTH
         local.random = random.Random(f"{parliament.seed} {self.number} {self.life}").randbytes
         self.mesh = PlayedMesh(self)
@@ -148,11 +157,17 @@ class Seat:
             local, played, self.out, self._tell, NETWORK, self._own, static=False, founding=founding
         )
         self.allocator.restore(list(self.disk.values()), parliament.now)
-        self.allocator.start(parliament.now)
+        self.allocator.start(parliament.now, moved=moved)
         for container, address in self.containers.items() if claim else ():
             self.allocator.ask(Claim(next(parliament.tickets), container, "eth0", address), parliament.now)
         self.mesh.here = parliament.reachable(self)
         self.step()
+
+    @property
+    def _asserted(self) -> int:
+        """The incarnation that was taken during a life."""
+        row = self.disk.get(("cluster", INCARNATION))
+        return int.from_bytes(row.data, "big") if isinstance(row, ClusterRow) else 0
 
     @property
     def ipam(self) -> Ipam:
@@ -185,6 +200,10 @@ class Seat:
                     self._fence(frozenset(addresses))
                 case Log(level, _, text):
                     self.log.append(f"{level}: {text}")
+                case Fatal(what):
+                    self.log.append(f"fatal: {what}")
+                    self.kill(written=99, host=self.is_copy)
+                    return
         deadline = self.allocator.deadline
         if deadline != self.due and deadline < float("inf"):
             self.parliament.at(max(deadline - now, 0.0), self._wake, self.life, deadline)
@@ -257,6 +276,10 @@ class Seat:
 
     # --- faults ------------------------------------------------------------------------------------------------------
     @property
+    def is_copy(self) -> bool:
+        return self.parliament.seats.get(self.id) is not self
+
+    @property
     def disk_id(self) -> int:
         row = self.disk.get(("cluster", DISK))
         return int.from_bytes(row.data, "big") if isinstance(row, ClusterRow) else 0
@@ -305,8 +328,11 @@ class Parliament:
         self.side: dict[int, int] = {}
         self.tickets = count(1)
         self.seats: dict[int, Seat] = {}
+        self.copies: list[Seat] = []
+        """Other machines with a copy of a disk."""
         self.holders: dict[IPv4Address, set[Holder]] = {}
-        self.released: dict[IPv4Address, float] = {}
+        self.released: dict[IPv4Address, tuple[float, Holder]] = {}
+        """When, and by whom: an address is still that one's until it is released."""
         self.violations: list[str] = []
         self.excused: set[IPv4Address] = set()
         """Addresses of blocks that were taken from a node by force: two may hold them for a while."""
@@ -328,6 +354,15 @@ class Parliament:
         seat.boot()
         return seat
 
+    def copy(self, seat: Seat) -> Seat:
+        """Another machine is started with a copy of its disk, as it is now, and has no containers yet."""
+        copy = Seat(self, seat.number, None)
+        copy.name += "'"
+        copy.disk, copy.local, copy.life = dict(seat.disk), local_of(seat.number, seat.incarnation), 1 << 16
+        self.copies.append(copy)
+        copy.boot(moved=True)
+        return copy
+
     @property
     def all(self) -> list[Seat]:
         return list(self.seats.values())
@@ -338,19 +373,22 @@ class Parliament:
 
     # --- the history -------------------------------------------------------------------------------------------------
     def held(self, seat: Seat, container: str, address: IPv4Address) -> None:
-        others = {holder for holder in self.holders.get(address, set()) if holder != (seat.number, container)}
+        holder = seat.name, container
+        others = self.holders.get(address, set()) - {holder}
         if others and address not in self.excused:
             self.violations.append(f"{self.now:.2f} {address} of {seat.name}/{container} is held by {others}")
-        since = self.now - self.released.get(address, -1e9)
-        if not others and since < 59.9 and address not in self.excused:
+        released, by = self.released.get(address, (-1e9, holder))
+        since = self.now - released
+        if not others and since < 59.9 and by != holder and address not in self.excused:
             self.violations.append(f"{self.now:.2f} {address} of {seat.name}/{container} rested {since:.1f} s only")
         if not any(address in own_block for own_block in (seat.ipam.block(place) for place in seat.ipam.own)):
             self.violations.append(f"{self.now:.2f} {address} lies in no block of {seat.name}")
-        self.holders.setdefault(address, set()).add((seat.number, container))
+        self.holders.setdefault(address, set()).add(holder)
 
     def freed(self, seat: Seat, container: str, address: IPv4Address) -> None:
-        self.holders.get(address, set()).discard((seat.number, container))
-        self.released[address] = self.now
+        holder = seat.name, container
+        self.holders.get(address, set()).discard(holder)
+        self.released[address] = self.now, holder
 
     def crashes(self, seat: Seat) -> bool:
         """Counted twice a write: just before it and just after."""
@@ -444,9 +482,10 @@ class Parliament:
         self.side = {}
 
     def carry(self, source: Seat, node: int, body: RegisterBody) -> None:
-        target = self.seats.get(node)
-        if target is None or self.rng.random() < self.loss:
+        known = [seat for seat in (*self.all, *self.copies) if seat.id == node and (seat.alive or not seat.is_copy)]
+        if not known or self.rng.random() < self.loss:
             return
+        target = self.rng.choice(known) if len(known) > 1 else known[0]
         data = wire.encode_control(body)
         assert len(data) <= 1102, len(data)
         self.at(self.rng.uniform(0.001, 0.05), self._arrive, source, target, data)
@@ -464,7 +503,7 @@ class Parliament:
         """As the node sees it: who is cut off is missed after a while, who is back is back."""
         found = set()
         for other in self.all:
-            if other is seat:
+            if other.id == seat.id:
                 continue
             pair = frozenset((seat.number, other.number))
             if self.connected(seat, other):
@@ -476,7 +515,7 @@ class Parliament:
 
     def _exchange(self) -> None:
         """Everybody hears the newest records of everybody that it is connected with."""
-        awake = [seat for seat in self.alive if not seat.stopped]
+        awake = [seat for seat in (*self.all, *self.copies) if seat.alive and not seat.stopped]
         for seat in awake:
             here = self.reachable(seat)
             news = here != seat.mesh.here
@@ -490,13 +529,15 @@ class Parliament:
 
     def _hear(self, seat: Seat, other: Seat) -> bool:
         """Whether there was anything new."""
-        if seat.mesh.heard.get(other.id) == (other.life, other.mesh.changes):
+        if seat.mesh.heard.get(other) == (other.life, other.mesh.changes):
             return False
-        seat.mesh.heard[other.id] = other.life, other.mesh.changes
+        seat.mesh.heard[other] = other.life, other.mesh.changes
         for node, said in list(other.mesh.view.items()):
             mine = seat.mesh.view.get(node)
             buried = seat.buried.get(node, -1)
-            if node != seat.id and said.version[0] > buried and (mine is None or said.version > mine.version):
+            if node == seat.id:
+                seat.mesh.usurper = max(seat.mesh.usurper, said.version[0])
+            elif said.version[0] > buried and (mine is None or said.version > mine.version):
                 seat.mesh.view[node] = said
                 seat.mesh.changes += 1
                 seat.allocator.on_cluster(node, said.cluster, self.now)

@@ -258,8 +258,8 @@ MAX_REMOVED: Final = 16
 # --- registers -------------------------------------------------------------------------------------------------------
 CHANGE_SECONDS: Final = 10.0
 """How long one round of a change may take, with all that it tries."""
-ROUND_RETRY_SECONDS: Final = 0.3
-"""Pause before the electors that did not answer are asked again."""
+ROUND_RETRY_SECONDS: Final = (0.3, 0.6, 1.0)
+"""Pauses before the electors that did not answer are asked again; the last repeats."""
 OUTBID_SECONDS: Final = 0.05
 """First pause of a proposer that was outbid; it doubles up to a second."""
 ELECTORS_SECONDS: Final = 1.0

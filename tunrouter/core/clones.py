@@ -18,7 +18,9 @@ from tunrouter.core.outbox import Fatal, Outbox
 INCARNATION: Final = "incarnation"
 """Name of the row with the incarnation that was taken during a life."""
 MOST: Final = 3
-"""So often a life asserts itself: two that were both up for long would do it for ever."""
+"""So often in a row a life asserts itself: two that were both up for long would do it for ever."""
+ROW_SECONDS: Final = 60.0
+"""After so long without a copy it is not in a row any more."""
 
 
 class Clones:
@@ -29,6 +31,7 @@ class Clones:
         self._out = out
         self._started = 0.0
         self._asserted = 0
+        self._asserted_at = 0.0
         self._asserting = False
 
     def start(self, now: float) -> None:
@@ -40,6 +43,8 @@ class Clones:
         if later <= self._local.incarnation or self._asserting:
             return
         self._out.count("identity_cloned")
+        if now - self._asserted_at >= ROW_SECONDS:
+            self._asserted = 0
         if now - self._started < bounds.CLONE_SECONDS or self._asserted >= MOST:
             what = "another machine has this node's identity: its state directory was copied"
             self._out.put(Fatal(what, "remove the state directory of one of the two, then start it again"))
@@ -55,6 +60,7 @@ class Clones:
         def on_disk(now: float) -> None:
             self._asserting = False
             self._asserted += 1
+            self._asserted_at = now
             self._local.incarnation = incarnation
             self._mesh.say_again()
 

@@ -134,7 +134,7 @@ class Proposer:
         number = self._number
         self._rounds[number] = one
         if one.electorate is None:
-            one.next_at = now + bounds.ROUND_RETRY_SECONDS
+            one.next_at = now + self._local.pause(bounds.ROUND_RETRY_SECONDS, 0)
             return
         if one.phase is not Phase.ACCEPT:
             self._highest += one.phase is Phase.PREPARE
@@ -146,7 +146,7 @@ class Proposer:
     def _send(self, one: Round, now: float) -> None:
         assert one.electorate is not None
         assert one.ask is not None
-        one.next_at = now + self._local.jitter(bounds.ROUND_RETRY_SECONDS, bounds.RETRY_JITTER)
+        one.next_at = now + self._local.pause(bounds.ROUND_RETRY_SECONDS, one.tries)
         for node in sorted(one.electorate.nodes - one.answers.keys()):
             self._say(node, one.ask, now)
 

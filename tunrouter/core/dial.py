@@ -80,8 +80,7 @@ class Dial:
         """The datagram to send now. Sets the next time."""
         if self._initiator is None or now - self._made_at >= ATTEMPT_SECONDS:
             self._make(local, now)
-        pause = bounds.RETRY_SECONDS[min(self.tries, len(bounds.RETRY_SECONDS) - 1)]
-        self.next_at = now + local.jitter(pause, bounds.RETRY_JITTER)
+        self.next_at = now + local.pause(bounds.RETRY_SECONDS, self.tries)
         if self.tries > 1 and not self.mismatch:
             self.reason = "no answer"
         self.tries += 1

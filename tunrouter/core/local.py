@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tunrouter.core import keys, seam, wire
+from tunrouter.core import bounds, keys, seam, wire
 from tunrouter.core.handshake import Suite, prologue
 from tunrouter.core.indices import Indices
 from tunrouter.core.routes import Announced
@@ -76,6 +76,10 @@ class Local:
         """`seconds` varied by up to `share` of itself in both directions."""
         unit = int.from_bytes(self.random(2), "big") / 0xFFFF
         return seconds * (1 + share * (2 * unit - 1))
+
+    def pause(self, pauses: tuple[float, ...], tries: int) -> float:
+        """Seconds after so many tries, varied by `RETRY_JITTER`; the last of `pauses` repeats."""
+        return self.jitter(pauses[min(tries, len(pauses) - 1)], bounds.RETRY_JITTER)
 
     def random_id(self) -> int:
         return int.from_bytes(self.random(8), "big")

@@ -24,8 +24,10 @@ class _Question(NamedTuple):
     node: int
     ask: asking.RegisterAsk
     done: Done
-    next_at: float
     until: float
+    next_at: float
+    said: int = 0
+    """How often."""
 
 
 class Questions:
@@ -34,6 +36,8 @@ class Questions:
         self._say = say
         self._asked: dict[int, _Question] = {}
         self._number = 0
+        self._due = NEVER
+        """Nothing is before this; what is answered may leave it too early."""
 
     def ask(
         self,
@@ -52,8 +56,8 @@ class Questions:
         number = FIRST_ID + self._number
         ballot = Ballot(epoch, 0, 0) if epoch else NOTHING
         ask = asking.RegisterAsk(number, cluster, verb, ballot, items, data=data)
-        self._asked[number] = _Question(node, ask, done, now, now + bounds.CHANGE_SECONDS)
-        self._repeat(number, now)
+        self._asked[number] = _Question(node, ask, done, now + bounds.CHANGE_SECONDS, now)
+        self._say_again(number, now)
 
     def hear(self, node: int, tell: asking.RegisterTell, now: float) -> None:
         question = self._asked.get(tell.id)
@@ -61,20 +65,24 @@ class Questions:
             del self._asked[tell.id]
             question.done(tell, now)
 
-    def _repeat(self, number: int, now: float) -> None:
+    def _say_again(self, number: int, now: float) -> None:
         question = self._asked[number]
-        pause = self._local.jitter(bounds.ROUND_RETRY_SECONDS, bounds.RETRY_JITTER)
-        self._asked[number] = question._replace(next_at=now + pause)
+        next_at = now + self._local.pause(bounds.ROUND_RETRY_SECONDS, question.said)
+        self._asked[number] = question._replace(next_at=next_at, said=question.said + 1)
+        self._due = min(self._due, next_at)
         self._say(question.node, question.ask, now)
 
     @property
     def deadline(self) -> float:
-        return min((min(question.next_at, question.until) for question in self._asked.values()), default=NEVER)
+        return self._due
 
     def tick(self, now: float) -> None:
+        if now < self._due:
+            return
         for number, question in list(self._asked.items()):
             if now >= question.until:
                 del self._asked[number]
                 question.done(None, now)
             elif now >= question.next_at:
-                self._repeat(number, now)
+                self._say_again(number, now)
+        self._due = min((min(question.next_at, question.until) for question in self._asked.values()), default=NEVER)
