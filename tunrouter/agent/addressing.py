@@ -179,7 +179,7 @@ class Addressing:
         try:
             async with asyncio.timeout(ELECTORS_SECONDS):
                 while self._node.allocator.electors.electors != nodes:
-                    await asyncio.sleep(bounds.ROUND_RETRY_SECONDS)
+                    await asyncio.sleep(bounds.ROUND_RETRY_SECONDS[0])
         except TimeoutError:
             raise AgentError(
                 "the electors are not changed yet: a majority of the old and of the new ones must answer",

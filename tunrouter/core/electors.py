@@ -108,6 +108,15 @@ class Electors:
         """This node is one of those who decide."""
         return self.booth.serves is not None and self.booth.serves == self.configuration
 
+    @property
+    def begun(self) -> bool:
+        """A majority of the electors say that they serve: what the epoch before held is not needed any more."""
+        known = self.configuration
+        if known is None:
+            return False
+        serving = sum(self._body(node).configuration == known for node in known.nodes - {self._local.id})
+        return serving + self.serving >= known.quorum
+
     # --- what others say ---------------------------------------------------------------------------------------------
     def hear(self, node: int, body: asking.RegisterBody, now: float) -> None:
         if isinstance(body, asking.RegisterTell):
@@ -283,7 +292,7 @@ class Electors:
     # --- the next epoch ----------------------------------------------------------------------------------------------
     def _look_after(self, known: Configuration, serves: Configuration, now: float) -> None:
         if self.booth.own not in known.electors:
-            if self._lasts("retired", known, now) >= bounds.RESIGN_SECONDS:
+            if self._lasts("retired", (known, self.begun), now) >= bounds.RESIGN_SECONDS and self.begun:
                 self.booth.resign()
         elif serves != known:
             self._lasts("retired", None, now)

@@ -1,6 +1,7 @@
 """A node hands back all that it has and is of no cluster any more.
 
-    no containers? ──> another elector in its place ──> blocks closed, on disk, handed back ──> everything forgotten
+    no containers? ──> another elector in its place ──> blocks closed, on disk, handed back ──> a majority of the
+    electors without it has begun ──> everything forgotten
 
 Law: what cannot be finished is undone or stays as it was, and says why: a node that did not leave is a member like
 before. The last node of a cluster cannot leave it.
@@ -76,17 +77,20 @@ class Leaving:
             return
         self.deadline = now + PAUSE
         self._ipam.wake(now)
-        if not self._ipam.own and self._local.id not in self._electors.electors:
+        if not self._ipam.own and self._local.id not in self._electors.electors and self._electors.begun:
             for name in (CONFIGURATION, DISK):
                 self._journal.forget(ClusterRow(name, b"").key)
             self._electors.booth.resign()
             self._end(Left(self._blocks))
         elif now >= self._until:
             self._ipam.leaving = False
-            what = (
-                f"{len(self._ipam.own)} blocks are not handed back: {self._ipam.reason or 'the electors do not answer'}"
-            )
-            self._end(Refusal(what, "run it again when a majority of the electors answers"))
+            self._end(Refusal(self._why(), "run it again when a majority of the electors answers"))
+
+    def _why(self) -> str:
+        blocks = len(self._ipam.own)
+        if not blocks:
+            return "the electors that come in this node's place have not begun yet"
+        return f"{blocks} blocks are not handed back: {self._ipam.reason or 'the electors do not answer'}"
 
     def _end(self, result: Left | Refusal) -> None:
         self.deadline = NEVER
