@@ -100,3 +100,34 @@ def test_known_peers_are_not_limited_by_strangers(kernel: str) -> None:
     two.events.clear()
     two.receive(FIRST, source=("203.0.113.5", 1))
     assert len(two.told(seam.Raw)) == 1
+
+
+@pytest.mark.parametrize("form", ["same", "clear", "answer"])
+def test_a_stranger_is_heard_again_when_the_flood_is_over_and_others_all_the_time(kernel: str, form: str) -> None:
+    _, two = joined(kernel)
+    clear = shaped(wire.FIRST, 0, 0, wire.FIRST_BYTES[False])
+    other = {"same": FIRST, "clear": clear, "answer": ANSWER}[form]
+    for i in range(3000):
+        two.udp.readable.append((FIRST, (f"198.51.{i // 200}.{i % 200}", 1)))
+    two.receive()
+    two.events.clear()
+    over_budget = two.count("handshake_over_budget")
+    two.receive(other, source=("203.0.113.7", 1))
+    assert len(two.told(seam.Raw)) == (form == "answer")
+    assert two.count("handshake_over_budget") == over_budget + (form != "answer")
+    two.receive(other, source=("203.0.113.7", 1), now=NOW + 2 / bounds.FIRST_PER_SECOND)
+    assert len(two.told(seam.Raw)) == 1 + (form == "answer")
+
+
+def test_an_address_that_is_known_no_more_is_a_stranger_s(kernel: str) -> None:
+    _, two = joined(kernel)
+    two.apply(seam.Known(("203.0.113.5", "2001:db8::5")))
+    for i in range(3000):
+        two.udp.readable.append((FIRST, (f"198.51.{i // 200}.{i % 200}", 1)))
+    two.receive()
+    two.events.clear()
+    two.receive(FIRST, source=("2001:db8::5", 1))
+    assert len(two.told(seam.Raw)) == 1
+    two.apply(seam.Known(("203.0.113.5",)))
+    two.receive(FIRST, source=("2001:db8::5", 1))
+    assert len(two.told(seam.Raw)) == 1

@@ -161,6 +161,14 @@ static void backup(void) {
     tr_backup(kernel, session_draw(), !one_in(3));
 }
 
+static void know(void) {
+    tr_endpoint addresses[SESSIONS];
+    uint32_t count = below(SESSIONS + 1);
+    for (uint32_t i = 0; i < count; i++)
+        addresses[i] = anywhere_draw();
+    tr_know(kernel, addresses, count);
+}
+
 static void relayed(void) {
     static uint8_t datagram[2000];
     uint32_t size = below(sizeof datagram);
@@ -195,7 +203,7 @@ void control_begin(void) {
 
 static void (*const messages[])(void) = {
     path_mtu, send_control, send_raw, give_back, give_back, give_rubbish, report, routes_begin, route, move,
-    hop, hop, backup, relayed,
+    hop, hop, backup, relayed, know,
 };
 
 static void message_draw(void) {

@@ -29,7 +29,6 @@ DRIVERS: Final = {
     "answer_source_rate",
     "drop_held_full",
     "drop_queue_full",
-    "handshake_over_budget",
     "handshake_queue_full",
     "handshake_source_rate",
 }

@@ -41,7 +41,11 @@ class Budget:
         self._full_at = -math.inf
 
     def empty(self, now: float) -> bool:
-        return self._full_at - now > self._tolerance
+        return now < self.empty_until
+
+    @property
+    def empty_until(self) -> float:
+        return self._full_at - self._tolerance
 
     def take(self, now: float, tokens: int = 1) -> None:
         self._full_at = max(self._full_at, now) + tokens * self._step
@@ -97,6 +101,11 @@ class Admission:
 
     def knows(self, address: str) -> bool:
         return address in self._known
+
+    @property
+    def shut_until(self) -> float:
+        """Before this no stranger's first message is admitted."""
+        return self._strangers_budget.empty_until
 
     def admit(self, address: str, now: float) -> str:
         """For a first message: the empty string, or the name of the counter under which the datagram is dropped."""

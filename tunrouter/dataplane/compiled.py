@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, Protocol
 
 from tunrouter.core import bounds, packet, seam
@@ -211,6 +211,13 @@ class CompiledKernel:
 
     def _know(self, message: seam.Known, _now: float) -> None:
         self._strangers.know(message.addresses)
+        addresses = ffi.new("tr_endpoint[]", len(message.addresses))
+        count = 0
+        for address in message.addresses:
+            with suppress(OSError):  # from what is no address nothing comes
+                _put_endpoint(addresses[count], (address, 0))
+                count += 1
+        lib.tr_know(self._at, addresses, count)
 
     def _hop(self, message: seam.Hop, _now: float) -> None:
         lib.tr_hop(self._at, message.target, message.via)
@@ -256,8 +263,8 @@ class CompiledKernel:
         return bool(count or moves[0])
 
     # --- what the kernel tells ---------------------------------------------------------------------------------------
-    def on_stranger(self, datagram: Pointer, size: int, sender: Pointer, now: float, wakeup: int) -> None:
-        self._strangers.on_datagram(_bytes(datagram, size), _endpoint(sender), now, wakeup)
+    def on_stranger(self, datagram: Pointer, size: int, sender: Pointer, now: float, wakeup: int) -> float:
+        return self._strangers.on_datagram(_bytes(datagram, size), _endpoint(sender), now, wakeup)
 
     def on_control(self, session: int, sender: Pointer, body: Pointer, body_size: int, size: int) -> None:
         self._emit(seam.Control(session, _endpoint(sender), _bytes(body, body_size), size))
@@ -358,7 +365,7 @@ def _declare(name: str) -> None:
             return getattr(kernel, f"on_{name}")(*arguments)
         except Exception as error:  # C cannot be unwound
             kernel.on_error(error)
-            return 0 if name == "explain" else None
+            return 0 if name in {"explain", "stranger"} else None
 
     ffi.def_extern(name=f"on_{name}")(call)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from tunrouter.core import bounds, seam, wire
+from tunrouter.core import admission, bounds, seam, wire
 from tunrouter.core.admission import Admission
 from tunrouter.dataplane.kernel import Emit
 
@@ -34,8 +34,11 @@ class Strangers:
     def know(self, addresses: Iterable[str]) -> None:
         self._admission.know(addresses)
 
-    def on_datagram(self, datagram: bytes, sender: seam.Endpoint, now: float, wakeup: int) -> None:
-        """`wakeup` differs from one drain to the next: strangers get a share of each."""
+    def on_datagram(self, datagram: bytes, sender: seam.Endpoint, now: float, wakeup: int) -> float:
+        """`wakeup` differs from one drain to the next: strangers get a share of each.
+
+        Until when every first message of its form would be refused like this one, if it comes from a stranger; or 0.
+        """
         if wakeup != self._wakeup:
             self._wakeup, self._raw = wakeup, 0
         reason = self._refusal(datagram, sender[0], now)
@@ -43,16 +46,20 @@ class Strangers:
             self._counters[reason] += 1
         else:
             self._emit(seam.Raw(sender, datagram))
+        if reason == admission.OVER_BUDGET and not self._admission.knows(sender[0]):
+            return self._admission.shut_until
+        return 0.0
 
     def _refusal(self, datagram: bytes, address: str, now: float) -> str:
         """The counter under which to drop it, or the empty string."""
         if len(datagram) not in _HANDSHAKES.get(int.from_bytes(datagram[:4], "big"), ()):
             return "drop_malformed"
-        admission = self._admission
-        if self._raw >= bounds.RAW_BACKLOG and not admission.knows(address):
+        first, known = datagram[0] == wire.FIRST, self._admission.knows(address)
+        if first and not known and now < self._admission.shut_until:
+            return admission.OVER_BUDGET
+        if self._raw >= bounds.RAW_BACKLOG and not known:
             return "handshake_queue_full"
-        first = datagram[0] == wire.FIRST
-        reason = admission.admit(address, now) if first else admission.admit_answer(address, now)
-        if not reason and not admission.knows(address):
+        reason = self._admission.admit(address, now) if first else self._admission.admit_answer(address, now)
+        if not reason and not known:
             self._raw += 1
         return reason

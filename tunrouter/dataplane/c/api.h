@@ -44,9 +44,10 @@ typedef struct {
 /* Whom the kernel tells. None of these may call back into the kernel. */
 typedef struct {
     void *self;
-    /* A datagram of a handshake's type; `wakeup` differs from one drain to the next. */
-    void (*stranger)(void *self, const uint8_t *datagram, uint32_t size, const tr_endpoint *from, double now,
-                     uint64_t wakeup);
+    /* A datagram of a handshake's type; `wakeup` differs from one drain to the next. Until when first messages of all
+     * strangers would be refused as this one was, or 0. */
+    double (*stranger)(void *self, const uint8_t *datagram, uint32_t size, const tr_endpoint *from, double now,
+                       uint64_t wakeup);
     void (*control)(void *self, uint32_t session, const tr_endpoint *from, const uint8_t *body, uint32_t body_size,
                     uint32_t size);
     /* An opened packet of a session that does not deliver yet. */
@@ -137,6 +138,8 @@ int tr_send_control(tr_kernel *k, uint32_t session, const uint8_t *body, uint32_
 void tr_send_raw(tr_kernel *k, const uint8_t *datagram, uint32_t size, const tr_endpoint *to, double now);
 int tr_hop(tr_kernel *k, uint64_t target, uint64_t via);
 int tr_backup(tr_kernel *k, uint32_t session, uint32_t on);
+/* These, and no others, are peers' addresses; their ports do not count. */
+void tr_know(tr_kernel *k, const tr_endpoint *addresses, uint32_t count);
 void tr_relayed(tr_kernel *k, uint64_t origin, const uint8_t *datagram, uint32_t size, double now);
 
 /* What the driver had kept for the kernel: an opened packet that was held, a frame that waited. */

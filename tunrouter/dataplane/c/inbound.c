@@ -18,19 +18,6 @@ static void count(tr_kernel *k, enum counter counter) {
     k->in_counters[counter]++;
 }
 
-/* What no lane opens: handshakes, on which the driver decides, and rubbish. */
-static void stranger(tr_kernel *k, const uint8_t *datagram, uint32_t size, const tr_endpoint *from, double now) {
-    uint8_t type = size ? datagram[0] : 0;
-    if (type == TYPE_DATA && size >= BODY && !datagram[1] && !datagram[2] && !datagram[3]) {
-        bool known = table_get(&k->lanes, get32(datagram + 4)) != NULL;
-        count(k, known ? count_drop_expired : count_drop_unknown_index);
-    } else if (size < HEADER_BYTES || size > MAX_HANDSHAKE_BYTES || type < TYPE_FIRST || type > TYPE_REJECT) {
-        count(k, count_drop_malformed);
-    } else {
-        k->events.stranger(k->events.self, datagram, size, from, now, k->in.wakeup);
-    }
-}
-
 static bool is_data(const uint8_t *datagram, uint32_t size) {
     return size >= BODY && get32(datagram) == (uint32_t)TYPE_DATA << 24;
 }

@@ -259,6 +259,14 @@ struct run {
     const uint8_t *payload[MAX_COALESCED];
 };
 
+/* First messages of one form, while strangers' are refused. */
+struct shut {
+    double until;
+    uint32_t size;
+};
+
+enum { KNOWN_LOG = 16 };
+
 struct in {
     uint8_t *buffer;  /* RECEIVE_BATCH slots */
     uint8_t *opened;  /* twice as much: datagrams opened from the slots, and what came inside them by relay */
@@ -272,7 +280,12 @@ struct in {
     bool forwarded;      /* the relay's train has something of this drain, and we hold the out gate until it left */
     uint32_t joins;
     uint64_t wakeup;
+    struct shut shut[2];                 /* in clear, sealed */
+    uint8_t known[(1u << KNOWN_LOG) / 8]; /* a bit for the hash of each address of a peer */
 };
+
+/* strangers.c */
+void stranger(tr_kernel *k, const uint8_t *datagram, uint32_t size, const tr_endpoint *from, double now);
 
 void runs_add(tr_kernel *k, uint8_t *packet, const struct header *header, uint64_t node);
 void runs_take(struct run *run, const uint8_t *payload);
