@@ -16,6 +16,7 @@ from ipaddress import IPv4Address, IPv4Network
 from itertools import count
 from typing import Final, TypeVar
 
+from tunrouter.agent.attachments import asked
 from tunrouter.agent.control import Control
 from tunrouter.agent.tickets import Tickets
 from tunrouter.core import bounds, leave, reclaim, requests, status, wire
@@ -29,6 +30,8 @@ REPEAT_SECONDS: Final = 0.4
 ELECTORS_SECONDS: Final = 20.0
 AT_ONCE: Final = 64
 """Nodes that are asked at one time."""
+RESERVED: Final = ""
+"""Interface of a lease that no device of ours carries."""
 T = TypeVar("T")
 Lease = tuple[int, str, str]
 """Address, container, interface: as it travels."""
@@ -151,6 +154,19 @@ class Addressing:
             if address in announced.block:
                 return node, announced.block
         return None
+
+    # --- addresses without a device ----------------------------------------------------------------------------------
+    async def reserve(self, call: api.ReserveCall) -> api.Lease:
+        if not call.name.isprintable() or not 0 < len(call.name.encode()) <= bounds.MAX_NAME_BYTES:
+            raise ConfigError(
+                f"{call.name!r} is no name for an address", f"use at most {bounds.MAX_NAME_BYTES} printable bytes"
+            )
+        address = await self._tickets.allocate(call.name, RESERVED, asked(call.address))
+        (lease,) = self._leases(self._node.local.id, [(int(address), call.name, RESERVED)])
+        return lease
+
+    async def release(self, name: str) -> None:
+        await self._tickets.release(name, RESERVED)
 
     # --- whose blocks are whose --------------------------------------------------------------------------------------
     async def rmpeer(self, call: api.RmpeerCall) -> tuple[api.Removed, ...]:

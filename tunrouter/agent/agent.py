@@ -22,7 +22,7 @@ from nacl.utils import random
 
 import tunrouter
 from tunrouter.agent import resolve
-from tunrouter.agent.addressing import Addressing
+from tunrouter.agent.addressing import RESERVED, Addressing
 from tunrouter.agent.attachments import Attachments
 from tunrouter.agent.barrier import Barrier
 from tunrouter.agent.bench import Bench
@@ -182,7 +182,7 @@ class Agent:
         await asyncio.gather(*(self._tickets.claim(pod.name, pod.interface, pod.address) for pod in here))
         there = {(pod.name, pod.interface) for pod in here}
         for lease in list(node.allocator.addresses.leases()):
-            if (lease.container, lease.interface) not in there:
+            if lease.interface != RESERVED and (lease.container, lease.interface) not in there:
                 await self._tickets.release(lease.container, lease.interface)
 
     def _hear(self, node: int, body: wire.AgentBody) -> None:
@@ -317,6 +317,10 @@ class Agent:
                 return await self._bench.ask(peer)
             case api.DetachCall():
                 await self._attachments.detach(call)
+            case api.ReserveCall():
+                return await self._addresses.reserve(call)
+            case api.ReleaseCall(name):
+                await self._addresses.release(name)
             case api.PsCall(everywhere):
                 return await self._addresses.ps(everywhere=everywhere)
             case api.WhoisCall(address):

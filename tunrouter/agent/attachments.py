@@ -40,7 +40,7 @@ class Attachments:
         return self._turns.setdefault((name, interface), asyncio.Lock())
 
     async def attach(self, call: AttachCall, mtu: int) -> Attachment:
-        wanted = _asked(call.address)
+        wanted = asked(call.address)
         there = await self._host.find(call.netns, call.interface)
         name = there.name if there is not None else call.name
         async with self._turn(name, call.interface):
@@ -70,7 +70,8 @@ class Attachments:
                     await self._allocator.release(name, interface)
 
 
-def _asked(text: str | None) -> IPv4Address | None:
+def asked(text: str | None) -> IPv4Address | None:
+    """The address that is wanted. Raises ConfigError."""
     if text is None:
         return None
     try:

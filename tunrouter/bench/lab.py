@@ -19,7 +19,7 @@ import re
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -28,6 +28,7 @@ from typing import Final
 from tunrouter.bench.agent import Agent
 from tunrouter.bench.fabric import GATEWAY, Fabric, Offloads
 from tunrouter.bench.namespaces import PREFIX, Namespace, owner, owner_lives, run, sweep
+from tunrouter.bench.nat import Nat
 from tunrouter.errors import HostError
 
 ROOT: Final = Path(tempfile.gettempdir())
@@ -69,13 +70,19 @@ class Host:
         self.namespace = Namespace(f"{lab.name}-{self.name}")
         self.agent = Agent(self.namespace, lab.directory / self.name, name=self.name, block=f"10.32.{number}.0/24")
         self.pods: list[Pod] = []
+        self.nat = Nat(Namespace(f"{lab.name}-nat{number}"), number) if number in lab.hidden else None
+        """What it hides behind."""
 
     def __repr__(self) -> str:
         return self.name
 
     def create(self) -> None:
         self.namespace.create()
-        self.lab.fabric.plug(self.namespace, self.name, f"{self.address}/24", f"{self.address6}/64")
+        if self.nat is None:
+            self.lab.fabric.plug(self.namespace, self.name, f"{self.address}/24", f"{self.address6}/64")
+        else:
+            self.address = self.nat.hidden
+            self.nat.create(self.lab.fabric, self.namespace, self.name)
 
     def readdress(self, address: str) -> None:
         """Moves the host to another address of the underlay, as a DHCP lease or a laptop does."""
@@ -121,10 +128,20 @@ class Host:
 class Lab:
     """A context manager; see the module's text."""
 
-    def __init__(self, hosts: int = 2, *, mtu: int = 1500, offloads: Offloads = "on", keep: bool = False) -> None:
+    def __init__(
+        self,
+        hosts: int = 2,
+        *,
+        mtu: int = 1500,
+        offloads: Offloads = "on",
+        keep: bool = False,
+        hidden: Collection[int] = (),
+    ) -> None:
+        """The hosts of these numbers are behind a NAT each."""
         self.name = f"{PREFIX}-{owner()}-{next(_numbers)}"
         self.directory = ROOT / self.name
         self.keep = keep
+        self.hidden = hidden
         self.fabric = Fabric(Namespace(f"{self.name}-fabric"), mtu=mtu, offloads=offloads)
         self.hosts: tuple[Host, ...] = ()
         self._host_count = hosts
@@ -164,6 +181,8 @@ class Lab:
         for host in self.hosts:
             for namespace in (*(pod.namespace for pod in host.pods), host.namespace):
                 namespace.delete()
+            if host.nat is not None:
+                host.nat.namespace.delete()
         self.fabric.namespace.delete()
         if keep_logs and self.directory.exists():
             (self.directory / KEPT).touch()

@@ -44,6 +44,20 @@ class DetachCall(msgspec.Struct, frozen=True, tag="detach"):
     interface: str = "eth0"
 
 
+class ReserveCall(msgspec.Struct, frozen=True, tag="reserve"):
+    """An address of this node without a device, for who brings his own; answers with its `Lease`, whose interface is
+    empty. Idempotent; it holds until it is released by name, also beyond the agent's life."""
+
+    name: str
+    address: str | None = None
+
+
+class ReleaseCall(msgspec.Struct, frozen=True, tag="release"):
+    """What was reserved under this name is free again."""
+
+    name: str
+
+
 class BenchCall(msgspec.Struct, frozen=True, tag="bench"):
     """Has the agent of a connected peer start its responder; answers with a `BenchOffer`."""
 
@@ -164,7 +178,18 @@ class SetElectorsCall(msgspec.Struct, frozen=True, tag="set-electors"):
     peers: tuple[str, ...]
 
 
-CHANGING = ConnectCall | ForgetCall | AttachCall | DetachCall | BenchCall | RmpeerCall | LeaveCall | SetElectorsCall
+CHANGING = (
+    ConnectCall
+    | ForgetCall
+    | AttachCall
+    | DetachCall
+    | ReserveCall
+    | ReleaseCall
+    | BenchCall
+    | RmpeerCall
+    | LeaveCall
+    | SetElectorsCall
+)
 """Only root may ask for these."""
 Call = StatusCall | PsCall | WhoisCall | CHANGING
 
