@@ -15,7 +15,7 @@ from tunrouter.core.outbox import Fatal, Outbox
 class Told:
     """What others know of this node's later lives."""
 
-    usurper = 0
+    usurper = outlived = 0
     again = 0
 
     def say_again(self) -> None:
@@ -59,10 +59,10 @@ def test_who_has_just_started_is_the_copy_and_stops() -> None:
 
 def test_two_that_were_up_for_long_do_not_go_on_for_ever() -> None:
     world = World()
-    for turn in range(MOST):
-        assert world.hear(10 * (turn + 1), 200.0) == []
+    for _ in range(MOST):
+        assert world.hear(world.local.incarnation + 1, 200.0) == []
         world.commit()
-    assert world.hear(1000, 200.0)
+    assert world.hear(world.local.incarnation + 1, 200.0)
 
 
 def test_an_earlier_life_is_no_clone() -> None:
@@ -71,9 +71,33 @@ def test_an_earlier_life_is_no_clone() -> None:
     assert world.journal.take() is None
 
 
-def test_a_copy_now_and_then_does_not_add_up() -> None:
+def test_an_answer_now_and_then_does_not_add_up() -> None:
     world = World()
     for turn in range(2 * MOST):
         now = 200.0 + turn * ROW_SECONDS
-        assert world.hear(10 * (turn + 1), now) == []
+        assert world.hear(world.local.incarnation + 1, now) == []
         world.commit(now)
+
+
+def test_a_copy_that_is_started_again_and_again_does_not_end_who_was_there_first() -> None:
+    world = World()
+    for turn in range(4 * MOST):
+        assert world.hear(1000 + 10 * turn, 200.0 + 2 * turn) == []
+        world.commit(200.0 + 2 * turn)
+    assert world.local.incarnation > 1000
+
+
+def test_who_was_given_up_in_this_life_begins_another_one_at_times() -> None:
+    world = World()
+    world.mesh.outlived = 4
+    world.clones.tick(200.0)
+    assert world.journal.take() is None, "that was another life"
+    for life, now in ((6, 200.0), (7, 200.0 + bounds.OUTLIVED_SECONDS)):
+        world.mesh.outlived = world.local.incarnation
+        world.clones.tick(now)
+        world.commit(now)
+        assert world.local.incarnation == life
+        world.mesh.outlived = life
+        world.clones.tick(now + 1.0)
+        assert world.journal.take() is None, "not so soon"
+    assert world.mesh.again == 2

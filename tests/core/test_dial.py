@@ -356,3 +356,17 @@ def test_our_own_message_from_where_we_dialled_is_ourself(caller: Caller) -> Non
 def test_an_endpoint_as_text() -> None:
     assert text(("192.0.2.7", 6783)) == "192.0.2.7:6783"
     assert text(("2001:db8::7", 6783)) == "[2001:db8::7]:6783"
+
+
+@pytest.mark.parametrize(("seconds", "again"), [(2.0, False), (90.0, True), (float("inf"), True)])
+def test_who_is_turned_away_is_tried_again_only_for_as_long_as_was_meant(seconds: float, again: bool) -> None:
+    caller = Caller()
+    caller.dials.start(THERE, START, target=local(2).id, seconds=seconds)
+    (first,) = caller.tick()
+    opened = caller.dials.on_answer(answered(first, local(2)), START)
+    assert opened is not None
+    caller.dials.refuse(opened, "belongs to another cluster", START)
+    assert (caller.dials.get(THERE) is not None) is again
+    assert caller.tick(START) == []
+    caller.dials.tick(START + 91.0)
+    assert (caller.dials.get(THERE) is not None) is (seconds == float("inf"))

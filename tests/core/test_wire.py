@@ -38,6 +38,7 @@ BODIES = st.one_of(
         wire.Have, st.integers(0, 1 << 30), st.integers(1 << 30, (1 << 64) - 1), st.binary(max_size=900), st.booleans()
     ),
     st.just(wire.Spare()),
+    st.builds(wire.Outlived, st.integers(0, (1 << 64) - 1), st.integers(0, (1 << 64) - 1)),
     st.builds(wire.BenchAsk, st.integers(0, 1 << 60)),
     st.builds(wire.BenchAnswer, st.integers(0, 1 << 60), st.integers(1, 9)),
     st.builds(
@@ -111,7 +112,7 @@ def test_no_answer_is_longer_than_the_first_message_that_causes_it() -> None:
     introduction = wire.Introduction("x" * bounds.MAX_NAME_BYTES, bytes(bounds.MAX_BLOCKS_BYTES), keep=True, seen=seen)
     answer = wire.Answer(bytes(16), 1, 1 << 63, 1 << 63, 1 << 63, 1 << 31, 64, bytes(32), bytes(64), introduction)
     assert wire.HEADER_BYTES + 32 + len(wire.encode_answer(answer)) + wire.TAG_BYTES <= wire.FIRST_BYTES[False]
-    assert len(wire.encode_first(wire.First(bytes(16), 1, 1, 1, 1, 1, 64))) == wire.FIRST_PAYLOAD
+    assert len(wire.encode_first(wire.First(bytes(16), 1, 1, 1, 1, 1, 64))) == bounds.FIRST_PAYLOAD_BYTES
 
 
 def test_the_mtu_sums() -> None:

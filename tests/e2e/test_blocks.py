@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from tests.e2e.test_mesh import snapshot
 from tunrouter.bench.lab import Host, Lab
 from tunrouter.bench.namespaces import wait_until
 from tunrouter.core.status import READY
+from tunrouter.edge.api import Lease, ReserveCall
+from tunrouter.edge.api.client import Client
 
 pytestmark = pytest.mark.root
 
@@ -67,6 +72,44 @@ def test_nodes_share_the_range_among_themselves_and_take_back_what_the_dead_had(
         assert state is not None
         assert state.ipam is not None
         assert state.ipam.status == READY
+
+
+@pytest.mark.timeout(180)
+def test_who_was_removed_by_three_at_once_and_comes_back_is_fenced_within_a_second(secret: str) -> None:
+    """The range has four blocks for four hosts, so what the dead one had is soon another's."""
+    with Lab(hosts=4, offloads="off") as lab:
+        *others, victim = lab.hosts
+        for host in lab.hosts:
+            host.agent.block = ""
+        first = others[0]
+        first.agent.start("--range", "10.32.0.0/22", password=secret)
+        for host in lab.hosts[1:]:
+            host.agent.start(first.address, "--range", "10.32.0.0/22", password=secret)
+            wait_until("who joins has a block", lambda host=host: blocks(host), 10)  # type: ignore[misc]
+        pod, old = victim.add_pod("a"), blocks(victim)
+        wait_until("the living decide", lambda: len(electors(first)) == 3, 20)
+        victim.agent.kill()
+        wait_until("all miss it", lambda: all(victim.agent.name not in reachable(host) for host in others), 15)
+        with ThreadPoolExecutor() as pool:
+            said = list(pool.map(lambda host: host.agent.command("rmpeer", victim.agent.name, check=False), others))
+        assert all(one.returncode == 0 for one in said), [one.stderr for one in said]
+
+        taker = Client(first.agent.directory / "run" / "tunrouter.sock")
+        for number in range(300):
+            if old <= blocks(first):
+                break
+            taker.ask(ReserveCall(f"c{number}"), Lease)
+        assert [old <= blocks(host) for host in others] == [True, False, False], "freed once"
+
+        victim.agent.restart(wait=False)
+        met = wait_until("it sees the others", lambda: len(reachable(victim)) > 1 and time.monotonic(), 15)
+        wait_until("its pod is fenced", lambda: any(pod.address in text for text in fenced(victim)), 5)
+        assert time.monotonic() - met <= 1.0
+
+
+def fenced(host: Host) -> tuple[str, ...]:
+    found = snapshot(host)
+    return found.ipam.fenced if found is not None and found.ipam is not None else ()
 
 
 def reachable(host: Host) -> set[str]:

@@ -56,8 +56,20 @@ def test_a_router_that_forgets_its_mappings_costs_four_seconds(hidden: Lab) -> N
 
 @pytest.mark.soak
 @pytest.mark.timeout(180)
-def test_who_hides_and_is_silent_can_still_be_reached(hidden: Lab) -> None:
-    first, one, _ = hidden.hosts
-    began = time.monotonic()
-    wait_until("a mapping that nothing uses would be gone", lambda: time.monotonic() - began > 1.5 * FORGOTTEN, 60)
-    assert len(first.pods[0].ping(one.pods[0].address, count=3)) == 3
+def test_who_hides_and_is_silent_can_still_be_reached(secret: str) -> None:
+    """By somebody whom neither it nor the operator keeps a session with."""
+    with Lab(hosts=3, offloads="off", hidden=(2,)) as lab:
+        first, one, other = lab.hosts
+        first.agent.start("--no-discovery", password=secret)
+        for host in (one, other):
+            host.agent.start("--no-discovery", first.address, password=secret)
+        assert one.nat is not None
+        one.nat.forget_after(FORGOTTEN)
+        pods = one.add_pod("a"), other.add_pod("a")
+        wait_until("a packet finds the way", lambda: pods[0].ping(pods[1].address), 10)
+        wait_until("they speak directly", lambda: path(one, other) == path(other, one) == "direct", 70)
+        began = time.monotonic()
+        wait_until("an idle mapping would be gone", lambda: time.monotonic() - began > 1.5 * FORGOTTEN, 60)
+        assert path(other, one) == "direct"
+        assert len(pods[1].ping(pods[0].address, count=3)) == 3
+        assert path(other, one) == "direct"

@@ -44,12 +44,13 @@ void kept_close(void) {
 /* --- the table ---------------------------------------------------------------------------------------------------------- */
 
 static double on_stranger(void *self, const uint8_t *datagram, uint32_t size, const tr_endpoint *from, double at,
-                        uint64_t wakeup) {
+                        uint64_t wakeup, uint32_t *alone) {
     (void)self, (void)wakeup;
     MUST(size >= HEADER_BYTES && size <= MAX_HANDSHAKE_BYTES);
     eat(datagram, size);
     eat(from->name, sizeof from->name);
     reached[reach_strangers]++;
+    *alone = one_in(4);
     return one_in(4) ? at + 1 : 0;
 }
 

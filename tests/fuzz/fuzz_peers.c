@@ -151,10 +151,14 @@ static uint32_t datagram_draw(struct peer *peer, uint8_t *to, uint32_t payload) 
 
 /* What no session says: handshakes, rubbish, and data for lanes that are not there. */
 static uint32_t rubbish_draw(uint8_t *to) {
-    uint32_t size = ONE_OF(0, 1, 15, 16, 17, 32, 33, 34, 65, 608, 624, 1232, 1233, below(2000));
+    uint32_t first = HEADER_BYTES + 32 + FIRST_PAYLOAD_BYTES;
+    uint32_t sealed = first + TAG_BYTES;
+    uint32_t size = ONE_OF(0, 1, 15, 16, 17, 32, 33, 34, 65, 608, first, sealed, sealed, sealed, 1232, 1233, below(2000));
     memset(to, 0, size);
     if (size)
         to[0] = (uint8_t)ONE_OF(1, 2, 3, 4, 4, (uint32_t)draw());
+    if (size > 1 && to[0] != TYPE_DATA)
+        to[1] = (uint8_t)below(3);
     if (size > 8)
         put32(to + 4, ONE_OF(FIRST_SESSION, FIRST_SESSION + SESSION_STEP, below(2 * FIRST_SESSION)));
     return size;

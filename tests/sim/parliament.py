@@ -54,7 +54,7 @@ class PlayedMesh:
         self._seat = seat
         self.here: frozenset[int] = frozenset()
         self.view: dict[int, Said] = {}
-        self.usurper = 0
+        self.usurper = self.outlived = 0
         self.changes = 0
         """How often `view` has changed."""
         self.heard: dict[Seat, tuple[int, int]] = {}
@@ -537,7 +537,10 @@ class Parliament:
             buried = seat.buried.get(node, -1)
             if node == seat.id:
                 seat.mesh.usurper = max(seat.mesh.usurper, said.version[0])
-            elif said.version[0] > buried and (mine is None or said.version > mine.version):
+            elif said.version[0] <= buried:
+                if self.connected(seat, self.seats[node]):
+                    self.seats[node].mesh.outlived = said.version[0]
+            elif mine is None or said.version > mine.version:
                 seat.mesh.view[node] = said
                 seat.mesh.changes += 1
                 seat.allocator.on_cluster(node, said.cluster, self.now)

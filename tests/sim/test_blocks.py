@@ -201,3 +201,19 @@ def test_where_there_is_no_room_they_are_forgotten_last(internet: Internet, monk
     newcomer.connect(a)
     internet.run(2 * bounds.SWEEP_SECONDS)
     assert a.node.mesh.owners() == {3: Owner(late.identity.node_id, 1), 5: Owner(newcomer.identity.node_id, 1)}
+
+
+def test_nodes_of_another_cluster_that_others_told_of_are_not_dialled_for_ever(internet: Internet) -> None:
+    """They know of each other by one that belonged to neither; then that one joins."""
+    ours = [internet.host(f"a{n}", n, blocks=(net(n),), cluster=7 << 60) for n in (1, 2, 3)]
+    theirs = [internet.host(f"b{n}", n, blocks=(net(n),), cluster=8 << 60) for n in (4, 5, 6)]
+    between = internet.host("c", 7, blocks=(net(7),), cluster=0)
+    for host in (*ours, *theirs):
+        host.connect(between)
+    internet.run(5)
+    assert all(len(host.node.mesh.nodes) == 6 for host in (*ours, *theirs))
+    between.node.mesh.belong(7 << 60)
+    between.carry_out(between.node.on_timer(internet.now))
+    internet.run(60)
+    for host in (*ours, *theirs):
+        assert len(host.node.dials.all()) <= 4

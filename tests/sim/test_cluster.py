@@ -186,6 +186,54 @@ def test_a_tenth_of_all_datagrams_lost_is_no_news() -> None:
     assert cluster.members[0].node.mesh.gossip.replica.digest == before
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("nodes", [5, 40])
+def test_the_halves_of_a_partition_find_each_other_within_two_seconds(nodes: int, seed: int) -> None:
+    cluster = Cluster(seed=seed)
+    cluster.preload(nodes)
+    cluster.partition(2)
+    cluster.run(60)
+    cluster.network.side.clear()
+    took = cluster.until_agreed(10)
+    assert took is not None
+    assert took <= 2.0
+    cluster.run(1)
+    assert cluster.faults() == []
+
+
+@pytest.mark.parametrize("groups", [2, 4])
+def test_who_was_given_up_by_all_others_is_theirs_again_without_a_restart(
+    monkeypatch: pytest.MonkeyPatch, groups: int
+) -> None:
+    """A partition that lasts longer than a node is remembered."""
+    monkeypatch.setattr(bounds, "FORGET_SECONDS", 30.0)
+    monkeypatch.setattr(bounds, "SWEEP_SECONDS", 5.0)
+    cluster = Cluster(seed=2)
+    cluster.preload(20)
+    cluster.partition(groups)
+    cluster.run(60)
+    assert all(len(member.node.mesh.nodes) < 19 for member in cluster.members)
+    cluster.network.side.clear()
+    assert (cluster.until_agreed(90) or 99) < 30
+    cluster.run(5)
+    assert all(len(member.node.mesh.nodes) == 19 for member in cluster.members)
+    assert cluster.faults() == []
+
+
+@pytest.mark.parametrize("nodes", [3, 40])
+def test_the_dead_are_tried_once_a_second_by_all_together(nodes: int) -> None:
+    cluster = Cluster(seed=1)
+    cluster.preload(nodes)
+    cluster.run(5)
+    victim = cluster.members[0]
+    victim.kill()
+    cluster.run(20)
+    heard: list[int] = []
+    cluster.network.receivers[victim.number] = lambda source, data: heard.append(source)
+    cluster.run(100)
+    assert 20 < len(heard) < 400
+
+
 def test_a_star_may_have_more_rays_than_a_record_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody chooses neighbours: all know the one in the middle, and each other by it; nobody is taken for gone."""
     monkeypatch.setattr(bounds, "FORGET_SECONDS", 20.0)

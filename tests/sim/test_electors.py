@@ -414,3 +414,11 @@ def test_a_block_that_nobody_took_meanwhile_is_its_again_with_what_is_in_use_the
     parliament.run(1)
     assert victim.allocator.addresses.held_by("a", "eth0") == address
     assert not victim.fenced
+
+
+def test_a_node_that_never_belonged_to_a_cluster_leaves_at_once() -> None:
+    parliament = Parliament(2, foundings=lambda number: None)
+    seat = parliament.all[0]
+    ticket = parliament.leave(seat)
+    parliament.run(0.5)
+    assert seat.answers[ticket] == Left(0)

@@ -45,6 +45,22 @@ class Addressing:
         self._questions = count(1)
         self._asked: dict[int, tuple[int, asyncio.Queue[wire.LeasesAnswer]]] = {}
 
+    async def answer(self, call: api.AddressCall) -> object:
+        match call:
+            case api.PsCall(everywhere):
+                return await self.ps(everywhere=everywhere)
+            case api.WhoisCall(address):
+                return await self.whois(address)
+            case api.ReserveCall():
+                return await self.reserve(call)
+            case api.ReleaseCall(name):
+                await self.release(name)
+            case api.RmpeerCall():
+                return await self.rmpeer(call)
+            case api.SetElectorsCall(peers):
+                await self.set_electors(peers)
+        return None
+
     # --- what other agents say ---------------------------------------------------------------------------------------
     def heard(self, node: int, body: wire.AgentBody) -> None:
         if isinstance(body, wire.LeasesAsk):

@@ -317,20 +317,10 @@ class Agent:
                 return await self._bench.ask(peer)
             case api.DetachCall():
                 await self._attachments.detach(call)
-            case api.ReserveCall():
-                return await self._addresses.reserve(call)
-            case api.ReleaseCall(name):
-                await self._addresses.release(name)
-            case api.PsCall(everywhere):
-                return await self._addresses.ps(everywhere=everywhere)
-            case api.WhoisCall(address):
-                return await self._addresses.whois(address)
-            case api.RmpeerCall():
-                return await self._addresses.rmpeer(call)
-            case api.SetElectorsCall(peers):
-                await self._addresses.set_electors(peers)
             case api.LeaveCall(force):
                 return await self._leave(control.node, force=force)
+            case _:
+                return await self._addresses.answer(call)
         return None
 
     async def _leave(self, node: Node, *, force: bool) -> api.Left:

@@ -40,6 +40,7 @@ class Attachments:
         return self._turns.setdefault((name, interface), asyncio.Lock())
 
     async def attach(self, call: AttachCall, mtu: int) -> Attachment:
+        _check(call.interface)
         wanted = asked(call.address)
         there = await self._host.find(call.netns, call.interface)
         name = there.name if there is not None else call.name
@@ -54,6 +55,7 @@ class Attachments:
         return Attachment(name=call.name, address=f"{pod.address}/32", interface=pod.interface, mtu=pod.mtu)
 
     async def detach(self, call: DetachCall) -> None:
+        _check(call.interface)
         removed = await self._host.detach(call.netns, call.name, call.interface)
         await self.release({(pod.name, pod.interface) for pod in removed} | {(call.name, call.interface)})
 
@@ -68,6 +70,11 @@ class Attachments:
             async with self._turn(name, interface):
                 if not self._host.holds(name, interface):
                     await self._allocator.release(name, interface)
+
+
+def _check(interface: str) -> None:
+    if not interface:
+        raise ConfigError("an attachment's interface has a name", "for example: eth0")
 
 
 def asked(text: str | None) -> IPv4Address | None:

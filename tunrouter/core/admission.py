@@ -63,7 +63,10 @@ class Sources:
         self._full_at: OrderedDict[str, float] = OrderedDict()
 
     def empty(self, source: str, now: float) -> bool:
-        return self._full_at.get(source, now) - now > self._tolerance
+        return now < self.empty_until(source)
+
+    def empty_until(self, source: str) -> float:
+        return self._full_at.get(source, -math.inf) - self._tolerance
 
     def take(self, source: str, now: float) -> None:
         self._full_at[source] = max(self._full_at.get(source, now), now) + self._step
@@ -106,6 +109,23 @@ class Admission:
     def shut_until(self) -> float:
         """Before this no stranger's first message is admitted."""
         return self._strangers_budget.empty_until
+
+    @property
+    def answers_shut_until(self) -> float:
+        """Before this no stranger's answer is."""
+        return self._answers.empty_until
+
+    def dry_until(self, address: str) -> float:
+        """Before this no first message of this stranger is."""
+        return self._strangers.empty_until(source_of(address))
+
+    def refuses(self, address: str, now: float, *, first: bool) -> str:
+        """Of a stranger, without taking anything: why it would not be admitted, or the empty string."""
+        if not first:
+            return ANSWER_OVER_BUDGET if self._answers.empty(now) else ""
+        if self._strangers_budget.empty(now):
+            return OVER_BUDGET
+        return SOURCE_RATE if self._strangers.empty(source_of(address), now) else ""
 
     def admit(self, address: str, now: float) -> str:
         """For a first message: the empty string, or the name of the counter under which the datagram is dropped."""

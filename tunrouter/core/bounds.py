@@ -29,6 +29,8 @@ CARRIED_PER_SECOND: Final = 2
 CARRIED_BURST: Final = 10
 MAX_OLD_KEYS: Final = 3
 """Keys of one session beside those in use that are still opened with; the oldest are dropped."""
+FIRST_PAYLOAD_BYTES: Final = 928
+"""Zeros fill a first message up to this, so that no answer is longer than what caused it."""
 HALF_OPEN_SECONDS: Final = 5.0
 FIRST_PER_SECOND: Final = 2000
 """First messages of strangers looked at a second, all sources together (`handshake_over_budget`)."""
@@ -182,6 +184,15 @@ FEW_NEIGHBOURS: Final = 4
 """Below this a node does not let go of what the operator named, even where it is asked to."""
 CHOOSE_SECONDS: Final = 1.0
 """Pause between looks at the number of neighbours."""
+SEEK_PER_SECOND: Final = 0.5
+"""How often a known node that cannot be reached is tried, by all that look for it together, in the mean."""
+SEEK_EAGERLY_SECONDS: Final = 600.0
+SEEK_LATER_SHARE: Final = 0.05
+"""Of those tries, once it has been away for longer than that."""
+MAX_SOUGHT: Final = 2
+"""Of them, by one node in one look."""
+SEEK_SECONDS: Final = 2.0
+"""How long such a try lasts: longer than any round trip."""
 CHOOSE_TRIES: Final = 1000
 """Nodes that one look takes into account, by chance; where there are more, the next look takes others."""
 AVOID_SECONDS: Final = 30.0
@@ -231,6 +242,8 @@ AUTHOR_RECORDS_PER_SECOND: Final = 2
 AUTHOR_RECORDS_BURST: Final = 30
 
 # --- identity -------------------------------------------------------------------------------------------------------
+OUTLIVED_SECONDS: Final = 10.0
+"""Pause between two lives that a node begins, or is told to begin, because others have given up the one before."""
 CLONE_SECONDS: Final = 5.0
 """A copy of a node that runs is found out in so long."""
 

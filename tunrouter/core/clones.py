@@ -2,7 +2,8 @@
 
 Law: a life begins with an incarnation above all earlier ones on its disk, so who hears of a later life of itself has
 been copied. Who has been up for a while takes a later incarnation yet; who hears of that soon after its start is the
-copy. Until then neither gives an address that the other may give, too: see `Ipam.start`.
+copy. Until then neither gives an address that the other may give, too: see `Ipam.start`. Who was given up in the life
+it has, by those who could not reach it for a day or removed it, takes a later one, too.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Clones:
         self._out = out
         self._started = 0.0
         self._asserted = 0
-        self._asserted_at = 0.0
+        self._asserted_at = -ROW_SECONDS
         self._asserting = False
 
     def start(self, now: float) -> None:
@@ -40,7 +41,10 @@ class Clones:
     def tick(self, now: float) -> None:
         """Looks at what others know of us."""
         later = self._mesh.usurper
-        if later <= self._local.incarnation or self._asserting:
+        if self._asserting:
+            return
+        if later <= self._local.incarnation:
+            self._begin_anew(now)
             return
         self._out.count("identity_cloned")
         if now - self._asserted_at >= ROW_SECONDS:
@@ -51,7 +55,15 @@ class Clones:
             return
         text = "another machine has this node's identity, copied with its state directory; this one stays"
         self._out.log("error", "clone", text)
+        # A copy that is started again begins at the clock; who answers us says the very next one.
+        self._asserted += later == self._local.incarnation + 1
         self._assert(later + 1)
+
+    def _begin_anew(self, now: float) -> None:
+        """Others have forgotten this node in the life it has now, and would take no word of it."""
+        if self._mesh.outlived == self._local.incarnation and now >= self._asserted_at + bounds.OUTLIVED_SECONDS:
+            self._out.log("info", "outlived", "others had given this node up; it announces itself anew")
+            self._assert(self._local.incarnation + 1)
 
     def _assert(self, incarnation: int) -> None:
         self._asserting = True
@@ -59,7 +71,6 @@ class Clones:
 
         def on_disk(now: float) -> None:
             self._asserting = False
-            self._asserted += 1
             self._asserted_at = now
             self._local.incarnation = incarnation
             self._mesh.say_again()

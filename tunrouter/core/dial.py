@@ -52,6 +52,8 @@ class Opened(NamedTuple):
     """Of the first message, when it was theirs."""
     instead: int = 0
     """Index base, at the responder, of the keys that the initiator knew and replaces by these; 0 if it knew none."""
+    until: float = 0.0
+    """When the initiator would have given up."""
 
     def install(self, now: float, *, sealed: bool) -> seam.Install:
         expires = now + bounds.REJECT_SECONDS
@@ -71,6 +73,7 @@ class Dial:
         self.mismatch = False
         self.base = 0
         self.tries = 0
+        self.quiet = True
         self._initiator: Initiator | None = None
         self._datagram = b""
         self._header = b""
@@ -147,6 +150,7 @@ class Dial:
             confirm=wire.encode_control(confirm),
             rtt=now - self._sent_at,
             instead=instead,
+            until=self.until,
         )
 
     def rejected(self, code: int) -> None:
@@ -174,10 +178,11 @@ class Dials:
         keep: bool = False,
         seconds: float = FOREVER,
         delay: float = 0.0,
+        quiet: bool = False,
     ) -> None:
         """Idempotent: a dial under way is only prolonged, and asks for anybody once two want different nodes there.
 
-        The first datagram leaves after `delay` seconds.
+        The first datagram leaves after `delay` seconds. A `quiet` dial is nobody's wish, and not shown.
         """
         dial = self._dials.get(endpoint)
         if dial is None:
@@ -187,6 +192,7 @@ class Dials:
             dial = self._dials[endpoint] = Dial(endpoint, target, keep, now + delay, now + seconds)
         dial.until = max(dial.until, now + seconds)
         dial.keep |= keep
+        dial.quiet &= quiet
         if dial.target not in (0, target):
             dial.ask_for_anybody(now)
 
@@ -254,8 +260,10 @@ class Dials:
         return opened
 
     def refuse(self, opened: Opened, reason: str, now: float) -> None:
-        """Whoever answered there is not wanted: it is tried again, in case somebody else is there by then."""
-        self.start(opened.endpoint, now, delay=bounds.RETRY_SECONDS[-1])
+        """Whoever answered there is not wanted: tried again as long as was meant, for others may come there."""
+        pause = bounds.RETRY_SECONDS[-1]
+        if now + pause < opened.until:
+            self.start(opened.endpoint, now, seconds=opened.until - now, delay=pause)
         dial = self._dials.get(opened.endpoint)
         if dial is not None:
             dial.reason, dial.mismatch = reason, True

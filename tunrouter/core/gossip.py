@@ -61,6 +61,8 @@ class Gossip:
         self._round_at = now
         self._timetable = Timetable()
         self.usurper = 0
+        self.outlived: dict[int, int] = {}
+        """Lives that others have given up, since the owner of this emptied it."""
         """The newest incarnation in which another node signs with our key."""
         self._waiting: dict[int, int] = {}
         """Neighbours whose replica is not known to agree, and how many rounds that may still take."""
@@ -141,6 +143,9 @@ class Gossip:
             case wire.Sums(group, sums):
                 neighbour.questions.take(now)
                 self._on_sums(node, group, sums, now)
+            case wire.Outlived():
+                neighbour.questions.take(now)
+                self.outlived[body.node] = body.incarnation
             case wire.Have() if body == AGREED:
                 self._waiting.pop(node, None)
             case wire.Have(first, last, entries, answer):
@@ -193,6 +198,8 @@ class Gossip:
             newer = self.replica.newest(given.key)
             assert newer is not None
             neighbour.queue[newer.key] = newer
+        elif verdict is Verdict.BURIED:
+            self._reply(node, wire.Outlived(given.node, given.incarnation), now)
         if verdict in (Verdict.NEW, Verdict.SAME):
             neighbour.arrived(given)
         elif verdict is not Verdict.OLD:

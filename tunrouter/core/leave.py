@@ -48,7 +48,7 @@ class Leaving:
         self._done = done
         if self._addresses.used and not force:
             what = f"{self._addresses.used} addresses are in use on this node"
-            self._end(Refusal(what, "detach the containers first, or use --force"))
+            self._end(Refusal(what, "detach the containers and release what is reserved, or use --force"))
             return
         if self._local.id in self._electors.electors and not self._replace(now):
             self._end(Refusal("this is the last node of its cluster", "to clear this host: tunrouter reset"))
@@ -77,7 +77,7 @@ class Leaving:
             return
         self.deadline = now + PAUSE
         self._ipam.wake(now)
-        if not self._ipam.own and self._local.id not in self._electors.electors and self._electors.begun:
+        if not self._ipam.own and self._local.id not in self._electors.electors and self._succeeded:
             for name in (CONFIGURATION, DISK):
                 self._journal.forget(ClusterRow(name, b"").key)
             self._electors.booth.resign()
@@ -86,10 +86,15 @@ class Leaving:
             self._ipam.leaving = False
             self._end(Refusal(self._why(), "run it again when a majority of the electors answers"))
 
+    @property
+    def _succeeded(self) -> bool:
+        """Nothing that this node has is needed by others."""
+        return not self._electors.cluster or self._electors.begun
+
     def _why(self) -> str:
         blocks = len(self._ipam.own)
         if not blocks:
-            return "the electors that come in this node's place have not begun yet"
+            return "no majority of the other electors has begun"
         return f"{blocks} blocks are not handed back: {self._ipam.reason or 'the electors do not answer'}"
 
     def _end(self, result: Left | Refusal) -> None:

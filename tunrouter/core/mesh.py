@@ -55,6 +55,11 @@ class Mesh:
         """Links or blocks have changed since conflicts were looked at."""
         self._rest_until = 0.0
         self._gone_since: dict[int, float] = {}
+        self.outlived = 0
+        """A life of ours that somebody has given up."""
+        self._passed_on: dict[int, float] = {}
+        """Until when a node is not told again that it was given up."""
+        self._say = say
 
     def start(self, now: float) -> None:
         for message in self.routes.start():
@@ -138,6 +143,19 @@ class Mesh:
         """All others that can be reached, over others or not."""
         return self.topology.ways().keys() | self._links.keys()
 
+    @property
+    def away(self) -> list[int]:
+        """Others that are known and cannot be reached."""
+        if len(self.topology.ways()) == len(self.gossip.replica.nodes) - 1:
+            return []
+        here = self.here
+        return [node for node in self.nodes if node not in here]
+
+    @property
+    def settling(self) -> bool:
+        """A neighbour is there of whom others do not know yet that it is: what lies behind it may be reached soon."""
+        return not self._links.keys() <= self.topology.ways().keys()
+
     def owners(self) -> Mapping[int, Owner]:
         """Of all blocks that registers gave to nodes, ours included, by place in the range; read it, do not keep it."""
         return self.routes.owners()
@@ -146,6 +164,19 @@ class Mesh:
     def hear(self, node: int, body: wire.GossipBody, now: float) -> None:
         for news in self.gossip.hear(node, body, now):
             self._apply(news)
+        for other, incarnation in self.gossip.outlived.items():
+            self._on_outlived(other, incarnation, now)
+        self.gossip.outlived.clear()
+
+    def _on_outlived(self, node: int, incarnation: int, now: float) -> None:
+        """Passed on from neighbour to neighbour until it reaches whom it is about."""
+        if node == self._local.id:
+            self.outlived = incarnation
+        elif incarnation == self.incarnation(node) and self._passed_on.get(node, 0.0) <= now:
+            way = self.topology.ways().get(node)
+            if way is not None:
+                self._passed_on[node] = now + bounds.OUTLIVED_SECONDS
+                self._say(way.neighbour, wire.Outlived(node, incarnation))
 
     def introduce(self, node: int, introduction: wire.Introduction, now: float) -> None:
         """A peer whose identity is proved says this of itself, and where it sees us."""
@@ -295,8 +326,10 @@ class Mesh:
             self.gossip.up(node, now)
         if self._told.keys() - links.keys():
             self._links_at = min(self._links_at, max(now, self._rest_until))
-        elif links.keys() - self._told.keys() - self._links.keys():
-            self._links_at = min(self._links_at, max(now + bounds.LINKS_SETTLE_SECONDS, self._rest_until))
+        elif new := links.keys() - self._told.keys() - self._links.keys():
+            # Who could not be reached till now is news at once: perhaps a partition is over.
+            patience = bounds.LINKS_SETTLE_SECONDS if new <= self.topology.ways().keys() else 0.0
+            self._links_at = min(self._links_at, max(now + patience, self._rest_until))
         self._links = dict(links)
 
     def _tell_links(self, now: float) -> None:
@@ -339,8 +372,7 @@ class Mesh:
 
     def _sweep(self, now: float) -> None:
         """Forgets who has been gone for a day; when there is no room, who has been gone longest."""
-        here = self.here
-        gone = [node for node in self.nodes if node not in here]
+        gone = self.away
         self._gone_since = {node: self._gone_since.get(node, now) for node in gone}
         registered = {node for node in gone if self.routes.registered(node)}
         gone.sort(key=lambda node: (node in registered, self._gone_since[node]))
@@ -363,6 +395,7 @@ class Mesh:
         self.changed.add(node)
         self.refused.pop(node, None)
         self._gone_since.pop(node, None)
+        self._passed_on.pop(node, None)
 
 
 def _networks(blocks: tuple[Announced, ...]) -> tuple[IPv4Network, ...]:

@@ -4,14 +4,19 @@ Law: who has fewer than eight neighbours keeps four of its own choice, by chance
 those that the operator named; the others choose it. Who has more than sixteen asks those with the most neighbours to
 keep others, and who is asked does so unless it has few itself. A random graph of that degree stays in one piece when a
 third of its nodes fail, and no node has more than sixteen heartbeats to send.
+
+Who is known and cannot be reached is tried again by somebody every other second, after ten minutes now and then,
+however many there are on either side: so the halves of a partition find each other when it ends, and nobody floods the
+dead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Final
 
-from tunrouter.core import bounds, wire
+from tunrouter.core import bounds, seam, wire
+from tunrouter.core.dial import Dials
 from tunrouter.core.local import Local
 from tunrouter.core.mesh import Mesh
 from tunrouter.core.session import Session
@@ -21,7 +26,9 @@ STANDING: Final = (State.ESTABLISHED, State.REKEYING, State.SUSPECT)
 
 
 class Neighbours:
-    """`session_with` gives the session with a node, opened if there is none; None if there is no room."""
+    """`session_with` gives the session with a node, opened if there is none; None if there is no room. `foreign` are
+    nodes of other clusters.
+    """
 
     def __init__(
         self,
@@ -29,11 +36,19 @@ class Neighbours:
         sessions: Mapping[int, Session],
         mesh: Mesh,
         session_with: Callable[[int, float], Session | None],
+        dials: Dials,
+        foreign: Container[int],
     ) -> None:
         self._local = local
         self._sessions = sessions
         self._mesh = mesh
         self._session_with = session_with
+        self._dials = dials
+        self._foreign = foreign
+        self._away: dict[int, float] = {}
+        """Since when."""
+        self.sought: set[int] = set()
+        """Tried because they could not be reached: neighbours once they answer, and nothing until then."""
         self._avoided: dict[int, float] = {}
         self.deadline = 0.0
 
@@ -46,6 +61,7 @@ class Neighbours:
         """Chooses and lets go; the nodes whose sessions that changes."""
         self.deadline = now + self._local.jitter(bounds.CHOOSE_SECONDS, bounds.RETRY_JITTER)
         self._avoided = {node: until for node, until in self._avoided.items() if until > now}
+        self._seek_some(now)
         changed = self._give_up(now)
         standing = self.standing()
         if len(standing) > bounds.MAX_NEIGHBOURS:
@@ -71,6 +87,34 @@ class Neighbours:
             self._sessions[node].chosen = False
             self._avoided[node] = now + bounds.AVOID_SECONDS
         return gone
+
+    def _seek_some(self, now: float) -> None:
+        """Of those that cannot be reached, as many as keep all tries of one of them together at `SEEK_PER_SECOND`."""
+        away = self._mesh.away if self._local.discovery else []
+        away = [node for node in away if node not in self._foreign]
+        self._away = {node: self._away.get(node, now) for node in away}
+        self.sought.intersection_update(away)
+        if not away or self._mesh.settling:
+            return
+        seekers = len(self._mesh.nodes) + 1 - len(away)
+        share = len(away) * bounds.SEEK_PER_SECOND * bounds.CHOOSE_SECONDS / seekers
+        for _ in range(min(bounds.MAX_SOUGHT, int(share) + self._happens(share % 1), len(away))):
+            node = away.pop(self._local.random_id() % len(away))
+            if now - self._away[node] < bounds.SEEK_EAGERLY_SECONDS or self._happens(bounds.SEEK_LATER_SHARE):
+                self.sought.add(node)
+                self._seek(node, now)
+
+    def _happens(self, share: float) -> bool:
+        return self._local.jitter(0.5, 1.0) < share
+
+    def _seek(self, node: int, now: float) -> None:
+        """A few messages to wherever it may be, beside those of a session that is opening."""
+        session = self._sessions.get(node)
+        known = {*self._mesh.endpoints(node), *(session.candidates if session is not None else ())}
+        where = {endpoint for endpoint in known if not seam.relay_target(endpoint)}
+        for endpoint in sorted(where):
+            self._dials.start(endpoint, now, target=node, keep=True, seconds=bounds.SEEK_SECONDS, quiet=True)
+        self._dials.hasten(where, now)
 
     def _shed(self, standing: list[Session], now: float) -> None:
         """Asks as many as are too many, those with the most neighbours first, again until they have gone."""
@@ -98,7 +142,7 @@ class Neighbours:
         return changed
 
     def _eligible(self, node: int) -> bool:
-        if node in self._avoided or not self._mesh.endpoints(node):
+        if node in self._avoided or node in self._foreign or not self._mesh.endpoints(node):
             return False
         session = self._sessions.get(node)
         return session is None or not (session.keep or session.peer_keeps or session.state is State.OPENING)

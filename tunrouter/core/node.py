@@ -66,11 +66,12 @@ class Node:
         self.peers = Peers(local, self.mesh, self.hops, self._out, self._fire, self._gone)
         self.sessions, self.dials, self.targets = self.peers.sessions, self.peers.dials, self.peers.targets
         self.half_open = HalfOpenTable(local, self._out, self.peers.stale, self.dials.on_reflected)
-        self.neighbours = Neighbours(local, self.sessions, self.mesh, self.peers.wanted)
         self.allocator = Allocator(
             local, self.mesh, self._out, self._tell, network, self._own, static=static, founding=founding
         )
-        self.borders = Borders(local, self.mesh, self.allocator.electors.foreign, self.dials, self.half_open, self._out)
+        foreign = self.allocator.electors.foreign
+        self.borders = Borders(local, self.mesh, foreign, self.dials, self.half_open, self._out)
+        self.neighbours = Neighbours(local, self.sessions, self.mesh, self.peers.wanted, self.dials, foreign)
         self._mtus = Mtus(self.routes, local.pod_mtu, self._out)
         self._stopping = False
         self._contacts = Contacts(self._out)
@@ -353,7 +354,7 @@ class Node:
                 session.say(wire.Pong(0, by_relay), base=base)
             case wire.Carried(datagram):
                 self._on_carried(session, base, datagram, now)
-            case wire.Records() | wire.Sums() | wire.Have():
+            case wire.Records() | wire.Sums() | wire.Have() | wire.Outlived():
                 self.mesh.hear(session.node, body, now)
             case wire.Spare():
                 self.neighbours.spare(session, now)
@@ -399,6 +400,7 @@ class Node:
             return
         self.mesh.introduce(opened.node, opened.introduction, now)
         fresh = session.state is not State.ESTABLISHED
+        session.chosen |= opened.initiator and opened.node in self.neighbours.sought
         session.adopt(opened, now)
         if opened.base in self._maimed:
             self._maimed.remove(opened.base)

@@ -93,8 +93,9 @@ class Registers:
     def restore(self, rows: Iterable[RegisterRow], epoch: int) -> None:
         self.epoch = epoch
         for row in rows:
-            value = Value(row.version, row.holder, row.data)
-            self._entries[Name(row.kind, row.number)] = Entry(_ballot(row.promised), _ballot(row.accepted), value)
+            value, accepted = Value(row.version, row.holder, row.data), Ballot(*row.accepted)
+            promised = accepted if row.promised == accepted else Ballot(*row.promised)
+            self._entries[Name(row.kind, row.number)] = Entry(promised, accepted, value)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -182,10 +183,6 @@ def digest(items: Iterable[Item]) -> int:
     encode = msgspec.msgpack.encode
     sums = (blake2b(encode((item.name, item.value)), digest_size=8).digest() for item in items)
     return sum(int.from_bytes(one, "big") for one in sums) & (1 << 64) - 1
-
-
-def _ballot(row: tuple[int, int, int]) -> Ballot:
-    return Ballot(*row)
 
 
 def _row(name: Name, entry: Entry) -> RegisterRow:

@@ -20,7 +20,7 @@ def connections(node: Node, now: float) -> tuple[status.Connection, ...]:
     rows = [_of_session(node, session, now) for session in sessions if _shown(node, session)]
     at = {session.endpoint for session in sessions if _shown(node, session)}
     at |= {seam.relayed(session.node) for session in sessions}
-    rows += [_of_dial(dial, now) for dial in node.dials.all() if dial.endpoint not in at]
+    rows += [_of_dial(dial, now) for dial in node.dials.all() if not dial.quiet and dial.endpoint not in at]
     rows += [_of_target(target) for target in node.targets if target.endpoint is None]
     rows += [_of_stranger(source, seen) for source, seen in node.half_open.rejected.items() if source not in at]
     return tuple(rows)

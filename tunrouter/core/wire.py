@@ -233,13 +233,22 @@ BENCH_BUSY: Final = 1
 """Somebody else is being measured with."""
 BENCH_OFF: Final = 2
 """The peer's configuration forbids it."""
+
+
+class Outlived(msgspec.Struct, frozen=True, array_like=True, tag=16):
+    """Somebody has given up `node`, in this life of it, and takes no record of it: it should begin another one."""
+
+    node: int
+    incarnation: int
+
+
 BENCH_FAILED: Final = 3
 """The responder did not start; the peer's log says why."""
 BENCH_TOKEN_BYTES: Final = 16
 
 AgentBody = BenchAsk | BenchAnswer | LeasesAsk | LeasesAnswer
 """What one agent says to another; sessions only carry it."""
-GossipBody = Records | Sums | Have
+GossipBody = Records | Sums | Have | Outlived
 ControlBody = (
     Confirm
     | Ping
@@ -251,6 +260,7 @@ ControlBody = (
     | Records
     | Sums
     | Have
+    | Outlived
     | Spare
     | RegisterAsk
     | RegisterTell
@@ -319,18 +329,17 @@ def _check_bench(answer: BenchAnswer) -> None:
 
 _FIRST: Final = struct.Struct(">16sBQQQQB")
 _ANSWER: Final = struct.Struct(">16sBQQQIB32s64s")
-FIRST_PAYLOAD: Final = 928
-"""Zeros fill a first message up to this, so that no answer is longer than what caused it."""
-FIRST_BYTES: Final = {True: HEADER_BYTES + 32 + FIRST_PAYLOAD + TAG_BYTES, False: HEADER_BYTES + 32 + FIRST_PAYLOAD}
+_CLEAR_BYTES: Final = HEADER_BYTES + 32 + bounds.FIRST_PAYLOAD_BYTES
+FIRST_BYTES: Final = {True: _CLEAR_BYTES + TAG_BYTES, False: _CLEAR_BYTES}
 """Length of a type 1 datagram in sealed and in plaintext mode."""
 
 
 def encode_first(first: First) -> bytes:
-    return _FIRST.pack(*first).ljust(FIRST_PAYLOAD, b"\0")
+    return _FIRST.pack(*first).ljust(bounds.FIRST_PAYLOAD_BYTES, b"\0")
 
 
 def decode_first(payload: bytes) -> First:
-    if len(payload) != FIRST_PAYLOAD:
+    if len(payload) != bounds.FIRST_PAYLOAD_BYTES:
         raise ProtocolError("first message length")
     first = First(*_FIRST.unpack_from(payload))
     if not 1 <= first.workers <= bounds.MAX_WORKERS:

@@ -17,7 +17,7 @@ ROOT: Final = HERE.parents[1]
 C: Final = HERE / "c"
 FLAGS: Final = ("-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror=implicit", "-fvisibility=hidden", "-pthread")
 CALLBACKS: Final = (
-    ("double", "stranger", "void *, const uint8_t *, uint32_t, const tr_endpoint *, double, uint64_t"),
+    ("double", "stranger", "void *, const uint8_t *, uint32_t, const tr_endpoint *, double, uint64_t, uint32_t *"),
     ("void", "control", "void *, uint32_t, const tr_endpoint *, const uint8_t *, uint32_t, uint32_t"),
     ("void", "hold", "void *, uint32_t, const uint8_t *, uint32_t"),
     ("void", "wait", "void *, uint64_t, const uint8_t *, uint32_t, double"),

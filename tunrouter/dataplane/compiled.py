@@ -263,8 +263,12 @@ class CompiledKernel:
         return bool(count or moves[0])
 
     # --- what the kernel tells ---------------------------------------------------------------------------------------
-    def on_stranger(self, datagram: Pointer, size: int, sender: Pointer, now: float, wakeup: int) -> float:
-        return self._strangers.on_datagram(_bytes(datagram, size), _endpoint(sender), now, wakeup)
+    def on_stranger(
+        self, datagram: Pointer, size: int, sender: Pointer, now: float, wakeup: int, alone: Pointer
+    ) -> float:
+        shut = self._strangers.on_datagram(_bytes(datagram, size), _endpoint(sender), now, wakeup)
+        alone[0] = shut.alone
+        return shut.until
 
     def on_control(self, session: int, sender: Pointer, body: Pointer, body_size: int, size: int) -> None:
         self._emit(seam.Control(session, _endpoint(sender), _bytes(body, body_size), size))

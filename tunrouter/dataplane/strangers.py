@@ -6,7 +6,7 @@ Both kernels decide here: what no lane opens has left the fast way.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 from tunrouter.core import admission, bounds, seam, wire
 from tunrouter.core.admission import Admission
@@ -23,6 +23,17 @@ _HANDSHAKES: Final = {
 """Type, flags and reserved bytes of handshake datagrams, and their sizes: rubbish must not spend anybody's tokens."""
 
 
+class Shut(NamedTuple):
+    """Until when a stranger's datagrams of the same kind would be refused like this one."""
+
+    until: float
+    alone: bool = False
+    """Only first messages of the same source."""
+
+
+NOT_SHUT: Final = Shut(0.0)
+
+
 class Strangers:
     def __init__(self, counters: dict[str, int], emit: Emit) -> None:
         self._counters = counters
@@ -34,11 +45,8 @@ class Strangers:
     def know(self, addresses: Iterable[str]) -> None:
         self._admission.know(addresses)
 
-    def on_datagram(self, datagram: bytes, sender: seam.Endpoint, now: float, wakeup: int) -> float:
-        """`wakeup` differs from one drain to the next: strangers get a share of each.
-
-        Until when every first message of its form would be refused like this one, if it comes from a stranger; or 0.
-        """
+    def on_datagram(self, datagram: bytes, sender: seam.Endpoint, now: float, wakeup: int) -> Shut:
+        """`wakeup` differs from one drain to the next: strangers get a share of each."""
         if wakeup != self._wakeup:
             self._wakeup, self._raw = wakeup, 0
         reason = self._refusal(datagram, sender[0], now)
@@ -46,17 +54,27 @@ class Strangers:
             self._counters[reason] += 1
         else:
             self._emit(seam.Raw(sender, datagram))
-        if reason == admission.OVER_BUDGET and not self._admission.knows(sender[0]):
-            return self._admission.shut_until
-        return 0.0
+        return NOT_SHUT if not reason or self._admission.knows(sender[0]) else self._shut(reason, sender[0])
+
+    def _shut(self, reason: str, address: str) -> Shut:
+        match reason:
+            case admission.OVER_BUDGET:
+                return Shut(self._admission.shut_until)
+            case admission.ANSWER_OVER_BUDGET:
+                return Shut(self._admission.answers_shut_until)
+            case admission.SOURCE_RATE if admission.source_of(address) == address:
+                return Shut(self._admission.dry_until(address), alone=True)
+        return NOT_SHUT
 
     def _refusal(self, datagram: bytes, address: str, now: float) -> str:
         """The counter under which to drop it, or the empty string."""
         if len(datagram) not in _HANDSHAKES.get(int.from_bytes(datagram[:4], "big"), ()):
             return "drop_malformed"
         first, known = datagram[0] == wire.FIRST, self._admission.knows(address)
-        if first and not known and now < self._admission.shut_until:
-            return admission.OVER_BUDGET
+        if not known:
+            early = self._admission.refuses(address, now, first=first)
+            if early:
+                return early
         if self._raw >= bounds.RAW_BACKLOG and not known:
             return "handshake_queue_full"
         reason = self._admission.admit(address, now) if first else self._admission.admit_answer(address, now)

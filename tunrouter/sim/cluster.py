@@ -13,6 +13,7 @@ from random import Random
 from typing import Final
 
 from tunrouter.core import record, seam
+from tunrouter.core.journal import Persist
 from tunrouter.core.keys import Identity, KeyRing
 from tunrouter.core.local import Local
 from tunrouter.core.node import Node
@@ -61,7 +62,7 @@ class Member:
 
     def boot(self, *, connect: bool = True) -> None:
         """A new life, with what the disk has kept of the last one."""
-        self.incarnation += 1
+        self.incarnation = (self.node.local.incarnation if self.incarnation else 0) + 1
         self.alive = True
         network = self._cluster.network
         local = Local(
@@ -113,6 +114,8 @@ class Member:
                     self.errors.append(effect.text)
             elif isinstance(effect, Remember):
                 self._disk = effect.endpoints
+            elif isinstance(effect, Persist):
+                effects += self.node.on_durable(effect.number, self.now)
             elif isinstance(effect, seam.ToWorker):
                 self.plane.tell(effect)
         deadline = self.node.deadline

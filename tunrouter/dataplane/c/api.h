@@ -44,10 +44,11 @@ typedef struct {
 /* Whom the kernel tells. None of these may call back into the kernel. */
 typedef struct {
     void *self;
-    /* A datagram of a handshake's type; `wakeup` differs from one drain to the next. Until when first messages of all
-     * strangers would be refused as this one was, or 0. */
+    /* A datagram of a handshake's form; `wakeup` differs from one drain to the next. Until when others of its kind would
+     * be refused as this one was, or 0: all strangers' first messages, or what is none; with `alone` set, those first
+     * messages that come from the same source. */
     double (*stranger)(void *self, const uint8_t *datagram, uint32_t size, const tr_endpoint *from, double now,
-                       uint64_t wakeup);
+                       uint64_t wakeup, uint32_t *alone);
     void (*control)(void *self, uint32_t session, const tr_endpoint *from, const uint8_t *body, uint32_t body_size,
                     uint32_t size);
     /* An opened packet of a session that does not deliver yet. */

@@ -259,13 +259,13 @@ struct run {
     const uint8_t *payload[MAX_COALESCED];
 };
 
-/* First messages of one form, while strangers' are refused. */
-struct shut {
+/* A source whose own budget is spent, by the hash of its address. */
+struct dry {
+    uint64_t source;
     double until;
-    uint32_t size;
 };
 
-enum { KNOWN_LOG = 16 };
+enum { KNOWN_LOG = 16, DRY_SOURCES = 256 };
 
 struct in {
     uint8_t *buffer;  /* RECEIVE_BATCH slots */
@@ -280,7 +280,8 @@ struct in {
     bool forwarded;      /* the relay's train has something of this drain, and we hold the out gate until it left */
     uint32_t joins;
     uint64_t wakeup;
-    struct shut shut[2];                 /* in clear, sealed */
+    double shut_until[2];                 /* strangers' answers and rejects; their first messages */
+    struct dry dry[DRY_SOURCES];
     uint8_t known[(1u << KNOWN_LOG) / 8]; /* a bit for the hash of each address of a peer */
 };
 

@@ -2,6 +2,7 @@
 
 from tunrouter.edge.api.messages import (
     VERSION,
+    AddressCall,
     Answer,
     AttachCall,
     Attachment,
@@ -31,6 +32,7 @@ from tunrouter.edge.api.messages import (
 
 __all__ = [
     "VERSION",
+    "AddressCall",
     "Answer",
     "AttachCall",
     "Attachment",

@@ -46,7 +46,9 @@ class DetachCall(msgspec.Struct, frozen=True, tag="detach"):
 
 class ReserveCall(msgspec.Struct, frozen=True, tag="reserve"):
     """An address of this node without a device, for who brings his own; answers with its `Lease`, whose interface is
-    empty. Idempotent; it holds until it is released by name, also beyond the agent's life."""
+    empty. Idempotent; it holds until it is released by name, also beyond the agent's life, but not beyond the loss of
+    the database or of the block: no device is there to tell of it.
+    """
 
     name: str
     address: str | None = None
@@ -178,20 +180,12 @@ class SetElectorsCall(msgspec.Struct, frozen=True, tag="set-electors"):
     peers: tuple[str, ...]
 
 
-CHANGING = (
-    ConnectCall
-    | ForgetCall
-    | AttachCall
-    | DetachCall
-    | ReserveCall
-    | ReleaseCall
-    | BenchCall
-    | RmpeerCall
-    | LeaveCall
-    | SetElectorsCall
-)
+DECIDING = ReserveCall | ReleaseCall | RmpeerCall | SetElectorsCall
+"""About addresses and blocks."""
+CHANGING = ConnectCall | ForgetCall | AttachCall | DetachCall | BenchCall | LeaveCall | DECIDING
 """Only root may ask for these."""
-Call = StatusCall | PsCall | WhoisCall | CHANGING
+AddressCall = PsCall | WhoisCall | DECIDING
+Call = StatusCall | AddressCall | CHANGING
 
 
 class Request(msgspec.Struct, frozen=True):
