@@ -92,7 +92,9 @@ def test_who_was_removed_by_three_at_once_and_comes_back_is_fenced_within_a_seco
         wait_until("all miss it", lambda: all(victim.agent.name not in reachable(host) for host in others), 15)
         with ThreadPoolExecutor() as pool:
             said = list(pool.map(lambda host: host.agent.command("rmpeer", victim.agent.name, check=False), others))
-        assert all(one.returncode == 0 for one in said), [one.stderr for one in said]
+        done = [one.returncode == 0 for one in said]
+        assert any(done)
+        assert all(ok or "no node is called" in one.stderr for ok, one in zip(done, said, strict=True))
 
         taker = Client(first.agent.directory / "run" / "tunrouter.sock")
         for number in range(300):

@@ -315,10 +315,11 @@ class Mesh:
         if own is not None:
             self._local.blocks_record = own.data
 
-    def link(self, links: Mapping[int, float | None], now: float) -> None:
+    def link(self, links: Mapping[int, float | None], now: float, missed: Set[int] = frozenset()) -> None:
         """These are our neighbours now, with the round trip in seconds, None while it is not known.
 
-        Where there is no room to tell of all, the first are told, and those that were told before.
+        Where there is no room to tell of all, the first are told, and those that were told before. One that was
+        `missed` is news at once: perhaps a partition is over.
         """
         for node in self._links.keys() - links.keys():
             self.gossip.down(node)
@@ -327,8 +328,7 @@ class Mesh:
         if self._told.keys() - links.keys():
             self._links_at = min(self._links_at, max(now, self._rest_until))
         elif new := links.keys() - self._told.keys() - self._links.keys():
-            # Who could not be reached till now is news at once: perhaps a partition is over.
-            patience = bounds.LINKS_SETTLE_SECONDS if new <= self.topology.ways().keys() else 0.0
+            patience = bounds.LINKS_SETTLE_SECONDS if new.isdisjoint(missed) else 0.0
             self._links_at = min(self._links_at, max(now + patience, self._rest_until))
         self._links = dict(links)
 

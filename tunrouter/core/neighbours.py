@@ -47,6 +47,8 @@ class Neighbours:
         self._foreign = foreign
         self._away: dict[int, float] = {}
         """Since when."""
+        self.missed: set[int] = set()
+        """Those of them that have been away for too long to be just on their way here."""
         self.sought: set[int] = set()
         """Tried because they could not be reached: neighbours once they answer, and nothing until then."""
         self._avoided: dict[int, float] = {}
@@ -91,15 +93,16 @@ class Neighbours:
     def _seek_some(self, now: float) -> None:
         """Of those that cannot be reached, as many as keep all tries of one of them together at `SEEK_PER_SECOND`."""
         away = self._mesh.away if self._local.discovery else []
-        away = [node for node in away if node not in self._foreign]
-        self._away = {node: self._away.get(node, now) for node in away}
-        self.sought.intersection_update(away)
-        if not away or self._mesh.settling:
+        self._away = {node: self._away.get(node, now) for node in away if node not in self._foreign}
+        self.missed = {node for node, since in self._away.items() if now - since >= bounds.SEEK_AFTER_SECONDS}
+        self.sought &= self.missed
+        if not self.missed or self._mesh.settling:
             return
-        seekers = len(self._mesh.nodes) + 1 - len(away)
-        share = len(away) * bounds.SEEK_PER_SECOND * bounds.CHOOSE_SECONDS / seekers
-        for _ in range(min(bounds.MAX_SOUGHT, int(share) + self._happens(share % 1), len(away))):
-            node = away.pop(self._local.random_id() % len(away))
+        seekers = len(self._mesh.nodes) + 1 - len(self._away)
+        share = len(self.missed) * bounds.SEEK_PER_SECOND * bounds.CHOOSE_SECONDS / seekers
+        candidates = sorted(self.missed)
+        for _ in range(min(bounds.MAX_SOUGHT, int(share) + self._happens(share % 1), len(candidates))):
+            node = candidates.pop(self._local.random_id() % len(candidates))
             if now - self._away[node] < bounds.SEEK_EAGERLY_SECONDS or self._happens(bounds.SEEK_LATER_SHARE):
                 self.sought.add(node)
                 self._seek(node, now)

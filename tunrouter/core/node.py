@@ -250,7 +250,7 @@ class Node:
         doubts = False
         if self._rearranged:
             standing = self.neighbours.standing()
-            self.mesh.link({s.node: s.live.rtt for s in standing}, now)
+            self.mesh.link({s.node: s.live.rtt for s in standing}, now, self.neighbours.missed)
             doubts = self.mesh.topology.trust({s.node for s in standing if s.state is not State.SUSPECT})
         self.mesh.tick(now)
         self.hops.refresh(now, urgent=doubts)
