@@ -107,7 +107,6 @@ class CompiledKernel:
             seam.PathMtu: self._path_mtu,
             seam.SendControl: self._send_control,
             seam.SendRaw: self._send_raw,
-            seam.Known: self._know,
             seam.Hop: self._hop,
             seam.Backup: self._backup,
             seam.Relayed: self._relayed,
@@ -147,6 +146,9 @@ class CompiledKernel:
             lib.tr_resume(self._at)
 
     def apply(self, message: seam.ToWorker, now: float) -> None:
+        if isinstance(message, seam.Known):  # thousands of addresses: no packet need wait for that
+            self._know(message)
+            return
         with self._paused():
             self._obey[type(message)](message, now)
 
@@ -209,7 +211,7 @@ class CompiledKernel:
         _put_endpoint(endpoint, message.endpoint)
         lib.tr_send_raw(self._at, message.datagram, len(message.datagram), endpoint, now)
 
-    def _know(self, message: seam.Known, _now: float) -> None:
+    def _know(self, message: seam.Known) -> None:
         self._strangers.know(message.addresses)
         addresses = ffi.new("tr_endpoint[]", len(message.addresses))
         count = 0

@@ -139,7 +139,7 @@ int tr_send_control(tr_kernel *k, uint32_t session, const uint8_t *body, uint32_
 void tr_send_raw(tr_kernel *k, const uint8_t *datagram, uint32_t size, const tr_endpoint *to, double now);
 int tr_hop(tr_kernel *k, uint64_t target, uint64_t via);
 int tr_backup(tr_kernel *k, uint32_t session, uint32_t on);
-/* These, and no others, are peers' addresses; their ports do not count. */
+/* These, and no others, are peers' addresses; their ports do not count. Needs no pause. */
 void tr_know(tr_kernel *k, const tr_endpoint *addresses, uint32_t count);
 void tr_relayed(tr_kernel *k, uint64_t origin, const uint8_t *datagram, uint32_t size, double now);
 

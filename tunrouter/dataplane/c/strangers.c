@@ -26,11 +26,13 @@ static uint32_t bit_of(const tr_endpoint *from) {
 }
 
 void tr_know(tr_kernel *k, const tr_endpoint *addresses, uint32_t count) {
+    pthread_mutex_lock(&k->in_gate);
     memset(k->in.known, 0, sizeof k->in.known);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t bit = bit_of(&addresses[i]);
         k->in.known[bit / 8] |= (uint8_t)(1u << bit % 8);
     }
+    pthread_mutex_unlock(&k->in_gate);
 }
 
 static bool knows(const tr_kernel *k, const tr_endpoint *from) {
