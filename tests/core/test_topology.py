@@ -178,3 +178,21 @@ def test_who_has_more_links_than_it_can_tell_knows_its_own() -> None:
     assert topology.way(80) is None, "says that it is linked with us, and is not"
     topology.trust(set(range(2, 78)))
     assert topology.way(78) is None
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_can_be_reached_is_what_there_are_ways_to(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """Links that one end tells or both, nodes that tell as many as they can, and neighbours that are not trusted."""
+    monkeypatch.setattr(bounds, "MAX_LINKS", 4)
+    rng = random.Random(seed)
+    searched, asked = Topology(1), Topology(1)
+    for node in range(1, 15):
+        others = rng.sample([other for other in range(1, 15) if other != node], rng.randrange(5))
+        body = LinksBody(tuple(Link(other, 3) for other in others))
+        for topology in (searched, asked):
+            topology.tell(node, body)
+    if rng.random() < 0.7:
+        trusted = set(rng.sample(range(2, 15), rng.randrange(8)))
+        for topology in (searched, asked):
+            topology.trust(trusted)
+    assert searched.reached() == asked.ways().keys() == asked.reached()

@@ -187,7 +187,7 @@ CHOOSE_SECONDS: Final = 1.0
 SEEK_PER_SECOND: Final = 0.5
 """How often a known node that cannot be reached is tried, by all that look for it together, in the mean."""
 SEEK_AFTER_SECONDS: Final = 5.0
-"""Who was heard of first, or lost, a shorter time ago may be found, or may come, without that."""
+"""Pause between two counts of those that cannot be reached: who is missed at both is sought."""
 SEEK_EAGERLY_SECONDS: Final = 600.0
 SEEK_LATER_SHARE: Final = 0.05
 """Of those tries, once it has been away for longer than that."""

@@ -146,15 +146,13 @@ class Mesh:
     @property
     def away(self) -> list[int]:
         """Others that are known and cannot be reached."""
-        if len(self.topology.ways()) == len(self.gossip.replica.nodes) - 1:
-            return []
-        here = self.here
+        here = self.topology.reached() | self._links.keys()
         return [node for node in self.nodes if node not in here]
 
     @property
     def settling(self) -> bool:
         """A neighbour is there of whom others do not know yet that it is: what lies behind it may be reached soon."""
-        return not self._links.keys() <= self.topology.ways().keys()
+        return not self._links.keys() <= self.topology.reached()
 
     def owners(self) -> Mapping[int, Owner]:
         """Of all blocks that registers gave to nodes, ours included, by place in the range; read it, do not keep it."""

@@ -45,10 +45,11 @@ class Neighbours:
         self._session_with = session_with
         self._dials = dials
         self._foreign = foreign
+        self._count_at = 0.0
         self._away: dict[int, float] = {}
         """Since when."""
         self.missed: set[int] = set()
-        """Those of them that have been away for too long to be just on their way here."""
+        """Those of them that were away at the last two counts, so they are not just on their way here."""
         self.sought: set[int] = set()
         """Tried because they could not be reached: neighbours once they answer, and nothing until then."""
         self._avoided: dict[int, float] = {}
@@ -90,12 +91,19 @@ class Neighbours:
             self._avoided[node] = now + bounds.AVOID_SECONDS
         return gone
 
-    def _seek_some(self, now: float) -> None:
-        """Of those that cannot be reached, as many as keep all tries of one of them together at `SEEK_PER_SECOND`."""
-        away = self._mesh.away if self._local.discovery else []
-        self._away = {node: self._away.get(node, now) for node in away if node not in self._foreign}
-        self.missed = {node for node, since in self._away.items() if now - since >= bounds.SEEK_AFTER_SECONDS}
+    def _count(self, now: float) -> None:
+        """Who is missed; now and then, since that is a search through the whole graph."""
+        if now < self._count_at:
+            return
+        self._count_at = now + self._local.jitter(bounds.SEEK_AFTER_SECONDS, bounds.RETRY_JITTER)
+        away = [node for node in self._mesh.away if node not in self._foreign] if self._local.discovery else []
+        self.missed = {node for node in away if node in self._away}
+        self._away = {node: self._away.get(node, now) for node in away}
         self.sought &= self.missed
+
+    def _seek_some(self, now: float) -> None:
+        """Of those that are missed, as many as keep all tries of one of them together at `SEEK_PER_SECOND`."""
+        self._count(now)
         if not self.missed or self._mesh.settling:
             return
         seekers = len(self._mesh.nodes) + 1 - len(self._away)
@@ -113,6 +121,8 @@ class Neighbours:
     def _seek(self, node: int, now: float) -> None:
         """A few messages to wherever it may be, beside those of a session that is opening."""
         session = self._sessions.get(node)
+        if session is not None and session.state in STANDING:
+            return
         known = {*self._mesh.endpoints(node), *(session.candidates if session is not None else ())}
         where = {endpoint for endpoint in known if not seam.relay_target(endpoint)}
         for endpoint in sorted(where):

@@ -45,6 +45,7 @@ class Topology:
         self._told: dict[int, Mapping[int, int]] = {}
         """For each node its neighbours with the class of the round trip."""
         self._ways: dict[int, Way] | None = None
+        self._reached: Set[int] | None = None
         self._around: dict[int, Way | None] = {}
         """The ways around neighbours, as far as somebody asked for them."""
         self._neighbours: Set[int] | None = None
@@ -75,7 +76,7 @@ class Topology:
         return True
 
     def _changed(self) -> None:
-        self._ways = None
+        self._ways = self._reached = None
         self._around.clear()
         self.version += 1
 
@@ -109,6 +110,26 @@ class Topology:
         if self._ways is None:
             self._ways = self._dijkstra()
         return self._ways
+
+    def reached(self) -> Set[int]:
+        """All that can be reached, where nobody asks how: costs a fraction of the ways."""
+        if self._ways is not None:
+            return self._ways.keys()
+        if self._reached is None:
+            self._reached = self._search()
+        return self._reached
+
+    def _search(self) -> set[int]:
+        told, own, silent = self._told, self.own_id, self._silent()
+        seen, found = {own}, [own]
+        while found:
+            node = found.pop()
+            for other in (told.get(node, {}).keys() | silent.get(node, {}).keys()) - seen:
+                back = node in told.get(other, ()) or node in silent.get(other, ())
+                if back and (node != own or self._trusts(other)):
+                    seen.add(other)
+                    found.append(other)
+        return seen - {own}
 
     def _dijkstra(self, without: int = 0, until: int = 0) -> dict[int, Way]:
         """`without` our link with one, and only `until` one is found."""
