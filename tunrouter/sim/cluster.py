@@ -269,7 +269,7 @@ class Cluster:
     def faults(self) -> list[str]:
         """Invariants that do not hold for nodes that live, once their views agree."""
         found = []
-        owners = {str(member.block): member.id for member in self.alive}
+        owners = {member.block: member.id for member in self.alive}
         for member in self.alive:
             counters = member.node.counters
             found += [
@@ -278,6 +278,6 @@ class Cluster:
             found += [f"{member.name}: {text}" for text in member.errors]
             routes = member.node.routes
             for block, owner in owners.items():
-                if owner != member.id and IPv4Network(block) not in routes.routed(owner):
+                if owner != member.id and block not in routes.routed(owner):
                     found.append(f"{member.name} has no route to {block}")
         return found
