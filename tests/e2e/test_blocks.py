@@ -63,7 +63,7 @@ def test_nodes_share_the_range_among_themselves_and_take_back_what_the_dead_had(
         third.agent.restart()
         wait_until("what nobody took meanwhile is its again", lambda: taken <= blocks(third), 15)
         wait_until("so is its pod's address", lambda: str(three.address) in third.agent.command("ps").stdout, 5)
-        assert one.ping(three.address, count=3)
+        wait_until("and it is reached there", lambda: one.ping(three.address), 10)
 
         second.agent.kill()
         second.agent.restart()
@@ -96,6 +96,7 @@ def test_who_was_removed_by_three_at_once_and_comes_back_is_fenced_within_a_seco
         assert any(done)
         assert all(ok or "no node is called" in one.stderr for ok, one in zip(done, said, strict=True))
 
+        wait_until("all forget it", lambda: all(old.isdisjoint(announced(host)) for host in others), 10)
         taker = Client(first.agent.directory / "run" / "tunrouter.sock")
         for number in range(300):
             if old <= blocks(first):
