@@ -422,3 +422,15 @@ def test_a_node_that_never_belonged_to_a_cluster_leaves_at_once() -> None:
     ticket = parliament.leave(seat)
     parliament.run(0.5)
     assert seat.answers[ticket] == Left(0)
+
+
+def test_who_leaves_by_force_gives_nobody_the_address_that_is_just_being_asked_for() -> None:
+    """The answer would come after the release; and the node may stay, if the others do not answer."""
+    parliament = Parliament(3)
+    parliament.run(15)
+    seat = parliament.all[2]
+    ticket = seat.add("a")
+    parliament.leave(seat, force=True)
+    parliament.run(0.2)
+    assert isinstance(seat.answers[ticket], Refusal)
+    assert seat.containers == {}

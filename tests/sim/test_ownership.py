@@ -16,7 +16,6 @@ from tunrouter.core.clones import ROW_SECONDS, Clones
 from tunrouter.core.electorate import Founding
 from tunrouter.core.ipam import Ipam
 from tunrouter.core.journal import RegisterRow
-from tunrouter.core.outbox import Answer
 from tunrouter.core.requests import SetElectors
 
 NODES = st.integers(1, 9)
@@ -215,10 +214,7 @@ def test_an_address_has_one_holder_in_ten_thousand_lives() -> None:
 
 # --- the test can fail ------------------------------------------------------------------------------------------------
 def use_before_commit(patch: pytest.MonkeyPatch) -> None:
-    def answer(self: allocator.Allocator, ticket: int, result: object) -> None:
-        self._out.put(Answer(ticket, result))
-
-    patch.setattr(allocator.Allocator, "_answer", answer)
+    patch.setattr(allocator.Allocator, "_once_durable", lambda self, action: action())
 
 
 def quorum_too_small(patch: pytest.MonkeyPatch) -> None:

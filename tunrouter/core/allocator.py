@@ -117,8 +117,10 @@ class Allocator:
         if isinstance(found, Refused) and found.reason is Reason.FULL and len(self._waiting) < bounds.MAX_PENDING:
             self._waiting[request.ticket] = Waiting(request, now + bounds.ALLOCATE_SECONDS)
             self.ipam.wake(now)
+        elif isinstance(found, Refused):
+            self._answer(request.ticket, self._refusal(found))
         else:
-            self._answer(request.ticket, self._refusal(found) if isinstance(found, Refused) else found)
+            self._give(request, found)
 
     def _refusal(self, refused: Refused) -> Refusal:
         what = refused.reason.value
@@ -131,7 +133,20 @@ class Allocator:
         return Refusal(what, "choose another address, or none")
 
     def _answer(self, ticket: int, result: object) -> None:
-        self.journal.then(lambda _: self._out.put(Answer(ticket, result)))
+        self._once_durable(lambda: self._out.put(Answer(ticket, result)))
+
+    def _give(self, request: Allocate, address: IPv4Address) -> None:
+        """Unless it is released by then: the node may be leaving, or nobody wants it any more."""
+
+        def give() -> None:
+            held = self.addresses.held_by(request.container, request.interface) == address
+            late = Refusal("released before it could be used", "attach it again")
+            self._out.put(Answer(request.ticket, address if held else late))
+
+        self._once_durable(give)
+
+    def _once_durable(self, action: Callable[[], None]) -> None:
+        self.journal.then(lambda _: action())
 
     def _release(self, request: Release, now: float) -> None:
         """Who has nothing is released of nothing; who waits for an address does not any more."""
@@ -256,7 +271,7 @@ class Allocator:
             found = self.addresses.allocate(request.container, request.interface, now, request.wanted)
             if not isinstance(found, Refused):
                 del self._waiting[ticket]
-                self._answer(ticket, found)
+                self._give(request, found)
             elif now >= waiting.until:
                 del self._waiting[ticket]
                 self._answer(ticket, self._refusal(found))
