@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
@@ -13,6 +14,7 @@ from tunrouter.bench.namespaces import wait_until
 from tunrouter.core.status import READY
 from tunrouter.edge.api import Lease, ReserveCall
 from tunrouter.edge.api.client import Client
+from tunrouter.errors import AgentError
 
 pytestmark = pytest.mark.root
 
@@ -101,7 +103,8 @@ def test_who_was_removed_by_three_at_once_and_comes_back_is_fenced_within_a_seco
         for number in range(300):
             if old <= blocks(first):
                 break
-            taker.ask(ReserveCall(f"c{number}"), Lease)
+            with suppress(AgentError):  # what another node had rests, so the one that waits for it waits in vain
+                taker.ask(ReserveCall(f"c{number}"), Lease)
         assert [old <= blocks(host) for host in others] == [True, False, False], "freed once"
 
         victim.agent.restart(wait=False)
