@@ -20,7 +20,7 @@ from tunrouter.bench.namespaces import wait_until
 from tunrouter.core import bounds
 from tunrouter.edge.api import Call, Lease, Leases, PsCall, ReleaseCall, ReserveCall
 from tunrouter.edge.api.client import Client, Result
-from tunrouter.errors import TunrouterError
+from tunrouter.errors import AgentError, TunrouterError
 
 pytestmark = pytest.mark.root
 
@@ -129,6 +129,12 @@ def test_no_address_has_two_holders_and_none_is_lost(secret: str) -> None:
             host.agent.start(first.address, password=secret)
         wait_until("all have blocks", lambda: all(blocks(host) for host in lab.hosts), 15)
         wait_until("five decide", lambda: all(len(electors(host)) == 5 for host in lab.hosts), 30)
+
+        client = Client(first.agent.directory / "run" / "tunrouter.sock")
+        for name, address in (("", None), ("x" * 65, None), ("a\n", None), ("a", "10.32"), ("a", "192.0.2.1")):
+            with pytest.raises(AgentError):
+                client.ask(ReserveCall(name, address), Lease)
+        client.ask(ReleaseCall("nobody"), object)
 
         history, rng = History(), random.Random(5)
 

@@ -10,6 +10,7 @@ from tests.core.villages import local
 from tests.sim.parliament import Parliament, Seat
 from tunrouter.core import bounds
 from tunrouter.core.electorate import Founding
+from tunrouter.core.electors import Electors
 from tunrouter.core.leave import Left
 from tunrouter.core.outbox import Refusal
 from tunrouter.core.reclaim import Removed
@@ -434,3 +435,21 @@ def test_who_leaves_by_force_gives_nobody_the_address_that_is_just_being_asked_f
     parliament.run(0.2)
     assert isinstance(seat.answers[ticket], Refusal)
     assert seat.containers == {}
+
+
+def test_who_leaves_waits_until_a_majority_without_it_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    parliament = Parliament(4)
+    parliament.run(20)
+    seat = parliament.all[0]
+    assert all(one.allocator.electors.begun for one in parliament.all)
+    monkeypatch.setattr(Electors, "begun", property(lambda self: False))
+    ticket = parliament.leave(seat)
+    parliament.run(10)
+    assert ticket not in seat.answers
+    parliament.run(15)
+    assert isinstance(seat.answers[ticket], Refusal)
+    assert seat.alive
+    monkeypatch.undo()
+    ticket = parliament.leave(seat)
+    parliament.run(10)
+    assert isinstance(seat.answers[ticket], Left)

@@ -48,7 +48,7 @@ class Leaving:
         self._done = done
         if self._addresses.used and not force:
             what = f"{self._addresses.used} addresses are in use on this node"
-            self._end(Refusal(what, "detach the containers and release what is reserved, or use --force"))
+            self._end(Refusal(what, "end what uses them (see: tunrouter ps), or use --force"))
             return
         if self._local.id in self._electors.electors and not self._replace(now):
             self._end(Refusal("this is the last node of its cluster", "to clear this host: tunrouter reset"))
