@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.sim.internet import Host, Internet, lossy
+from tests.sim.internet import Host, Internet, lossy, reordered
 from tunrouter.core import bounds, seam
 from tunrouter.core.states import State
 
@@ -49,6 +49,16 @@ def test_all_route_to_all_soon_after_the_last_has_joined(internet: Internet) -> 
     internet.run(20)
     assert views_equal(hosts)
     assert all(bounds.FEW_NEIGHBOURS <= len(links(host)) <= bounds.MAX_NEIGHBOURS for host in hosts)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_who_joins_at_the_same_moment_does_not_wait_for_the_others(seed: int) -> None:
+    internet = Internet(seed, delay=0.0002)
+    internet.fate = reordered(1.0, 0.002)
+    hosts = [internet.host(f"n{number}", number, discovery=True) for number in range(1, 25)]
+    for host in hosts[1:]:
+        host.connect(hosts[0])
+    assert internet.until(lambda: know_all(hosts), 20) < 3
 
 
 def test_any_two_pods_reach_each_other_without_being_neighbours(internet: Internet) -> None:

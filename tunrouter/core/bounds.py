@@ -229,7 +229,7 @@ GOSSIP_ACKS: Final = 64
 """Acknowledgements that wait for one neighbour; more are not given, and the records come again."""
 GOSSIP_ROUND_SECONDS: Final = 30.0
 GOSSIP_NEXT_SECONDS: Final = 1.0
-"""Between rounds with neighbours that have just come up."""
+"""Between rounds with one neighbour that has just come up, or whose replica differs."""
 GOSSIP_RECORDS_PER_SECOND: Final = 500
 """New records of one neighbour whose signature is looked at (`gossip_over_budget`), 60 µs each."""
 GOSSIP_RECORDS_BURST: Final = 3 * MAX_PEERS

@@ -31,6 +31,9 @@ class Neighbour:
         self.budget = Budget(bounds.GOSSIP_RECORDS_PER_SECOND, bounds.GOSSIP_RECORDS_BURST)
         self.questions = Budget(bounds.GOSSIP_QUESTIONS_PER_SECOND, bounds.GOSSIP_QUESTIONS_PER_SECOND)
         self.replies = Budget(bounds.GOSSIP_REPLIES_PER_SECOND, bounds.GOSSIP_REPLIES_PER_SECOND)
+        self.rounds = 0
+        """Rounds of digests that may still be begun until its replica agrees with ours."""
+        self.round_at = NEVER
         self._late: dict[int, float] = {}
         """Messages that were given up: when they had left."""
         self._patience = bounds.GOSSIP_RETRY_SECONDS
@@ -43,8 +46,22 @@ class Neighbour:
     def deadline(self) -> float:
         ready = self.next_at if self.acks or (self.queue and self.room > 0) else NEVER
         for sent, _ in self.flight.values():  # the first is the oldest
-            return min(ready, sent + self._patience)
-        return ready
+            return min(ready, self.round_at, sent + self._patience)
+        return min(ready, self.round_at)
+
+    # --- its replica -------------------------------------------------------------------------------------------------
+    def differs(self, round_at: float) -> None:
+        """Its replica may not be ours: rounds begin then."""
+        self.rounds, self.round_at = bounds.GOSSIP_ROUNDS, round_at
+
+    def agrees(self) -> None:
+        self.rounds, self.round_at = 0, NEVER
+
+    def began_round(self, next_at: float) -> None:
+        self.rounds -= 1
+        self.round_at = next_at if self.rounds else NEVER
+
+    # --- its records -------------------------------------------------------------------------------------------------
 
     def leave(self, records: list[Record], now: float) -> int:
         """They are under way; the number of their message."""

@@ -4,7 +4,7 @@
                                          ^                                                               │
                                          └── not within half a second: its newest version is queued <────┘
 
-    every 30 s with one neighbour by chance, and every second with each that came up, until the sums agree:
+    every 30 s with one neighbour by chance, and every second with each that came up or differs, until the sums agree:
 
         sums of 64 groups ──> for each that differs sums of 64 leaves ──> for each that differs: Have, the versions
         of all records in the range ──> what the other side lacks is queued for it; Have comes back if it has more
@@ -61,30 +61,25 @@ class Gossip:
         self._round_at = now
         self._timetable = Timetable()
         self.usurper = 0
+        """The newest incarnation in which another node signs with our key."""
         self.outlived: dict[int, int] = {}
         """Lives that others have given up, since the owner of this emptied it."""
-        """The newest incarnation in which another node signs with our key."""
-        self._waiting: dict[int, int] = {}
-        """Neighbours whose replica is not known to agree, and how many rounds that may still take."""
 
     # --- neighbours --------------------------------------------------------------------------------------------------
     def up(self, node: int, now: float) -> None:
-        """A neighbour is there, or there again: it gets what is new from now on, and a round soon."""
+        """A neighbour is there, or there again: it gets what is new from now on, and a round at once."""
         if node in self.neighbours:
             return
         neighbour = self.neighbours[node] = Neighbour(now)
         for own in self.replica.of(self._local.id):
             neighbour.queue[own.key] = own
-        self._timetable.set(node, neighbour.deadline)
         if self._local.id < node:
-            if not self._waiting:
-                self._round_at = min(self._round_at, now)
-            self._waiting[node] = bounds.GOSSIP_ROUNDS
+            neighbour.differs(now)
+        self._timetable.set(node, neighbour.deadline)
 
     def down(self, node: int) -> None:
         self.neighbours.pop(node, None)
         self._timetable.set(node, NEVER)
-        self._waiting.pop(node, None)
 
     # --- our own records ---------------------------------------------------------------------------------------------
     def announce(self, body: record.Body) -> Record | None:
@@ -147,9 +142,10 @@ class Gossip:
                 neighbour.questions.take(now)
                 self.outlived[body.node] = body.incarnation
             case wire.Have() if body == AGREED:
-                self._waiting.pop(node, None)
+                neighbour.agrees()
             case wire.Have(first, last, entries, answer):
-                self._waiting.setdefault(node, bounds.GOSSIP_ROUNDS)
+                if not neighbour.rounds:
+                    neighbour.differs(now + self._pause(bounds.GOSSIP_NEXT_SECONDS))
                 cost = self._on_have(node, neighbour, (first, last), entries, now, answer=answer)
                 neighbour.questions.take(now, cost)
         return []
@@ -294,9 +290,13 @@ class Gossip:
             self._retry(neighbour, now)
             if now >= neighbour.next_at and (neighbour.acks or (neighbour.queue and neighbour.room > 0)):
                 self._flush(node, neighbour, now)
+            if now >= neighbour.round_at:
+                neighbour.began_round(now + self._pause(bounds.GOSSIP_NEXT_SECONDS))
+                self._begin_round(node)
             self._timetable.set(node, neighbour.deadline)
         if self.neighbours and now >= self._round_at:
-            self._begin_round(now)
+            self._round_at = now + self._pause(bounds.GOSSIP_ROUND_SECONDS)
+            self._begin_round(list(self.neighbours)[self._local.random_id() % len(self.neighbours)])
 
     def _retry(self, neighbour: Neighbour, now: float) -> None:
         for records in neighbour.overdue(now):
@@ -330,16 +330,10 @@ class Gossip:
         number = neighbour.leave(records, now)
         self._say(node, wire.Records(acks, number, tuple(r.data for r in records)))
 
-    def _begin_round(self, now: float) -> None:
-        if self._waiting:
-            node = next(iter(self._waiting))
-            left = self._waiting.pop(node) - 1
-            if left:
-                self._waiting[node] = left  # at the end, until we agree
-        else:
-            node = list(self.neighbours)[self._local.random_id() % len(self.neighbours)]
-        pause = bounds.GOSSIP_NEXT_SECONDS if self._waiting else bounds.GOSSIP_ROUND_SECONDS
-        self._round_at = now + self._local.jitter(pause, bounds.RETRY_JITTER)
+    def _pause(self, seconds: float) -> float:
+        return self._local.jitter(seconds, bounds.RETRY_JITTER)
+
+    def _begin_round(self, node: int) -> None:
         self._say(node, wire.Sums(ROOT, _SUMS.pack(*self.replica.groups())))
 
 
