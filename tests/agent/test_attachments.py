@@ -41,8 +41,12 @@ class FakeHost:
         return pod
 
     async def detach(self, path: str, name: str, interface: str) -> list[Attached]:
-        pod = self.pods.pop((path, interface), None)
+        key = next((key for key, pod in self.pods.items() if (pod.name, pod.interface) == (name, interface)), None)
+        pod = self.pods.pop((path, interface) if path else key or ("", ""), None)
         return [pod] if pod is not None else []
+
+    async def attached(self) -> list[Attached]:
+        return list(self.pods.values())
 
     def holds(self, name: str, interface: str) -> bool:
         return any((pod.name, pod.interface) == (name, interface) for pod in self.pods.values())
@@ -225,6 +229,57 @@ def test_what_is_gone_may_be_detached_and_is_free() -> None:
         world.host.pods.clear()
         await world.detach("a")
         await world.detach("never was")
+        assert world.given == {}
+
+    running(scenario())
+
+
+def test_a_node_that_leaves_waits_for_what_is_being_attached_and_attaches_nothing_more() -> None:
+    async def scenario() -> None:
+        world = World()
+        world.host.went.clear()
+        late = asyncio.ensure_future(world.attach("a"))
+        await asyncio.sleep(0)
+        left = asyncio.ensure_future(leave(world, AgentError("no majority", "")))
+        await asyncio.sleep(0)
+        with pytest.raises(AgentError, match="is leaving its cluster; attach"):
+            await world.attach("b")
+        with pytest.raises(AgentError, match="is leaving its cluster already"):
+            await leave(world)
+        world.host.went.set()
+        assert await late == "10.32.1.2/32"
+        with pytest.raises(AgentError, match="no majority"):
+            await left
+        assert world.given == {}, "what was attached last was detached too"
+        await world.attach("b")  # it did not leave
+        await leave(world)
+        with pytest.raises(AgentError, match="is leaving its cluster; attach"):
+            await world.attach("a")
+
+    async def leave(world: World, refusal: AgentError | None = None) -> None:
+        async with world.attachments.leaving():
+            await world.attachments.detach_all()
+            if refusal is not None:
+                raise refusal
+
+    running(scenario())
+
+
+def test_an_address_that_nobody_waits_for_any_more_is_not_given_later() -> None:
+    async def scenario() -> None:
+        world = World()
+        gives = asyncio.Event()
+        allocate = world.allocator.allocate
+
+        async def slow(container: str, interface: str, wanted: IPv4Address | None) -> IPv4Address:
+            given = await allocate(container, interface, wanted)
+            await gives.wait()
+            return given
+
+        world.allocator.allocate = slow  # type: ignore[method-assign]
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await world.attach("a")
         assert world.given == {}
 
     running(scenario())

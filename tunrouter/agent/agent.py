@@ -324,9 +324,10 @@ class Agent:
         return None
 
     async def _leave(self, node: Node, *, force: bool) -> api.Left:
-        if force and node.allocator.electors.others():
-            await self._attachments.detach_all()
-        left = await self._addresses.leave(force=force)
+        async with self._attachments.leaving():
+            if force and node.allocator.electors.others():
+                await self._attachments.detach_all()
+            left = await self._addresses.leave(force=force)
         # Nothing is left to do for an agent without a cluster; the answer goes first.
         self._loop.call_later(LEFT_SECONDS, self.stopped.set)
         return left

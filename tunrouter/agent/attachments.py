@@ -2,20 +2,22 @@
 
 Law: an address belongs to a container's interface from before the pod can use it until after the pod is gone. A
 container is known by the name under which it was attached first, whatever it is called later; the kernel remembers it.
-One thing at a time is done to one interface of one container.
+One thing at a time is done to one interface of one container, and none is attached while the node leaves its cluster.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from ipaddress import IPv4Address
 from typing import Protocol
 from weakref import WeakValueDictionary
 
 from tunrouter.agent.hostside import HostSide
 from tunrouter.edge.api import AttachCall, Attachment, DetachCall
-from tunrouter.errors import ConfigError
+from tunrouter.errors import AgentError, ConfigError
+from tunrouter.host import Attached
 
 
 class Allocator(Protocol):
@@ -35,6 +37,11 @@ class Attachments:
         self._host = host
         self._allocator = allocator
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._leaving = False
+        self._attaching = 0
+        self._quiet = asyncio.Event()
+        """Nothing is being attached."""
+        self._quiet.set()
 
     def _turn(self, name: str, interface: str) -> asyncio.Lock:
         return self._turns.setdefault((name, interface), asyncio.Lock())
@@ -42,17 +49,48 @@ class Attachments:
     async def attach(self, call: AttachCall, mtu: int) -> Attachment:
         _check(call.interface)
         wanted = asked(call.address)
+        if self._leaving:
+            raise AgentError("this node is leaving its cluster", "attach the container on another node")
+        self._attaching += 1
+        self._quiet.clear()
+        try:
+            pod = await self._attach(call, wanted, mtu)
+        finally:
+            self._attaching -= 1
+            if not self._attaching:
+                self._quiet.set()
+        return Attachment(name=call.name, address=f"{pod.address}/32", interface=pod.interface, mtu=pod.mtu)
+
+    async def _attach(self, call: AttachCall, wanted: IPv4Address | None, mtu: int) -> Attached:
         there = await self._host.find(call.netns, call.interface)
         name = there.name if there is not None else call.name
         async with self._turn(name, call.interface):
-            address = await self._allocator.allocate(name, call.interface, wanted)
             try:
-                pod = await self._host.attach(call.netns, name, address, call.interface, mtu)
+                address = await self._allocator.allocate(name, call.interface, wanted)
+            except asyncio.CancelledError:
+                # Nobody waits for it any more: it must not be given later.
+                if not self._host.holds(name, call.interface):
+                    await self._allocator.release(name, call.interface)
+                raise
+            try:
+                return await self._host.attach(call.netns, name, address, call.interface, mtu)
             except Exception:
                 if not self._host.holds(name, call.interface):
                     await self._allocator.release(name, call.interface)
                 raise
-        return Attachment(name=call.name, address=f"{pod.address}/32", interface=pod.interface, mtu=pod.mtu)
+
+    @asynccontextmanager
+    async def leaving(self) -> AsyncIterator[None]:
+        """Nothing is attached any more, and what was being attached is; if what follows fails, all is as before."""
+        if self._leaving:
+            raise AgentError("this node is leaving its cluster already", "wait until it has left")
+        self._leaving = True
+        try:
+            await self._quiet.wait()
+            yield
+        except BaseException:
+            self._leaving = False
+            raise
 
     async def detach(self, call: DetachCall) -> None:
         _check(call.interface)
