@@ -19,6 +19,7 @@ import re
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,7 @@ from typing import Final
 
 from tunrouter.bench.agent import Agent
 from tunrouter.bench.fabric import GATEWAY, Fabric, Offloads
-from tunrouter.bench.namespaces import PREFIX, Namespace, owner, owner_lives, run, sweep
+from tunrouter.bench.namespaces import PREFIX, Namespace, lines_until, owner, owner_lives, run, stop, sweep
 from tunrouter.bench.nat import Nat
 from tunrouter.errors import HostError
 
@@ -50,12 +51,20 @@ class Pod:
         return f"{self.host.name}/{self.name}"
 
     def ping(self, address: str, *, count: int = 1, size: int = 56, seconds: float = 5.0) -> list[float]:
-        """Round trips in ms of the answered echo requests; fragments are forbidden."""
-        # -W, the wait for the last answer, may be a fraction of a second; -w may not.
-        options = f"-n -M do -c {count} -i 0.01 -s {size} -W {seconds:g}"
-        argv = ("ping", *options.split(), address)
-        said = self.namespace.run(*argv, check=False, seconds=seconds + 5).stdout
-        return [float(time) for time in re.findall(r"time=([\d.]+)", said)]
+        """Round trips in ms of the first `count` echo requests that were answered in time; fragments are forbidden."""
+        # With -c, ping would give the last one only two of its round trips to come: too little on a busy machine.
+        process = self.namespace.spawn(*f"ping -n -M do -i 0.01 -s {size} {address}".split())
+        trips: dict[int, float] = {}
+        try:
+            for line in lines_until(process, time.monotonic() + seconds):
+                answer = re.search(r"icmp_seq=(\d+) .*time=([\d.]+)", line)
+                if answer is not None and int(answer[1]) <= count:
+                    trips.setdefault(int(answer[1]), float(answer[2]))
+                if len(trips) == count:
+                    break
+        finally:
+            stop(process)
+        return [trips[number] for number in sorted(trips)]
 
 
 class Host:

@@ -8,10 +8,11 @@ the caller: every device is born inside the namespace that is to hold it.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Final, TypeVar
 
@@ -133,6 +134,20 @@ def stop(process: subprocess.Popen[bytes], *, seconds: float = 3.0) -> int:
     if process.stdout:
         process.stdout.close()
     return process.returncode
+
+
+def lines_until(process: subprocess.Popen[bytes], deadline: float) -> Iterator[str]:
+    """What a process of ours prints, line by line, until its end or the deadline (monotonic)."""
+    assert process.stdout is not None
+    rest = b""
+    while (left := deadline - time.monotonic()) > 0:
+        if not select.select([process.stdout], [], [], left)[0]:
+            return
+        more = os.read(process.stdout.fileno(), 4096)
+        if not more:
+            return
+        *lines, rest = (rest + more).split(b"\n")
+        yield from (line.decode(errors="replace") for line in lines)
 
 
 def kill_all(pids: Sequence[int]) -> None:
