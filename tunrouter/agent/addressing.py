@@ -42,7 +42,7 @@ class Addressing:
         self._control = control
         self._node = control.node
         self._tickets = tickets
-        self._questions = count(1)
+        self._questions = count(self._node.local.random_id())
         self._asked: dict[int, tuple[int, asyncio.Queue[wire.LeasesAnswer]]] = {}
 
     async def answer(self, call: api.AddressCall) -> object:

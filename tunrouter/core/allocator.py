@@ -129,7 +129,8 @@ class Allocator:
         if refused.holder is not None:
             what = f"{what} ({refused.holder.container})"
         if refused.reason is Reason.FULL:
-            return Refusal(f"no address is free: {self.ipam.reason or what}", "see: tunrouter status ipam")
+            why = self.ipam.reason or self.electors.proposer.hindrance or what
+            return Refusal(f"no address is free: {why}", "see: tunrouter status ipam")
         return Refusal(what, "choose another address, or none")
 
     def _answer(self, ticket: int, result: object) -> None:

@@ -36,6 +36,8 @@ class RegisterTell(msgspec.Struct, frozen=True, array_like=True, tag=13):
     items: tuple[Item, ...]
 
 
+FIRST_QUESTION: Final = 1 << 63
+"""Ids below are of rounds, and those from here on of questions to one elector."""
 PREPARE: Final = 1
 ACCEPT: Final = 2
 READ: Final = 3

@@ -5,8 +5,9 @@
 
 Law: `f` may be applied more than once, to values that an earlier try of the same round has already made (its Accept may
 have arrived although no answer came back), so it must leave alone what it finds done. A message is said again until its
-phase is over; a round that is outbid begins anew under a higher ballot after a pause by chance; one that has no
-majority until its time is over ends with a reason and an unknown effect.
+phase is over; its number is by chance, for an elector may still answer what an earlier life of this node asked. A round
+that is outbid begins anew under a higher ballot after a pause by chance; one that has no majority until its time is
+over ends with a reason and an unknown effect.
 """
 
 from __future__ import annotations
@@ -94,7 +95,6 @@ class Proposer:
         self._proposer = local.random_id()
         self._rounds: dict[int, Round] = {}
         """By the number of the question that is asked now."""
-        self._number = 0
         self._highest = 0
 
     def change(self, names: Iterable[Name], change: Change, done: Done, now: float, *, final: bool = False) -> None:
@@ -120,6 +120,11 @@ class Proposer:
             elif now >= one.next_at:
                 self._go_on(number, one, now)
 
+    @property
+    def hindrance(self) -> str:
+        """Why the oldest round that had to ask again is not over yet; empty if there is none."""
+        return next((self._why(one) for one in self._rounds.values() if one.tries), "")
+
     def _why(self, one: Round) -> str:
         if one.electorate is None:
             return "no electors are known"
@@ -130,8 +135,7 @@ class Proposer:
     def _begin(self, one: Round, now: float) -> None:
         """A phase, from its first message."""
         one.electorate, one.answers, one.ask = self._electorate(), {}, None
-        self._number = self._number % 0xFFFF_FFFF + 1
-        number = self._number
+        number = self._local.random_id() % asking.FIRST_QUESTION
         self._rounds[number] = one
         if one.electorate is None:
             one.next_at = now + self._local.pause(bounds.ROUND_RETRY_SECONDS, 0)

@@ -23,7 +23,7 @@ from tunrouter.core.journal import ClusterRow, Journal, RegisterRow
 from tunrouter.core.local import Local
 from tunrouter.core.mesh import Mesh
 from tunrouter.core.outbox import Outbox
-from tunrouter.core.questions import FIRST_ID, Questions
+from tunrouter.core.questions import Questions
 from tunrouter.core.record import ClusterBody
 from tunrouter.core.registers import ELECTORS, Item, Name, Value
 from tunrouter.core.transition import Push, Survey, Values
@@ -120,7 +120,7 @@ class Electors:
     # --- what others say ---------------------------------------------------------------------------------------------
     def hear(self, node: int, body: asking.RegisterBody, now: float) -> None:
         if isinstance(body, asking.RegisterTell):
-            (self.proposer if body.id < FIRST_ID else self.questions).hear(node, body, now)
+            (self.proposer if body.id < asking.FIRST_QUESTION else self.questions).hear(node, body, now)
         else:
             self.booth.hear(node, body, lambda tell: self._tell(node, tell, now), now)
 

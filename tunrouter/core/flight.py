@@ -21,13 +21,14 @@ MAX_LATE: Final = int(bounds.GOSSIP_WINDOW * bounds.GOSSIP_RETRY_LONGEST_SECONDS
 class Neighbour:
     """One of them."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, number: int) -> None:
+        """`number` by chance: what is acknowledged late may be a message of an earlier life or session."""
         self.queue: dict[int, Record] = {}
         self.flight: dict[int, tuple[float, list[Record]]] = {}
         """By message number: when it left and what it holds."""
         self.acks: list[int] = []
         self.next_at = now
-        self.number = 0
+        self.number = number
         self.budget = Budget(bounds.GOSSIP_RECORDS_PER_SECOND, bounds.GOSSIP_RECORDS_BURST)
         self.questions = Budget(bounds.GOSSIP_QUESTIONS_PER_SECOND, bounds.GOSSIP_QUESTIONS_PER_SECOND)
         self.replies = Budget(bounds.GOSSIP_REPLIES_PER_SECOND, bounds.GOSSIP_REPLIES_PER_SECOND)

@@ -70,7 +70,7 @@ class Gossip:
         """A neighbour is there, or there again: it gets what is new from now on, and a round at once."""
         if node in self.neighbours:
             return
-        neighbour = self.neighbours[node] = Neighbour(now)
+        neighbour = self.neighbours[node] = Neighbour(now, self._local.random_id() & 0xFFFF_FFFF)
         for own in self.replica.of(self._local.id):
             neighbour.queue[own.key] = own
         if self._local.id < node:

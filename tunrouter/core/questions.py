@@ -1,6 +1,7 @@
 """Questions to one elector each, said again until they are answered or their time is over.
 
-Law: what is asked may be asked twice. An answer counts once, from whom was asked; so many questions wait at most.
+Law: what is asked may be asked twice. An answer counts once, from whom was asked, and under a number by chance: an
+earlier life of this node may have asked, too.
 """
 
 from __future__ import annotations
@@ -14,8 +15,6 @@ from tunrouter.core.local import Local
 from tunrouter.core.registers import NOTHING, Ballot, Item
 
 NEVER: Final = float("inf")
-FIRST_ID: Final = 1 << 31
-"""Below this are the numbers of rounds."""
 
 Done = Callable[[asking.RegisterTell | None, float], None]
 
@@ -35,7 +34,6 @@ class Questions:
         self._local = local
         self._say = say
         self._asked: dict[int, _Question] = {}
-        self._number = 0
         self._due = NEVER
         """Nothing is before this; what is answered may leave it too early."""
 
@@ -52,8 +50,7 @@ class Questions:
         data: bytes = b"",
     ) -> None:
         """`done` gets the answer, or None when the time is over."""
-        self._number = (self._number + 1) % FIRST_ID
-        number = FIRST_ID + self._number
+        number = asking.FIRST_QUESTION + self._local.random_id() % asking.FIRST_QUESTION
         ballot = Ballot(epoch, 0, 0) if epoch else NOTHING
         ask = asking.RegisterAsk(number, cluster, verb, ballot, items, data=data)
         self._asked[number] = _Question(node, ask, done, now + bounds.CHANGE_SECONDS, now)
