@@ -103,15 +103,19 @@ def test_loss_is_that_of_the_path_in_use(lab: Lab) -> None:
     assert loss(b, c) == 0.0
 
 
-def test_what_was_answered_by_relay_is_no_loss_of_the_direct_path(lab: Lab) -> None:
-    _, b, c = lab.hosts
-    lab.internet.run(60)
-    lab.sever(b, c)
-    lab.internet.run(1.9)
-    lab.cut.clear()
-    lab.internet.run(10)
-    assert path(b, c) == path(c, b) == "direct"
-    assert 0.0 < (loss(b, c) or 0.0) < 0.06, "those before it was in doubt"
+def test_what_was_answered_by_relay_is_no_loss_of_the_direct_path() -> None:
+    losses = []
+    for seed in range(5):
+        lab = Lab(Internet(seed), 3)
+        _, b, c = lab.hosts
+        lab.internet.run(60)
+        lab.sever(b, c)
+        lab.internet.run(1.9)
+        lab.cut.clear()
+        lab.internet.run(10)
+        assert path(b, c) == path(c, b) == "direct"
+        losses += [loss(b, c) or 0.0, loss(c, b) or 0.0]
+    assert 0.0 < max(losses) < 0.06, "those before it was in doubt"
 
 
 @pytest.mark.parametrize("one_way", [False, True])
