@@ -137,7 +137,7 @@ def compare(options: argparse.Namespace, argv: Sequence[str]) -> int:
     sys.stdout.write(table.render(report, verdicts))
     if commit:
         baseline.write(baseline.Baseline.of(report, verdicts, commit))
-    return int(any(each.ratio is not None and not each.met for each in verdicts))
+    return int(any(each.failed for each in verdicts))
 
 
 def main(argv: Sequence[str]) -> int:

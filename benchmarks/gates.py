@@ -1,12 +1,13 @@
 """What tunrouter promises, as ratios within one run: the bound that must hold, and the aim beyond it.
 
-Law: a gate is judged by the ratio of medians; where one side has no value it is not met, and says why.
+Law: a gate is judged by the ratio of medians; where one side has no value it is not met, and says why. One that not
+even its ceiling meets, which nothing can be better than, is out of reach on this machine: neither met nor failed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from benchmarks.report import Stage
@@ -29,6 +30,8 @@ class Gate:
     better: Better = "higher"
     underlay: str = "default"
     contender: str = OURS
+    ceiling: str = ""
+    """The contender that nothing of this figure can be better than, if there is one."""
 
     @property
     def key(self) -> str:
@@ -55,7 +58,7 @@ GATES: Final = (
     Gate("TCP, GRO on at the receiving host", "tcp-1", WIREGUARD, 1.25, 1.7, underlay="gro"),
     Gate("TCP, all offloads on", "tcp-1", WIREGUARD, 1.15, 1.6, underlay="offloads"),
     Gate("TCP, MTU 9000", "tcp-1", WIREGUARD, 1.2, 1.5, underlay="mtu-9000"),
-    Gate("TCP, encryption off", "tcp-1", OURS, 1.3, contender=PLAIN),
+    Gate("TCP, encryption off", "tcp-1", OURS, 1.3, contender=PLAIN, ceiling=VETH),
 )
 
 
@@ -64,7 +67,12 @@ class Verdict:
     gate: Gate
     ratio: Summary | None
     reason: str = ""
-    """Why there is no ratio."""
+    """Why there is no ratio, or why it does not count."""
+    out_of_reach: bool = False
+
+    @property
+    def failed(self) -> bool:
+        return self.ratio is not None and not self.met and not self.out_of_reach
 
     @property
     def met(self) -> bool:
@@ -75,7 +83,7 @@ class Verdict:
         if self.ratio is None:
             return "not measured"
         if not self.met:
-            return "FAIL"
+            return f"out of reach: {self.reason}" if self.out_of_reach else "FAIL"
         reached = self.gate.aim is not None and (
             self.ratio.median >= self.gate.aim if self.gate.better == "higher" else self.ratio.median <= self.gate.aim
         )
@@ -93,7 +101,15 @@ def _judge(gate: Gate, stage: Stage | None) -> Verdict:
         return Verdict(gate, None, f"the underlay {gate.underlay!r} was not in this run")
     found = ratio(stage.samples, gate.contender, gate.against, gate.figure)
     if found:
-        return Verdict(gate, found)
+        return _within_reach(Verdict(gate, found), stage)
     missing = next(name for name in (gate.contender, gate.against, "")
                    if not name or summary(stage.samples, name, gate.figure) is None)  # fmt: skip
     return Verdict(gate, None, stage.reason(missing, gate.figure) if missing else "no round has both values")
+
+
+def _within_reach(verdict: Verdict, stage: Stage) -> Verdict:
+    gate = verdict.gate
+    top = ratio(stage.samples, gate.ceiling, gate.against, gate.figure) if gate.ceiling else None
+    if top is None or gate.met(top.median):
+        return verdict
+    return replace(verdict, out_of_reach=True, reason=f"{gate.ceiling} itself is {top.median:.2f} × {gate.against}")

@@ -33,6 +33,23 @@ def test_where_less_is_better_the_bound_is_from_above(ours: float, word: str) ->
     assert judge([stage(values, column("rtt-p50", lower=True))], [QUICKER])[0].word == word
 
 
+@pytest.mark.parametrize(
+    ("plain", "veth", "word"),
+    [
+        (135, 200, "pass"),
+        (108, 200, "FAIL"),
+        (108, 120, "out of reach: veth itself is 1.20 × tunrouter"),
+        (135, 120, "pass"),
+    ],
+)
+def test_a_gate_that_not_even_its_ceiling_meets_is_out_of_reach(plain: float, veth: float, word: str) -> None:
+    (gate,) = (each for each in GATES if each.ceiling)
+    values: Values = {name: {"tcp-1": (rate,)} for name, rate in
+                      {"tunrouter": 100, "tunrouter-plain": plain, "veth": veth}.items()}  # fmt: skip
+    verdict = judge([stage(values, column("tcp-1"))], [gate])[0]
+    assert (verdict.word, verdict.failed) == (word, word == "FAIL")
+
+
 def test_what_was_not_measured_is_not_met_and_says_why() -> None:
     ours = {"tunrouter": {"tcp-1": (1.0,)}}
     figure = column("tcp-1")
@@ -58,5 +75,6 @@ def test_every_gate_names_a_figure_an_underlay_and_contenders_that_there_are() -
         assert gate.better == figures[gate.figure].better
         assert gate.underlay in {underlay.name for underlay in UNDERLAYS}
         assert {gate.contender, gate.against} <= CONTENDERS.keys()
+        assert gate.ceiling in {"", *CONTENDERS}
         if gate.aim is not None:
             assert gate.met(gate.aim)
