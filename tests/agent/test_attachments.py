@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, cast
 
 import pytest
 
-from tunrouter.agent.attachments import Attachments
+from tunrouter.agent.attachments import Attachments, Wish, asked
 from tunrouter.agent.hostside import HostSide
-from tunrouter.edge.api import AttachCall, DetachCall
+from tunrouter.edge.api import DetachCall
 from tunrouter.errors import AgentError, ConfigError, HostError
 from tunrouter.host import Attached
 from tunrouter.host.blocks import is_usable
@@ -32,7 +32,9 @@ class FakeHost:
     async def find(self, path: str, interface: str) -> Attached | None:
         return self.pods.get((path, interface))
 
-    async def attach(self, path: str, name: str, address: IPv4Address, interface: str, mtu: int) -> Attached:
+    async def attach(
+        self, path: str, name: str, address: IPv4Address, interface: str, mtu: int, routes: Sequence[IPv4Network]
+    ) -> Attached:
         await self.went.wait()
         if self.fail is not None:
             raise self.fail
@@ -99,8 +101,8 @@ class World:
         self.attachments = Attachments(cast("HostSide", self.host), self.allocator)
 
     async def attach(self, path: str, *, name: str = "", address: str | None = None, interface: str = "eth0") -> str:
-        call = AttachCall(path, name or path, address, interface)
-        return (await self.attachments.attach(call, MTU)).address
+        pod = await self.attachments.attach(Wish(path, name or path, interface, MTU, asked(address)))
+        return f"{pod.address}/32"
 
     async def detach(self, path: str, *, name: str = "", interface: str = "eth0") -> None:
         await self.attachments.detach(DetachCall(path, name or path, interface))

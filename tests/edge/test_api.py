@@ -149,7 +149,7 @@ def test_another_version_is_named_before_its_call_is_read(path: Path, stub: Stub
 @pytest.mark.parametrize("ending", [b"", b"\n"])
 def test_an_oversized_request_is_refused(path: Path, stub: Stub, ending: bytes) -> None:
     answer = exchange(path, b"x" * (REQUEST_BYTES * 4) + ending)
-    assert answer is None or "exceeds 64 KiB" in answer["error"]["what"]
+    assert answer is None or "exceeds 1088 KiB" in answer["error"]["what"]
     assert alive(path)
 
 

@@ -23,10 +23,11 @@ from nacl.utils import random
 import tunrouter
 from tunrouter.agent import resolve
 from tunrouter.agent.addressing import RESERVED, Addressing
-from tunrouter.agent.attachments import Attachments
+from tunrouter.agent.attachments import Attachments, Wish, asked
 from tunrouter.agent.barrier import Barrier
 from tunrouter.agent.bench import Bench
 from tunrouter.agent.child import Order
+from tunrouter.agent.cni import NOTES, Cni
 from tunrouter.agent.control import Control
 from tunrouter.agent.descriptors import bind_groups, close_groups, patiently
 from tunrouter.agent.hostside import HostSide
@@ -117,7 +118,7 @@ class Agent:
         self._announce(local)
         await self._workers.ready()
         node = Node(local, plan.range, static=bool(static), founding=founding(config, kept))
-        control = self._make_control(node, remember_endpoints, stack)
+        control = self._make_control(node, plan, remember_endpoints, stack)
         self._targets = Targets(control, config.port, self._once, remember_targets)
         here = await self._host.attached()
         self._control = control
@@ -131,7 +132,11 @@ class Agent:
             log.info("this node has no block of addresses yet; pods can be attached when it has one")
 
     def _make_control(
-        self, node: Node, remember: Callable[[tuple[seam.Endpoint, ...]], None], stack: contextlib.AsyncExitStack
+        self,
+        node: Node,
+        plan: HostPlan,
+        remember: Callable[[tuple[seam.Endpoint, ...]], None],
+        stack: contextlib.AsyncExitStack,
     ) -> Control:
         """The node in its loop, with all that it speaks to."""
         control = Control(
@@ -149,6 +154,8 @@ class Agent:
         self._tickets = Tickets(self._loop, control.ask)
         control.answered, control.fatal = self._tickets.answered, self._end
         self._attachments = Attachments(self._host, self._tickets)
+        notes = Path(self.config.state_dir) / NOTES
+        self._cni = Cni(node, self._host, plan, self._attachments, notes, self._hindrance)
         self._addresses = Addressing(control, self._tickets)
         self._bench = Bench(
             self._loop, control, self._gateway, allowed=self.config.bench, kernel=lambda: self._workers.kernel
@@ -209,6 +216,7 @@ class Agent:
             return
         if gone := self._host.host.vanished():
             self._spawn(self._attachments.release([(pod.name, pod.interface) for pod in gone]))
+        self._spawn(self._cni.settle())
         if not self._ready and self._gateway() is not None:
             self._ready = True
             self._say_ready(self._control.node)
@@ -219,6 +227,16 @@ class Agent:
 
     def _gateway(self) -> IPv4Address | None:
         return self._host.host.gateway if self._host.host is not None else None
+
+    def _hindrance(self) -> str:
+        """Why no pod could be added now; empty if one could."""
+        assert self._control is not None
+        allocator = self._control.node.allocator
+        if self._attachments.closed:
+            return "this node is leaving its cluster"
+        if self._gateway() is None:
+            return f"this node has no block of addresses yet: {allocator.ipam.reason or 'it asks for one'}"
+        return "" if allocator.addresses.free(time.monotonic()) else f"no address is free: {allocator.ipam.reason}"
 
     def _memory(
         self, what: str, write: Callable[[tuple[T, ...]], None], stack: contextlib.AsyncExitStack
@@ -312,7 +330,9 @@ class Agent:
             case api.ForgetCall(peers):
                 self._targets.forget(peers)
             case api.AttachCall():
-                return await self._attachments.attach(call, control.node.local.pod_mtu)
+                return await self._attach(call, control.node.local.pod_mtu)
+            case api.CniCall():
+                return await self._cni.answer(call)
             case api.BenchCall(peer):
                 return await self._bench.ask(peer)
             case api.DetachCall():
@@ -322,6 +342,11 @@ class Agent:
             case _:
                 return await self._addresses.answer(call)
         return None
+
+    async def _attach(self, call: api.AttachCall, mtu: int) -> api.Attachment:
+        wish = Wish(call.netns, call.name, call.interface, mtu, asked(call.address))
+        pod = await self._attachments.attach(wish)
+        return api.Attachment(name=call.name, address=f"{pod.address}/32", interface=pod.interface, mtu=pod.mtu)
 
     async def _leave(self, node: Node, *, force: bool) -> api.Left:
         async with self._attachments.leaving():

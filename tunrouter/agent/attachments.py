@@ -8,16 +8,28 @@ One thing at a time is done to one interface of one container, and none is attac
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from ipaddress import IPv4Address
-from typing import Protocol
+from ipaddress import IPv4Address, IPv4Network
+from typing import NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
 from tunrouter.agent.hostside import HostSide
-from tunrouter.edge.api import AttachCall, Attachment, DetachCall
+from tunrouter.edge.api import DetachCall
 from tunrouter.errors import AgentError, ConfigError
-from tunrouter.host import Attached
+from tunrouter.host import EVERYTHING, Attached
+
+
+class Wish(NamedTuple):
+    """A pod as it shall be."""
+
+    netns: str
+    name: str
+    interface: str
+    mtu: int
+    address: IPv4Address | None = None
+    """This one and no other."""
+    routes: Sequence[IPv4Network] = EVERYTHING
 
 
 class Allocator(Protocol):
@@ -46,38 +58,42 @@ class Attachments:
     def _turn(self, name: str, interface: str) -> asyncio.Lock:
         return self._turns.setdefault((name, interface), asyncio.Lock())
 
-    async def attach(self, call: AttachCall, mtu: int) -> Attachment:
-        _check(call.interface)
-        wanted = asked(call.address)
+    async def attach(self, wish: Wish) -> Attached:
+        """Idempotent: the same wish again has the same address."""
+        _check(wish.interface)
         if self._leaving:
             raise AgentError("this node is leaving its cluster", "attach the container on another node")
         self._attaching += 1
         self._quiet.clear()
         try:
-            pod = await self._attach(call, wanted, mtu)
+            return await self._attach(wish)
         finally:
             self._attaching -= 1
             if not self._attaching:
                 self._quiet.set()
-        return Attachment(name=call.name, address=f"{pod.address}/32", interface=pod.interface, mtu=pod.mtu)
 
-    async def _attach(self, call: AttachCall, wanted: IPv4Address | None, mtu: int) -> Attached:
-        there = await self._host.find(call.netns, call.interface)
-        name = there.name if there is not None else call.name
-        async with self._turn(name, call.interface):
+    async def _attach(self, wish: Wish) -> Attached:
+        there = await self._host.find(wish.netns, wish.interface)
+        name, interface = there.name if there is not None else wish.name, wish.interface
+        async with self._turn(name, interface):
             try:
-                address = await self._allocator.allocate(name, call.interface, wanted)
+                address = await self._allocator.allocate(name, interface, wish.address)
             except asyncio.CancelledError:
                 # Nobody waits for it any more: it must not be given later.
-                if not self._host.holds(name, call.interface):
-                    await self._allocator.release(name, call.interface)
+                if not self._host.holds(name, interface):
+                    await self._allocator.release(name, interface)
                 raise
             try:
-                return await self._host.attach(call.netns, name, address, call.interface, mtu)
+                return await self._host.attach(wish.netns, name, address, interface, wish.mtu, wish.routes)
             except Exception:
-                if not self._host.holds(name, call.interface):
-                    await self._allocator.release(name, call.interface)
+                if not self._host.holds(name, interface):
+                    await self._allocator.release(name, interface)
                 raise
+
+    @property
+    def closed(self) -> bool:
+        """Nothing is attached any more: the node leaves."""
+        return self._leaving
 
     @asynccontextmanager
     async def leaving(self) -> AsyncIterator[None]:

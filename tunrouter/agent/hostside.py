@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final, ParamSpec, TypeVar
@@ -176,8 +176,14 @@ class HostSide:
         """The pod in the namespace at `path`, if it is attached there."""
         return await self.call(self._ready().find, path, interface)
 
-    async def attach(self, path: str, name: str, address: IPv4Address, interface: str, mtu: int) -> Attached:
-        return await self.call(self._ready().attach, path, name, address, interface, mtu)
+    async def attach(
+        self, path: str, name: str, address: IPv4Address, interface: str, mtu: int, routes: Sequence[IPv4Network]
+    ) -> Attached:
+        return await self.call(self._ready().attach, path, name, address, interface, mtu, routes)
+
+    async def faults(self, path: str, interface: str, routes: Collection[IPv4Network]) -> list[str]:
+        """What is not as `attach` left it."""
+        return await self.call(self._ready().faults, path, interface, routes)
 
     def holds(self, name: str, interface: str) -> bool:
         """Whether it is attached, as of the last look or `attach`."""

@@ -11,7 +11,7 @@ import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -286,8 +286,14 @@ class Netlink:
         found = [min(links[i].mtu, _metric(m) or links[i].mtu) for m in routes for i in _outputs(m) if i in links]
         return min(found, default=0)
 
-    def configure_pod(self, interface: str, address: ipaddress.IPv4Interface, gateway: str) -> None:
-        """Inside a pod's namespace: the address, a link route to the gateway, and everything else by way of it."""
+    def configure_pod(
+        self,
+        interface: str,
+        address: ipaddress.IPv4Interface,
+        gateway: str,
+        routes: Iterable[ipaddress.IPv4Network],
+    ) -> None:
+        """Inside a pod's namespace: the address, a link route to the gateway, and `routes` by way of it."""
         index = self.require(interface).index
         with _explained(f"cannot configure {interface}"):
             self._ip.link("set", index=self.require("lo").index, state="up")
@@ -296,7 +302,8 @@ class Netlink:
             self.remove_addresses(interface, but=(address,))
             self._ip.route("replace", dst=f"{gateway}/32", oif=index, scope="link", prefsrc=str(address.ip))
             # RTNH_F_ONLINK (4): the gateway lies in no subnet of the pod, whose own is a /32.
-            self._ip.route("replace", dst="0.0.0.0/0", oif=index, gateway=gateway, flags=4)
+            for route in routes:
+                self._ip.route("replace", dst=str(route), oif=index, gateway=gateway, flags=4)
 
 
 class Watch:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from tunrouter.host.plan import HostPlan
-from tunrouter.host.pods import Attached
+from tunrouter.host.pods import EVERYTHING, Attached
 from tunrouter.host.reset import reset
 from tunrouter.host.setup import Facts, Host
 from tunrouter.host.underlay import free_range, overlapping, peers_inside, underlay_mtu
 
 __all__ = [
+    "EVERYTHING",
     "Attached",
     "Facts",
     "Host",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import msgspec
@@ -21,6 +22,8 @@ from tunrouter.host.plan import HostPlan, check_device_name, mac_of
 from tunrouter.host.ruleset import PORT_PREFIX
 
 ALIAS: Final = "tunrouter"
+EVERYTHING: Final = (ipaddress.IPv4Network("0.0.0.0/0"),)
+"""Routes of a pod that has a default route."""
 MAX_NAME: Final = 128
 """Characters of a pod's name; the kernel's alias has 255 bytes for everything."""
 
@@ -100,7 +103,15 @@ def check(blocks: Blocks, pod: Attached, others: dict[str, Attached]) -> None:
             raise ConfigError(f"address {pod.address} is held by {other.name}", "detach it first, or choose another")
 
 
-def connect(netlink: Netlink, plan: HostPlan, pod: Attached, descriptor: int, *, isolated: bool) -> None:
+def connect(
+    netlink: Netlink,
+    plan: HostPlan,
+    pod: Attached,
+    descriptor: int,
+    routes: Sequence[ipaddress.IPv4Network],
+    *,
+    isolated: bool,
+) -> None:
     """Brings the pair to what `pod` says; a half-made one is taken away again."""
     link = netlink.link(pod.port)
     try:
@@ -112,7 +123,7 @@ def connect(netlink: Netlink, plan: HostPlan, pod: Attached, descriptor: int, *,
                 pod.port, pod.alias, pod.mtu, netns=descriptor, interface=pod.interface, mac=mac_of(pod.address)
             )
         join(netlink, plan, pod, isolated=isolated)
-        netns.within(descriptor, lambda: _configure_inside(pod))
+        netns.within(descriptor, lambda: _configure_inside(pod, routes))
     except BaseException:
         netlink.delete_link(pod.port)
         raise
@@ -124,9 +135,31 @@ def join(netlink: Netlink, plan: HostPlan, pod: Attached, *, isolated: bool) -> 
     netlink.join_bridge(pod.port, plan.bridge, mac_of(pod.address), isolated=isolated)
 
 
-def _configure_inside(pod: Attached) -> None:
+def faults(pod: Attached, descriptor: int, routes: Collection[ipaddress.IPv4Network]) -> list[str]:
+    """What is not as it was configured inside the pod."""
+    return netns.within(descriptor, lambda: _look_inside(pod, routes))
+
+
+def _look_inside(pod: Attached, routes: Collection[ipaddress.IPv4Network]) -> list[str]:
+    with Netlink() as inside:
+        link = inside.link(pod.interface)
+        if link is None:
+            return [f"{pod.interface} is gone"]
+        found = []
+        if link.mac != mac_of(pod.address):
+            found.append(f"{pod.interface} has another MAC")
+        if not link.up:
+            found.append(f"{pod.interface} is down")
+        if ipaddress.IPv4Interface(pod.address) not in inside.addresses(pod.interface):
+            found.append(f"{pod.interface} has not the address {pod.address}")
+        there = {route.prefix for route in inside.routes() if route.device == pod.interface}
+        wanted = [ipaddress.IPv4Network(f"{pod.gateway}/32"), *routes]
+        return found + [f"the route to {route} is gone" for route in wanted if route not in there]
+
+
+def _configure_inside(pod: Attached, routes: Sequence[ipaddress.IPv4Network]) -> None:
     with Netlink() as inside:
         # A router advertisement from another pod must not move the default route (CVE-2020-11091).
         sysctl.write_if_present(f"net/ipv6/conf/{pod.interface}/accept_ra", 0)
         inside.ensure_link(pod.interface, mtu=pod.mtu, mac=mac_of(pod.address))
-        inside.configure_pod(pod.interface, ipaddress.IPv4Interface(pod.address), str(pod.gateway))
+        inside.configure_pod(pod.interface, ipaddress.IPv4Interface(pod.address), str(pod.gateway), routes)

@@ -250,7 +250,15 @@ class Host:
         return self._firewall.ensure(self._netlink.uplinks())
 
     # --- pods ----------------------------------------------------------------------------------------------------
-    def attach(self, path: str, name: str, address: ipaddress.IPv4Address, interface: str, mtu: int) -> Attached:
+    def attach(
+        self,
+        path: str,
+        name: str,
+        address: ipaddress.IPv4Address,
+        interface: str,
+        mtu: int,
+        routes: Sequence[ipaddress.IPv4Network] = pods.EVERYTHING,
+    ) -> Attached:
         """Joins the namespace at `path`; with the same values again it changes nothing, else the pod moves."""
         with netns.namespace(path) as descriptor:
             if netns.inode(descriptor) == netns.own_inode():
@@ -269,7 +277,7 @@ class Host:
                 # The address is allowed before the pod can send its first packet.
                 self._pods = others | {port: pod}
                 self._tables()
-                pods.connect(self._netlink, self.plan, pod, descriptor, isolated=self._isolated)
+                pods.connect(self._netlink, self.plan, pod, descriptor, routes, isolated=self._isolated)
             except BaseException:
                 self._pods = {other: there for other, there in others.items() if other != port}
                 self._tables()
@@ -292,6 +300,16 @@ class Host:
         """The pod that is attached from the namespace at `path`."""
         with netns.namespace(path) as descriptor:
             return pods.attached(self._netlink).get(pods.port_name(netns.inode(descriptor), interface))
+
+    def faults(self, path: str, interface: str, routes: Collection[ipaddress.IPv4Network]) -> list[str]:
+        """What is not as `attach` left it, of the pod that is attached from the namespace at `path`."""
+        with netns.namespace(path) as descriptor:
+            pod = pods.attached(self._netlink).get(pods.port_name(netns.inode(descriptor), interface))
+            if pod is None:
+                return [f"{interface} is not attached"]
+            joined = {link.name for link in self._netlink.ports(self.plan.bridge)}
+            unplugged = [] if pod.port in joined else [f"{pod.port} is not on {self.plan.bridge}"]
+            return unplugged + pods.faults(pod, descriptor, routes)
 
     def detach(self, path: str, name: str, interface: str) -> list[Attached]:
         """Takes the pod off the bridge, by its namespace or, if that is gone, by its name; answers with what was."""

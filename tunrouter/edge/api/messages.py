@@ -44,6 +44,22 @@ class DetachCall(msgspec.Struct, frozen=True, tag="detach"):
     interface: str = "eth0"
 
 
+class CniCall(msgspec.Struct, frozen=True, tag="cni"):
+    """One invocation of the CNI plugin, as it came; answers with a `CniReply`, whatever is wrong with it."""
+
+    environment: dict[str, str]
+    """Of the variables CNI_*."""
+    config: msgspec.Raw
+    """The network configuration, any JSON."""
+
+
+class CniReply(msgspec.Struct, frozen=True):
+    """What the plugin prints, null for nothing, and whether it says by its exit code that it failed."""
+
+    output: msgspec.Raw
+    failed: bool = False
+
+
 class ReserveCall(msgspec.Struct, frozen=True, tag="reserve"):
     """An address of this node without a device, for who brings his own; answers with its `Lease`, whose interface is
     empty. Idempotent; it holds until it is released by name, also beyond the agent's life, but not beyond the loss of
@@ -182,7 +198,7 @@ class SetElectorsCall(msgspec.Struct, frozen=True, tag="set-electors"):
 
 DECIDING = ReserveCall | ReleaseCall | RmpeerCall | SetElectorsCall
 """About addresses and blocks."""
-CHANGING = ConnectCall | ForgetCall | AttachCall | DetachCall | BenchCall | LeaveCall | DECIDING
+CHANGING = ConnectCall | ForgetCall | AttachCall | DetachCall | CniCall | BenchCall | LeaveCall | DECIDING
 """Only root may ask for these."""
 AddressCall = PsCall | WhoisCall | DECIDING
 Call = StatusCall | AddressCall | CHANGING

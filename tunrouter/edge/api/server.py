@@ -27,7 +27,8 @@ import msgspec
 from tunrouter.edge.api.messages import CHANGING, VERSION, Answer, Call, Failure
 from tunrouter.errors import HostError, TunrouterError
 
-REQUEST_BYTES: Final = 64 << 10
+REQUEST_BYTES: Final = (1 << 20) + (64 << 10)
+"""A CNI configuration may have a mebibyte."""
 SECONDS: Final = 5.0
 """To send one request line, and to take its answer."""
 CLIENTS: Final = 64

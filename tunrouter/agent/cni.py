@@ -1,0 +1,190 @@
+"""The agent's side of CNI: each verb done, or refused in the specification's words.
+
+    ADD ──> wishes judged ──> policy ready? ──> attached ──> result         DEL, notes ──> detached, whatever is left
+    CHECK ──> faults          GC ──> who is not named is detached           STATUS ──> may pods be added?
+
+Law (CNI 1.1): DEL succeeds for what is gone. A pod's name here begins with its network's, so that GC of one network
+never touches another's pods, nor those that a person attached.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from tunrouter.agent.attachments import Attachments, Wish
+from tunrouter.agent.hostside import HostSide
+from tunrouter.agent.notes import Note, Notes
+from tunrouter.cni import errors, request, result
+from tunrouter.cni.errors import CniError
+from tunrouter.cni.request import Request
+from tunrouter.core.node import Node
+from tunrouter.edge.api import CniCall, CniReply, DetachCall
+from tunrouter.errors import TunrouterError
+from tunrouter.host import Attached, HostPlan
+from tunrouter.host.plan import mac_of
+
+NOTHING: Final = CniReply(msgspec.Raw(b"null"))
+NOTES: Final = "cni"
+"""Directory of the plugin's notes, in the agent's state directory."""
+log = logging.getLogger("tunrouter.cni")
+
+
+class Cni:
+    """`hindrance` says why no pod may be added at present, empty if any may."""
+
+    def __init__(
+        self,
+        node: Node,
+        host: HostSide,
+        plan: HostPlan,
+        attachments: Attachments,
+        notes: Path,
+        hindrance: Callable[[], str],
+    ) -> None:
+        self._node = node
+        self._host = host
+        self._plan = plan
+        self._attachments = attachments
+        self._notes = Notes(notes)
+        self._hindrance = hindrance
+        self._settling = asyncio.Lock()
+
+    async def answer(self, call: CniCall) -> CniReply:
+        version = ""
+        try:
+            asked = request.read(call.environment, bytes(call.config), self._local())
+            version = asked.version
+            said = await self._obey(asked)
+        except CniError as error:
+            return _refuse(error, version or _version(call))
+        except TunrouterError as error:
+            return _refuse(errors.of(error), version)
+        return CniReply(msgspec.Raw(msgspec.json.encode(said))) if said is not None else NOTHING
+
+    def _local(self) -> request.Local:
+        host = self._host.host
+        gateway = host.gateway if host is not None else None
+        return request.Local(range=self._plan.range, mtu=self._plan.mtu, bridge=self._plan.bridge, gateway=gateway)
+
+    async def _obey(self, asked: Request) -> dict[str, Any] | None:
+        match asked.command:
+            case "ADD":
+                return await self._add(asked)
+            case "DEL":
+                await self._detach(asked.netns, asked.name, asked.interface)
+            case "CHECK":
+                await self._check(asked)
+            case "GC":
+                await self._collect(asked)
+            case "STATUS" if why := self._hindrance():
+                raise CniError(errors.NOT_AVAILABLE, why, "see: tunrouter status")
+        return None
+
+    # --- one pod -----------------------------------------------------------------------------------------------------
+    async def _add(self, asked: Request) -> dict[str, Any]:
+        await self._settle_one(asked)
+        await self._policy_ready(asked)
+        wish = Wish(asked.netns, asked.name, asked.interface, asked.mtu or self._plan.mtu, asked.address, asked.routes)
+        pod = await self._attachments.attach(wish)
+        assert pod.gateway is not None  # who was just attached has one
+        return result.added(
+            asked,
+            result.Pod(
+                bridge=self._plan.bridge,
+                bridge_mac=self._plan.bridge_mac,
+                port=pod.port,
+                mac=mac_of(pod.address),
+                address=pod.address,
+                gateway=pod.gateway,
+                mtu=pod.mtu,
+            ),
+        )
+
+    async def _policy_ready(self, asked: Request) -> None:
+        """Where a pod would wait until its policies are in force; nothing makes any yet."""
+
+    async def _detach(self, netns: str, name: str, interface: str) -> None:
+        await self._attachments.detach(DetachCall(netns, name, interface))
+
+    async def _check(self, asked: Request) -> None:
+        pod = await self._pod(asked)
+        previous = asked.previous or {}
+        told = [each.get("address") for each in previous.get("ips") or ()]
+        if f"{pod.address}/32" not in told:
+            what = f"{asked.interface} has the address {pod.address}, and none of prevResult's"
+            raise CniError(errors.NOT_AS_IT_WAS, what)
+        routes = _routes_by(str(pod.gateway), previous)
+        if faults := await self._host.faults(asked.netns, asked.interface, routes):
+            raise CniError(errors.NOT_AS_IT_WAS, "; ".join(faults), "delete the pod: its successor is set up anew")
+
+    async def _pod(self, asked: Request) -> Attached:
+        pod = await self._host.find(asked.netns, asked.interface)
+        if pod is None or pod.name != asked.name:
+            raise CniError(errors.UNKNOWN_CONTAINER, f"{asked.interface} of {asked.container} is not attached")
+        return pod
+
+    # --- all pods ----------------------------------------------------------------------------------------------------
+    async def _collect(self, asked: Request) -> None:
+        """Whoever is ours, of this network, and not among the valid ones."""
+        await self.settle()
+        held = {(lease.container, lease.interface) for lease in self._node.allocator.addresses.leases()}
+        held |= {(pod.name, pod.interface) for pod in await self._host.attached()}
+        valid = {(request.pod_name(asked.network, container), interface) for container, interface in asked.valid}
+        for name, interface in sorted(held - valid):
+            if name.startswith(request.pod_name(asked.network, "")):
+                log.info("collected %s of %s: the runtime does not know it any more", interface, name)
+                await self._detach("", name, interface)
+
+    # --- what was to be deleted while the agent was away -------------------------------------------------------------
+    async def settle(self) -> None:
+        """Works off the notes that the plugin left; nothing while that is being done already."""
+        if self._settling.locked():
+            return
+        async with self._settling:
+            for note in self._notes.all():
+                await self._settle(note)
+
+    async def _settle_one(self, asked: Request) -> None:
+        """Its own deletion is older than a pod that is added now."""
+        async with self._settling:
+            for note in self._notes.all():
+                if (note.network, note.container, note.interface) == (asked.network, asked.container, asked.interface):
+                    await self._settle(note)
+
+    async def _settle(self, note: Note) -> None:
+        name = request.pod_name(note.network, note.container)
+        try:
+            # By its name alone: its namespace may be another container's by now.
+            await self._detach("", name, note.interface)
+        except TunrouterError as error:
+            log.warning("%s of %s could not be taken off yet: %s", note.interface, name, error)
+            return
+        log.info("took off %s of %s, as was asked while the agent was away", note.interface, name)
+        self._notes.done(note)
+
+
+def _routes_by(gateway: str, previous: dict[str, Any]) -> set[IPv4Network]:
+    """Routes of a result that lead over our gateway."""
+    try:
+        return {IPv4Network(each.get("dst")) for each in previous.get("routes") or () if each.get("gw") == gateway}
+    except ValueError as error:
+        raise CniError(errors.INVALID_NETWORK, f"prevResult.routes: {error}") from None
+
+
+def _version(call: CniCall) -> str:
+    """Of a request that is not understood, for the error's own sake."""
+    try:
+        return str(request.decode(bytes(call.config)).get("cniVersion", ""))
+    except CniError:
+        return ""
+
+
+def _refuse(error: CniError, version: str) -> CniReply:
+    return CniReply(msgspec.Raw(msgspec.json.encode(result.failed(error, version))), failed=True)
