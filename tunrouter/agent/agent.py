@@ -27,7 +27,7 @@ from tunrouter.agent.attachments import Attachments, Wish, asked
 from tunrouter.agent.barrier import Barrier
 from tunrouter.agent.bench import Bench
 from tunrouter.agent.child import Order
-from tunrouter.agent.cni import NOTES, Cni
+from tunrouter.agent.cni import Cni
 from tunrouter.agent.control import Control
 from tunrouter.agent.descriptors import bind_groups, close_groups, patiently
 from tunrouter.agent.hostside import HostSide
@@ -47,6 +47,7 @@ from tunrouter.core.routes import Announced
 from tunrouter.dataplane.tun import prepare_tun
 from tunrouter.edge import api
 from tunrouter.edge.api.server import serve
+from tunrouter.edge.runtimes import Directories
 from tunrouter.edge.store import Store
 from tunrouter.errors import AgentError, ConfigError, TunrouterError
 from tunrouter.host import Attached, HostPlan
@@ -86,6 +87,7 @@ class Agent:
         self._started = time.monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
         self._warnings: tuple[str, ...] = ()
+        self._runtimes = Directories(Path(config.cni_bin_dir), Path(config.cni_conf_dir))
         self._control: Control | None = None
         self._ready = False
         self.stopped = asyncio.Event()
@@ -154,8 +156,7 @@ class Agent:
         self._tickets = Tickets(self._loop, control.ask)
         control.answered, control.fatal = self._tickets.answered, self._end
         self._attachments = Attachments(self._host, self._tickets)
-        notes = Path(self.config.state_dir) / NOTES
-        self._cni = Cni(node, self._host, plan, self._attachments, notes, self._hindrance)
+        self._cni = Cni(node, self._host, plan, self._attachments, self.config.notes, self._hindrance)
         self._addresses = Addressing(control, self._tickets)
         self._bench = Bench(
             self._loop, control, self._gateway, allowed=self.config.bench, kernel=lambda: self._workers.kernel
@@ -234,6 +235,8 @@ class Agent:
         allocator = self._control.node.allocator
         if self._attachments.closed:
             return "this node is leaving its cluster"
+        if foreign := self._runtimes.hindrance():
+            return foreign
         if self._gateway() is None:
             return f"this node has no block of addresses yet: {allocator.ipam.reason or 'it asks for one'}"
         return "" if allocator.addresses.free(time.monotonic()) else f"no address is free: {allocator.ipam.reason}"
@@ -322,7 +325,9 @@ class Agent:
         match call:
             case api.StatusCall():
                 assert self._host.host is not None
-                facts = Facts(self._started, warnings=self._warnings, **self._facts)
+                foreign = self._runtimes.hindrance()
+                warnings = (*self._warnings, foreign) if foreign else self._warnings
+                facts = Facts(self._started, warnings=warnings, **self._facts)
                 counters = self._workers.counters | self._bench.counters
                 return snapshot(self.config, facts, control, self._workers, self._host.host, counters)
             case api.ConnectCall(peers, replace):

@@ -31,8 +31,6 @@ from tunrouter.host import Attached, HostPlan
 from tunrouter.host.plan import mac_of
 
 NOTHING: Final = CniReply(msgspec.Raw(b"null"))
-NOTES: Final = "cni"
-"""Directory of the plugin's notes, in the agent's state directory."""
 log = logging.getLogger("tunrouter.cni")
 
 

@@ -19,6 +19,10 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Check or show the configuration.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(config_app, name="config")
+cni_app = typer.Typer(
+    help="Give pods of container runtimes their network.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(cni_app, name="cni")
 
 # Values are taken as text: the configuration checks them, so that flag, variable and file fail in the same words.
 Text = str | None
@@ -50,6 +54,8 @@ Tun = Annotated[Text, typer.Option(metavar="DEVICE", help="[default: tunrouter0]
 Workers = Annotated[Text, typer.Option(metavar="N", help="Processes that move packets, 1 to 64. [default: 1]")]
 StateDir = Annotated[Text, typer.Option(metavar="DIR", help="[default: /var/lib/tunrouter]")]
 RunDir = Annotated[Text, typer.Option(metavar="DIR", help="[default: /run/tunrouter]")]
+CniBinDir = Annotated[Text, typer.Option(metavar="DIR", help="Plugins of container runtimes. [default: /opt/cni/bin]")]
+CniConfDir = Annotated[Text, typer.Option(metavar="DIR", help="Networks of theirs. [default: /etc/cni/net.d]")]
 HostFirewall = Annotated[
     bool | None, typer.Option("--host-firewall/--no-host-firewall", help="Let our traffic pass foreign firewalls.")
 ]
@@ -109,6 +115,8 @@ def up(
     tun: Tun = None,
     state_dir: StateDir = None,
     run_dir: RunDir = None,
+    cni_bin_dir: CniBinDir = None,
+    cni_conf_dir: CniConfDir = None,
     host_firewall: HostFirewall = None,
     workers: Workers = None,
     bench: Bench = None,
@@ -339,6 +347,32 @@ def config_show(config: ConfigFile = None, output: Output = "text") -> None:
     from tunrouter.cli import configuration
 
     configuration.show({"config": config}, output)
+
+
+@cni_app.command("install")
+def cni_install(
+    name: Annotated[str, typer.Option(metavar="NAME", help="Of the network, as runtimes show it.")] = "tunrouter",
+    cni_bin_dir: CniBinDir = None,
+    cni_conf_dir: CniConfDir = None,
+    exclusive: Annotated[
+        bool, typer.Option("--cni-exclusive", help="Rename networks of others that would come first.")
+    ] = False,
+    config: ConfigFile = None,
+    output: Annotated[str, typer.Option("--output", "-o", metavar="FORMAT", help="text or json.")] = "text",
+) -> None:
+    """Install the plugin and its network: the next pods are ours."""
+    from tunrouter.cli import cni
+
+    flags = {"cni_bin_dir": cni_bin_dir, "cni_conf_dir": cni_conf_dir, "config": config}
+    cni.install(flags, name, exclusive, output)
+
+
+@cni_app.command("uninstall")
+def cni_uninstall(cni_bin_dir: CniBinDir = None, cni_conf_dir: CniConfDir = None, config: ConfigFile = None) -> None:
+    """Remove both; pods that run keep their network until they are deleted."""
+    from tunrouter.cli import cni
+
+    cni.uninstall({"cni_bin_dir": cni_bin_dir, "cni_conf_dir": cni_conf_dir, "config": config})
 
 
 @app.command()

@@ -43,6 +43,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The address to bind; empty: all."""
     state_dir: str = "/var/lib/tunrouter"
     run_dir: str = "/run/tunrouter"
+    cni_bin_dir: str = "/opt/cni/bin"
+    """Where container runtimes look for plugins."""
+    cni_conf_dir: str = "/etc/cni/net.d"
+    """Where they look for networks."""
     host_firewall: bool = True
     workers: int = 1
     """Processes that move packets."""
@@ -61,6 +65,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def socket(self) -> Path:
         """Where the agent answers."""
         return Path(self.run_dir) / SOCKET_NAME
+
+    @property
+    def notes(self) -> Path:
+        """Where the CNI plugin writes down what it could not tell the agent."""
+        return Path(self.state_dir) / "cni"
 
     def masked(self) -> dict[str, object]:
         """The fields, for people: secrets are only counted."""
@@ -123,6 +132,8 @@ KEYS: Final = (
     Key("host", str, values.bind_address, "192.0.2.7"),
     Key("state_dir", str, values.directory, "/var/lib/tunrouter"),
     Key("run_dir", str, values.run_directory, "/run/tunrouter"),
+    Key("cni_bin_dir", str, values.directory, "/opt/cni/bin"),
+    Key("cni_conf_dir", str, values.directory, "/etc/cni/net.d"),
     Key("host_firewall", bool, values.as_given, "true", flag="--host-firewall"),
     Key("workers", int, values.workers, "2"),
     Key("bench", bool, values.as_given, "true"),

@@ -1,0 +1,110 @@
+"""The plugin and its network among others' in the directories of container runtimes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunrouter.cni.request import VERSIONS
+from tunrouter.edge import runtimes
+from tunrouter.edge.runtimes import LIST, PLUGIN, Directories, Installed
+from tunrouter.errors import HostError
+
+KEYS = {"socket": "/run/x.sock", "notes": "/var/x"}
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> Directories:
+    return Directories(tmp_path / "bin", tmp_path / "net.d")
+
+
+def plugin(where: Directories, name: str, *versions: str) -> None:
+    where.binaries.mkdir(exist_ok=True)
+    path = where.binaries / name
+    path.write_text(
+        "#!/bin/sh\n[ $CNI_COMMAND = VERSION ] && echo '" + json.dumps({"supportedVersions": versions}) + "'\n"
+    )
+    path.chmod(0o755)
+
+
+def install(where: Directories, *, exclusive: bool = False) -> Installed:
+    return runtimes.install(where, "pods", KEYS, VERSIONS, exclusive=exclusive)
+
+
+def written(where: Directories) -> dict[str, Any]:
+    found = json.loads(where.conflist.read_text())
+    assert isinstance(found, dict)
+    return found
+
+
+def test_alone_it_speaks_its_newest_version(where: Directories) -> None:
+    assert install(where).version == "1.1.0"
+    assert written(where) == {
+        "cniVersion": "1.1.0",
+        "name": "pods",
+        "plugins": [{"type": PLUGIN, "capabilities": {"ips": True}, **KEYS}],
+    }
+    assert where.plugin.stat().st_mode & 0o777 == 0o755
+    assert runtimes.versions(where.plugin) == VERSIONS, "it runs"
+
+
+def test_the_list_has_the_newest_version_that_every_plugin_in_it_speaks(where: Directories) -> None:
+    plugin(where, "portmap", "0.1.0", "0.3.1", "0.4.0", "1.0.0")
+    plugin(where, "bandwidth", "0.3.1", "0.4.0")
+    plugin(where, "bridge", "0.1.0")
+    assert install(where).chain == ("portmap", "bandwidth")
+    assert written(where)["cniVersion"] == "0.4.0"
+    assert [each["type"] for each in written(where)["plugins"]] == [PLUGIN, "portmap", "bandwidth"]
+
+
+@pytest.mark.parametrize("versions", [("0.1.0",), ()])
+def test_plugins_without_a_common_version_are_refused_before_anything_is_written(
+    where: Directories, versions: tuple[str, ...]
+) -> None:
+    plugin(where, "portmap", *versions)
+    with pytest.raises(HostError, match="no version in common"):
+        install(where)
+    assert not where.conflist.exists()
+    assert not where.plugin.exists()
+
+
+def test_a_plugin_that_says_nonsense_is_named(where: Directories) -> None:
+    plugin(where, "portmap", "1.0.0")
+    (where.binaries / "portmap").write_text("#!/bin/sh\necho no\n")
+    with pytest.raises(HostError, match="portmap does not say which versions"):
+        install(where)
+
+
+def test_a_network_that_comes_first_is_named_and_with_leave_set_aside(where: Directories) -> None:
+    where.configurations.mkdir()
+    for name in ("00-first.conflist", "04-second.conf", "05-tunrouter.conf.bak", "10-later.conflist", "00-note.txt"):
+        (where.configurations / name).write_text(name)
+    assert where.hindrance() == "", "ours is not installed"
+    install(where)
+    assert "00-first.conflist comes before 05-tunrouter.conflist" in where.hindrance()
+    assert [path.name for path in install(where, exclusive=True).aside] == [
+        "00-first.conflist.by-tunrouter",
+        "04-second.conf.by-tunrouter",
+    ]
+    assert where.hindrance() == ""
+    assert (where.configurations / "10-later.conflist").exists()
+
+
+def test_uninstalling_gives_back_what_was_there_and_may_be_repeated(where: Directories) -> None:
+    where.configurations.mkdir()
+    (where.configurations / "00-first.conflist").write_text("theirs")
+    install(where, exclusive=True)
+    assert {path.name for path in runtimes.uninstall(where)} == {LIST, PLUGIN, "00-first.conflist"}
+    assert [path.name for path in where.configurations.iterdir()] == ["00-first.conflist"]
+    assert (where.configurations / "00-first.conflist").read_text() == "theirs"
+    assert list(where.binaries.iterdir()) == []
+    assert runtimes.uninstall(where) == []
+
+
+def test_where_nothing_can_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(HostError, match="file"):
+        install(Directories(tmp_path / "file" / "bin", tmp_path))

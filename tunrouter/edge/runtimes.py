@@ -1,0 +1,153 @@
+"""The directories that container runtimes read: our plugin among the binaries, our list among the configurations.
+
+Law (libcni): a runtime takes the configuration whose file name sorts first, as soon as it is there. So each file is
+renamed into place whole, the configuration last when we come and first when we go, and one that sorts before ours is
+named: with it there, pods are somebody else's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from tunrouter.errors import HostError
+
+PLUGIN: Final = "tunrouter-cni"
+LIST: Final = "05-tunrouter.conflist"
+ASIDE: Final = ".by-tunrouter"
+"""Behind the name of a configuration that we took away, and give back when we go."""
+CHAINED: Final = {"portmap": {"portMappings": True}, "bandwidth": {"bandwidth": True}}
+"""Plugins that come after ours where they are installed, with their capabilities."""
+VERSION_SECONDS: Final = 5.0
+SUFFIXES: Final = (".conf", ".conflist", ".json")
+"""Of what libcni takes for a configuration."""
+
+
+class Installed(NamedTuple):
+    plugin: Path
+    conflist: Path
+    version: str
+    chain: tuple[str, ...]
+    aside: tuple[Path, ...]
+    """Configurations that were renamed."""
+
+
+class Directories(NamedTuple):
+    binaries: Path
+    configurations: Path
+
+    @property
+    def plugin(self) -> Path:
+        return self.binaries / PLUGIN
+
+    @property
+    def conflist(self) -> Path:
+        return self.configurations / LIST
+
+    def winners(self) -> list[Path]:
+        """Others' configurations that runtimes take instead of ours."""
+        try:
+            names = sorted(entry.name for entry in os.scandir(self.configurations))
+        except OSError:
+            return []
+        return [self.configurations / name for name in names if name.endswith(SUFFIXES) and name < LIST]
+
+    def hindrance(self) -> str:
+        """Why pods are somebody else's although ours is installed; empty if they are not, or it is not."""
+        winners = self.winners() if self.conflist.exists() else []
+        return f"{winners[0]} comes before {LIST}: pods are not ours until it is gone" if winners else ""
+
+
+def source() -> Path:
+    """The plugin as it came with this program: in a checkout, or where the package put it. Raises HostError."""
+    places = (Path(__file__).parents[2] / "cni-plugin", Path(sys.prefix) / "share" / "tunrouter")
+    for place in places:
+        if (place / PLUGIN).exists():
+            return place / PLUGIN
+    raise HostError(f"{PLUGIN} did not come with this program", "install the whole package again")
+
+
+def install(
+    where: Directories, network: str, keys: dict[str, str], supported: tuple[str, ...], *, exclusive: bool
+) -> Installed:
+    """`keys` go into the plugin's part of the list; `supported` are the versions that it speaks, ascending."""
+    chain = tuple(name for name in CHAINED if (where.binaries / name).exists())
+    version = highest(supported, (versions(where.binaries / name) for name in chain))
+    plugins: list[dict[str, Any]] = [{"type": PLUGIN, "capabilities": {"ips": True}, **keys}]
+    plugins += [{"type": name, "capabilities": CHAINED[name]} for name in chain]
+    first_line, _, rest = source().read_text().partition("\n")
+    assert first_line.startswith("#!")
+    interpreter = os.path.realpath(sys.executable)
+    with _explained():
+        where.binaries.mkdir(parents=True, exist_ok=True)
+        where.configurations.mkdir(parents=True, exist_ok=True)
+        _put(where.plugin, f"#!{interpreter} -ISB\n{rest}", 0o755)
+        aside = tuple(_set_aside(path) for path in where.winners()) if exclusive else ()
+        conflist = {"cniVersion": version, "name": network, "plugins": plugins}
+        _put(where.conflist, json.dumps(conflist, indent=2) + "\n", 0o644)
+    return Installed(where.plugin, where.conflist, version, chain, aside)
+
+
+def uninstall(where: Directories) -> list[Path]:
+    """What was removed or given back."""
+    done = []
+    with _explained():
+        for path in (where.conflist, where.plugin):
+            if path.exists():
+                path.unlink()
+                done.append(path)
+        for path in sorted(where.configurations.glob(f"*{ASIDE}")):
+            done.append(path.rename(path.with_name(path.name.removesuffix(ASIDE))))
+    return done
+
+
+def versions(plugin: Path) -> tuple[str, ...]:
+    """What a plugin says it speaks. Raises HostError."""
+    environment = {"CNI_COMMAND": "VERSION", "PATH": os.environ.get("PATH", os.defpath)}
+    try:
+        said = subprocess.run(
+            [plugin], input='{"cniVersion":"0.4.0"}', capture_output=True, text=True, timeout=VERSION_SECONDS,
+            env=environment, check=True,
+        ).stdout  # fmt: skip
+        return tuple(json.loads(said)["supportedVersions"])
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError) as error:
+        fix = "install containernetworking-plugins again, or take it away"
+        raise HostError(f"{plugin} does not say which versions it speaks: {error}", fix) from None
+
+
+def highest(supported: tuple[str, ...], others: Iterable[tuple[str, ...]]) -> str:
+    """The newest that all speak. Raises HostError."""
+    common = set(supported).intersection(*others)
+    found = [version for version in supported if version in common]
+    if not found:
+        raise HostError("the chained plugins have no version in common with ours", "install newer ones")
+    return found[-1]
+
+
+def _put(path: Path, text: str, mode: int) -> None:
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    with fresh.open("w") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.rename(path)
+
+
+def _set_aside(path: Path) -> Path:
+    return path.rename(path.with_name(path.name + ASIDE))
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What the file system refuses, in words."""
+    try:
+        yield
+    except OSError as error:
+        raise HostError(f"{error.filename}: {error.strerror}", "run as root, or choose other directories") from None
