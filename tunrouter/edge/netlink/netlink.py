@@ -19,6 +19,7 @@ import msgspec
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from tunrouter.edge.netlink.links import Link, Links
 from tunrouter.errors import ConfigError, HostError
 
 PROTOCOL: Final = 83
@@ -28,28 +29,8 @@ LOCAL_TABLE: Final = 255
 ROUTE_TYPES: Final = {"unicast": 1, "blackhole": 6, "unreachable": 7, "prohibit": 8}
 NUD_STATIC: Final = 0x40  # NUD_NOARP; a permanent entry would be an address of the bridge itself
 NTF_MASTER: Final = 0x04  # the bridge's own table, not the port's address filter
-IFF_UP: Final = 1
 RT_SCOPE_NOWHERE: Final = 255
 """In a deletion: whatever scope the route has."""
-RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE = 0x1, 0x10, 0x40
-DRAIN_LIMIT: Final = 1024
-"""Notifications read at one wake-up; what is left wakes the reader again."""
-
-
-class Link(msgspec.Struct, frozen=True, kw_only=True):
-    index: int
-    name: str
-    kind: str
-    """`bridge`, `veth`, `tun`, …; empty for hardware."""
-    mac: str
-    mtu: int
-    queue: int
-    up: bool
-    master: int
-    """Index of the bridge this is a port of, or 0."""
-    alias: str
-    isolated: bool = False
-    hairpin: bool = False
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,8 +55,10 @@ class Netlink:
 
     def __init__(self) -> None:
         self._ip = IPRoute()
+        self._links = Links()
 
     def close(self) -> None:
+        self._links.close()
         self._ip.close()
 
     def __enter__(self) -> Netlink:
@@ -86,16 +69,10 @@ class Netlink:
 
     # --- links ---------------------------------------------------------------------------------------------------
     def link(self, name: str) -> Link | None:
-        try:
-            return _link(self._ip.link("get", ifname=name)[0])
-        except NetlinkError as error:
-            if error.code == errno.ENODEV:
-                return None
-            raise _host_error(error, f"cannot look at {name}") from None
+        return self._links.one(name)
 
     def links(self) -> list[Link]:
-        with _explained("cannot list the network devices"):
-            return [_link(message) for message in self._ip.get_links()]
+        return self._links.all()
 
     def require(self, name: str) -> Link:
         found = self.link(name)
@@ -107,8 +84,7 @@ class Netlink:
         found = self.link(bridge)
         if found is None:
             return []
-        with _explained(f"cannot list the ports of {bridge}"):
-            return [_link(message) for message in self._ip.get_links(master=found.index)]
+        return [link for link in self.links() if link.master == found.index]
 
     def ensure_bridge(self, name: str, mac: str, mtu: int) -> list[str]:
         """A bridge without spanning tree, up at once; it keeps its address whatever port comes or goes."""
@@ -263,10 +239,9 @@ class Netlink:
             if error.code in {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL}:
                 return None
             raise _host_error(error, f"cannot look up the route to {address}") from None
-        device = next((m for m in self._ip.get_links(found.get("RTA_OIF"))), None)
-        if device is None:
+        link = next((link for link in self.links() if link.index == found.get("RTA_OIF")), None)
+        if link is None:
             return None
-        link = _link(device)
         own = _metric(found)
         return link.name, min(link.mtu, own) if own else link.mtu
 
@@ -306,61 +281,7 @@ class Netlink:
                 self._ip.route("replace", dst=str(route), oif=index, gateway=gateway, flags=4)
 
 
-class Watch:
-    """Tells whether links, IPv4 addresses or routes changed since it was last drained (rtnetlink multicast groups).
-
-    Wakes its reader then, too.
-    """
-
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
-        self._socket.bind((0, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE))
-        self._socket.setblocking(False)
-
-    def fileno(self) -> int:
-        return self._socket.fileno()
-
-    def drain(self) -> bool:
-        """Empties the socket, or nearly: what is left is still news."""
-        seen = False
-        for _ in range(DRAIN_LIMIT):
-            try:
-                seen = bool(self._socket.recv(1 << 16)) or seen
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                seen = True  # some were lost, so something changed
-        return seen
-
-    def close(self) -> None:
-        self._socket.close()
-
-
 # --- messages --------------------------------------------------------------------------------------------------------
-def _link(message: Any) -> Link:
-    info = message.get("linkinfo")
-    port = _port(info)
-    return Link(
-        index=message["index"],
-        name=message.get("ifname"),
-        kind=(info.get("kind") or "") if info else "",
-        mac=message.get("address") or "",
-        mtu=message.get("mtu") or 0,
-        queue=message.get("txqlen") or 0,
-        up=bool(message["flags"] & IFF_UP),
-        master=message.get("master") or 0,
-        alias=message.get("ifalias") or "",
-        isolated=bool(port and port.get("IFLA_BRPORT_ISOLATED")),
-        hairpin=bool(port and port.get("IFLA_BRPORT_MODE")),
-    )
-
-
-def _port(info: Any) -> Any:
-    return info.get("IFLA_INFO_SLAVE_DATA") if info and info.get("IFLA_INFO_SLAVE_KIND") == "bridge" else None
-
-
 def _route(message: Any, names: dict[int, str]) -> Route:
     kinds = {number: name for name, number in ROUTE_TYPES.items()}
     outputs = _outputs(message)
