@@ -1,13 +1,13 @@
 """The text of our nftables: `inet tunrouter` for what is routed, `bridge tunrouter` for what the ports may send.
 
-Law: the two tables are always replaced together in one transaction, so there is no moment with half of them. They hold
-no counters, so that equal rule sets have equal fingerprints.
+Law: the two tables are always replaced together in one transaction, so there is no moment with half of them; pods that
+come and go change elements of a set. They hold no counters, so that equal rule sets have equal fingerprints.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Final
 
 from tunrouter.host.plan import HostPlan
@@ -17,20 +17,30 @@ TABLES: Final = (("inet", NAME), ("bridge", NAME))
 PORT_PREFIX: Final = "vethwe"
 
 
-def ruleset(
-    plan: HostPlan,
-    gateway: ipaddress.IPv4Address | None,
-    pods: Iterable[tuple[str, ipaddress.IPv4Address]],
-    fenced: Collection[ipaddress.IPv4Address],
-) -> str:
-    """One transaction that replaces both tables.
+Port = tuple[str, ipaddress.IPv4Address]
+"""A pod's device on the bridge, and the address it may use."""
 
-    `gateway` speaks for this host in the tunnel; without one the host is silent there. `pods` are the ports, each with
-    the address it may use. Nothing goes to or comes from pods with `fenced` addresses.
+
+def ruleset(plan: HostPlan, gateway: ipaddress.IPv4Address | None, fenced: Collection[ipaddress.IPv4Address]) -> str:
+    """One transaction that replaces both tables; they permit nothing to any pod yet.
+
+    `gateway` speaks for this host in the tunnel; without one the host is silent there. Nothing goes to or comes from
+    pods with `fenced` addresses.
     """
     # `table` before `delete table`: the deletion must not fail where there is none yet.
     replaced = "".join(f"table {family} {name}\ndelete table {family} {name}\n" for family, name in TABLES)
-    return replaced + _routed(plan, gateway, fenced) + _bridged(pods)
+    return replaced + _routed(plan, gateway, fenced) + _BRIDGED
+
+
+def permissions(before: Collection[Port], after: Collection[Port]) -> str:
+    """What makes these ports' permissions those; empty if nothing has to be done."""
+    gone, come = sorted({*before} - {*after}), sorted({*after} - {*before})
+    return _elements("delete", gone) + _elements("add", come)
+
+
+def _elements(verb: str, ports: Collection[Port]) -> str:
+    listed = ", ".join(f'"{port}" . {address}' for port, address in ports)
+    return f"{verb} element bridge {NAME} pods {{ {listed} }}\n" if ports else ""
 
 
 def _routed(plan: HostPlan, gateway: ipaddress.IPv4Address | None, fenced: Collection[ipaddress.IPv4Address]) -> str:
@@ -104,13 +114,10 @@ def _fence(plan: HostPlan, fenced: Collection[ipaddress.IPv4Address]) -> tuple[s
     return fence, f'iifname "{plan.bridge}" ip saddr @fenced drop', f'oifname "{plan.bridge}" ip daddr @fenced drop'
 
 
-def _bridged(pods: Iterable[tuple[str, ipaddress.IPv4Address]]) -> str:
-    elements = ", ".join(f'"{port}" . {address}' for port, address in sorted(pods))
-    return f"""
+_BRIDGED: Final = f"""
 table bridge {NAME} {{
   set pods {{
     type ifname . ipv4_addr
-    {f"elements = {{ {elements} }}" if elements else ""}
   }}
   chain prerouting {{
     # Before br_netfilter (0), which may rewrite addresses.

@@ -23,7 +23,7 @@ from tunrouter.host import pods, switches
 from tunrouter.host.blocks import Blocks, blocks_of
 from tunrouter.host.plan import LEAST_METRIC, HostPlan
 from tunrouter.host.pods import Attached
-from tunrouter.host.ruleset import TABLES, ruleset
+from tunrouter.host.ruleset import TABLES, Port, permissions, ruleset
 from tunrouter.host.underlay import free_range, overlapping, peers_inside
 
 NF_CALL: Final = "net/bridge/bridge-nf-call-iptables"
@@ -67,7 +67,11 @@ class Host:
         """The last attempt to shape the host failed half-way."""
         self._isolated = True
         self._generation = -1
+        """Of the rule sets, others' included, when `repair` looked at them last."""
+        self._intact_at = -1
+        """A generation in which our tables are as we wrote them."""
         self._ruleset = ""
+        self._permitted: frozenset[Port] = frozenset()
         self._before = ""
         self._fingerprint = b""
 
@@ -238,13 +242,34 @@ class Host:
         return wanted
 
     def _tables(self) -> list[str]:
-        ports = ((pod.port, pod.address) for pod in self._pods.values())
-        text = ruleset(self.plan, self._blocks.gateway, ports, self._fenced)
-        if text == self._ruleset and self._fingerprint and nft.fingerprint(*TABLES) == self._fingerprint:
+        text = ruleset(self.plan, self._blocks.gateway, self._fenced)
+        ports = frozenset((pod.port, pod.address) for pod in self._pods.values())
+        before = nft.generation()
+        intact = text == self._ruleset and self._unchanged(before)
+        if intact and ports == self._permitted:
+            self._intact_at = before
             return []
-        nft.apply(text)
-        self._ruleset, self._fingerprint = text, nft.fingerprint(*TABLES)
+        if not (intact and self._permit(ports)):
+            nft.apply(text + permissions((), ports))
+        self._ruleset, self._permitted, self._fingerprint = text, ports, nft.fingerprint(*TABLES)
+        if nft.generation() == before + 1:  # nobody but us
+            self._intact_at = before + 1
+            self._generation += self._generation == before
         return [f"table {family} {name}" for family, name in TABLES]
+
+    def _permit(self, ports: frozenset[Port]) -> bool:
+        """Changes only what differs; False if somebody changed the tables just now."""
+        try:
+            nft.apply(permissions(self._permitted, ports))
+        except HostError:
+            return False
+        return True
+
+    def _unchanged(self, generation: int) -> bool:
+        """Our tables are as we wrote them last."""
+        return bool(self._fingerprint) and (
+            generation == self._intact_at or nft.fingerprint(*TABLES) == self._fingerprint
+        )
 
     def _allow(self) -> list[str]:
         return self._firewall.ensure(self._netlink.uplinks())
@@ -266,7 +291,7 @@ class Host:
             port = pods.port_name(netns.inode(descriptor), interface)
             gateway = self._blocks.gateway
             pod = Attached(port=port, name=name, address=address, interface=interface, mtu=mtu, gateway=gateway)
-            self._see(pods.attached(self._netlink))
+            self._look_at(port)
             pod = self._as_it_is(pod)
             ghosts = self._ghosts(pod)
             others = {port: other for port, other in self._pods.items() if port not in ghosts}
@@ -299,12 +324,20 @@ class Host:
     def find(self, path: str, interface: str) -> Attached | None:
         """The pod that is attached from the namespace at `path`."""
         with netns.namespace(path) as descriptor:
-            return pods.attached(self._netlink).get(pods.port_name(netns.inode(descriptor), interface))
+            return self._look_at(pods.port_name(netns.inode(descriptor), interface))
+
+    def _look_at(self, port: str) -> Attached | None:
+        """The pod of this port as the kernel has it now. A look at all of them would cost more with each."""
+        link = self._netlink.link(port)
+        pod = pods.from_link(link) if link is not None else None
+        others = {other: there for other, there in self._pods.items() if other != port}
+        self._see(others if pod is None else {**self._pods, port: pod})
+        return pod
 
     def faults(self, path: str, interface: str, routes: Collection[ipaddress.IPv4Network]) -> list[str]:
         """What is not as `attach` left it, of the pod that is attached from the namespace at `path`."""
         with netns.namespace(path) as descriptor:
-            pod = pods.attached(self._netlink).get(pods.port_name(netns.inode(descriptor), interface))
+            pod = self._look_at(pods.port_name(netns.inode(descriptor), interface))
             if pod is None:
                 return [f"{interface} is not attached"]
             joined = {link.name for link in self._netlink.ports(self.plan.bridge)}
@@ -313,18 +346,17 @@ class Host:
 
     def detach(self, path: str, name: str, interface: str) -> list[Attached]:
         """Takes the pod off the bridge, by its namespace or, if that is gone, by its name; answers with what was."""
-        found = pods.attached(self._netlink)
-        ports = {port for port, pod in found.items() if (pod.name, pod.interface) == (name, interface)}
+        ports = [port for port, pod in self._pods.items() if (pod.name, pod.interface) == (name, interface)]
         try:
             with netns.namespace(path) as descriptor:
-                ports = {pods.port_name(netns.inode(descriptor), interface)} & found.keys()
+                ports = [pods.port_name(netns.inode(descriptor), interface)]
         except ConfigError:
             pass  # gone: its name is all there is to go by
-        removed = [port for port in ports if self._netlink.delete_link(port)]
-        self._see(found)
-        self._pods = {port: pod for port, pod in found.items() if port not in ports}
+        there = {port: pod for port in ports if (pod := self._look_at(port)) is not None}
+        removed = [port for port in there if self._netlink.delete_link(port)]
+        self._pods = {port: pod for port, pod in self._pods.items() if port not in there}
         self._tables()
-        return [found[port] for port in removed]
+        return [there[port] for port in removed]
 
     def attached(self) -> list[Attached]:
         return sorted(pods.attached(self._netlink).values(), key=lambda pod: pod.address)
