@@ -26,9 +26,9 @@ from tunrouter.cni.errors import CniError
 from tunrouter.cni.request import Request
 from tunrouter.core.node import Node
 from tunrouter.edge.api import CniCall, CniReply, DetachCall
-from tunrouter.errors import TunrouterError
+from tunrouter.errors import ConfigError, TunrouterError
 from tunrouter.host import Attached, HostPlan
-from tunrouter.host.plan import mac_of
+from tunrouter.host.plan import mac_of, port_mac_of
 
 NOTHING: Final = CniReply(msgspec.Raw(b"null"))
 log = logging.getLogger("tunrouter.cni")
@@ -76,7 +76,7 @@ class Cni:
             case "ADD":
                 return await self._add(asked)
             case "DEL":
-                await self._detach(asked.netns, asked.name, asked.interface)
+                await self._detach(asked.name, asked.interface)
             case "CHECK":
                 await self._check(asked)
             case "GC":
@@ -88,6 +88,10 @@ class Cni:
     # --- one pod -----------------------------------------------------------------------------------------------------
     async def _add(self, asked: Request) -> dict[str, Any]:
         await self._settle_one(asked)
+        there = await self._find(asked, errors.INVALID_ENVIRONMENT)
+        if there is not None:
+            what = f"CNI_IFNAME {asked.interface} is there already, with the address {there.address}"
+            raise CniError(errors.THERE_ALREADY, what, "delete it first")
         await self._policy_ready(asked)
         wish = Wish(asked.netns, asked.name, asked.interface, asked.mtu or self._plan.mtu, asked.address, asked.routes)
         pod = await self._attachments.attach(wish)
@@ -98,6 +102,7 @@ class Cni:
                 bridge=self._plan.bridge,
                 bridge_mac=self._plan.bridge_mac,
                 port=pod.port,
+                port_mac=port_mac_of(pod.address),
                 mac=mac_of(pod.address),
                 address=pod.address,
                 gateway=pod.gateway,
@@ -108,8 +113,9 @@ class Cni:
     async def _policy_ready(self, asked: Request) -> None:
         """Where a pod would wait until its policies are in force; nothing makes any yet."""
 
-    async def _detach(self, netns: str, name: str, interface: str) -> None:
-        await self._attachments.detach(DetachCall(netns, name, interface))
+    async def _detach(self, name: str, interface: str) -> None:
+        """By its name alone: its namespace may be gone, or be another container's by now."""
+        await self._attachments.detach(DetachCall("", name, interface))
 
     async def _check(self, asked: Request) -> None:
         pod = await self._pod(asked)
@@ -118,12 +124,22 @@ class Cni:
         if f"{pod.address}/32" not in told:
             what = f"{asked.interface} has the address {pod.address}, and none of prevResult's"
             raise CniError(errors.NOT_AS_IT_WAS, what)
+        told_mac = {each.get("mac") for each in previous.get("interfaces") or () if each.get("name") == asked.interface}
+        if told_mac and mac_of(pod.address) not in told_mac:
+            raise CniError(errors.NOT_AS_IT_WAS, f"{asked.interface} has another MAC than prevResult says")
         routes = _routes_by(str(pod.gateway), previous)
         if faults := await self._host.faults(asked.netns, asked.interface, routes):
             raise CniError(errors.NOT_AS_IT_WAS, "; ".join(faults), "delete the pod: its successor is set up anew")
 
+    async def _find(self, asked: Request, otherwise: int) -> Attached | None:
+        """The pod of this interface; an error of the code `otherwise` where there is no such namespace."""
+        try:
+            return await self._host.find(asked.netns, asked.interface)
+        except ConfigError as error:
+            raise CniError(otherwise, f"CNI_NETNS: {error.what}", error.fix) from None
+
     async def _pod(self, asked: Request) -> Attached:
-        pod = await self._host.find(asked.netns, asked.interface)
+        pod = await self._find(asked, errors.UNKNOWN_CONTAINER)
         if pod is None or pod.name != asked.name:
             raise CniError(errors.UNKNOWN_CONTAINER, f"{asked.interface} of {asked.container} is not attached")
         return pod
@@ -138,7 +154,7 @@ class Cni:
         for name, interface in sorted(held - valid):
             if name.startswith(request.pod_name(asked.network, "")):
                 log.info("collected %s of %s: the runtime does not know it any more", interface, name)
-                await self._detach("", name, interface)
+                await self._detach(name, interface)
 
     # --- what was to be deleted while the agent was away -------------------------------------------------------------
     async def settle(self) -> None:
@@ -159,8 +175,7 @@ class Cni:
     async def _settle(self, note: Note) -> None:
         name = request.pod_name(note.network, note.container)
         try:
-            # By its name alone: its namespace may be another container's by now.
-            await self._detach("", name, note.interface)
+            await self._detach(name, note.interface)
         except TunrouterError as error:
             log.warning("%s of %s could not be taken off yet: %s", note.interface, name, error)
             return

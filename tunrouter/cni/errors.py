@@ -20,6 +20,8 @@ TRY_AGAIN: Final = 11
 NOT_AVAILABLE: Final = 50
 NOT_AS_IT_WAS: Final = 100
 """Ours: CHECK found a pod's network changed."""
+THERE_ALREADY: Final = 101
+"""Ours: ADD for an interface that the container has."""
 
 
 class CniError(Exception):

@@ -29,7 +29,12 @@ MAX_ID: Final = 64
 """Bytes of a container's id, and of a network's name: the kernel's alias of a port holds both."""
 EVERYTHING: Final = ipaddress.IPv4Network("0.0.0.0/0")
 VALID_ATTACHMENTS: Final = "cni.dev/valid-attachments"
+ATTACHMENTS: Final = "cni.dev/attachments"
+"""The key's name in the text of 1.1.0."""
+SHOWN: Final = 60
+"""Characters of a value that an error repeats."""
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*", re.ASCII)
+_DEVICE: Final = re.compile(r"[A-Za-z0-9_.@\-]{1,15}", re.ASCII)
 _NEEDS: Final = {
     "ADD": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
     "CHECK": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
@@ -81,12 +86,13 @@ def read(environment: Mapping[str, str], config: bytes, local: Local) -> Request
     """Raises CniError."""
     command = environment.get("CNI_COMMAND", "")
     if command not in _NEEDS:
-        raise CniError(INVALID_ENVIRONMENT, f"CNI_COMMAND {command!r} is none", "give one of ADD DEL CHECK GC STATUS")
+        raise CniError(INVALID_ENVIRONMENT, f"CNI_COMMAND {_short(command)} is none", f"give one of {' '.join(_NEEDS)}")
     keys = decode(config)
     version = version_of(keys, command)
     network = _text(keys, "name")
     if not _is_id(network):
-        raise CniError(INVALID_NETWORK, f"name {network!r} is none", f"use at most {MAX_ID} letters, digits, . _ and -")
+        fix = f"use at most {MAX_ID} letters, digits, . _ and -"
+        raise CniError(INVALID_NETWORK, f"name {_short(network)} is none", fix)
     request = Request(command=command, version=version, network=network)
     if _NEEDS[command]:
         request = _with_container(request, environment, _NEEDS[command])
@@ -112,33 +118,42 @@ def decode(config: bytes) -> dict[str, Any]:
 
 def version_of(keys: Mapping[str, Any], command: str) -> str:
     version = keys.get("cniVersion", "0.1.0")  # which is what none means
+    if not isinstance(version, str):
+        raise CniError(UNDECODABLE, f"cniVersion {_short(version)} is no text")
     if version not in VERSIONS:
-        raise CniError(
-            INCOMPATIBLE_VERSION, f"cniVersion {version!r} is not supported", f"use one of {', '.join(VERSIONS)}"
-        )
+        fix = f"use one of {', '.join(VERSIONS)}"
+        raise CniError(INCOMPATIBLE_VERSION, f"cniVersion {_short(version)} is not supported", fix)
     since = SINCE.get(command, VERSIONS[0])
     if VERSIONS.index(version) < VERSIONS.index(since):
         raise CniError(INCOMPATIBLE_VERSION, f"cniVersion {version} has no {command}", f"use {since} or later")
-    return str(version)
+    return version
 
 
 # --- the environment -------------------------------------------------------------------------------------------------
 def _with_container(request: Request, environment: Mapping[str, str], needed: tuple[str, ...]) -> Request:
-    for variable in needed:
-        if not environment.get(variable):
-            raise CniError(INVALID_ENVIRONMENT, f"{variable} is missing", f"{request.command} needs it")
+    if missing := [variable for variable in needed if not environment.get(variable)]:
+        raise CniError(INVALID_ENVIRONMENT, f"{', '.join(missing)} missing", f"{request.command} needs that")
     container, interface = environment["CNI_CONTAINERID"], environment["CNI_IFNAME"]
-    if not _is_id(container):
+    # What ADD has refused must still be deletable, so our own limits are ADD's alone.
+    ours = request.command == "ADD"
+    if not (_is_id(container) if ours else _ID.fullmatch(container)):
         fix = f"use at most {MAX_ID} letters, digits, . _ and -, the first a letter or digit"
-        raise CniError(INVALID_ENVIRONMENT, f"CNI_CONTAINERID {container[:80]!r} is no container's id", fix)
-    plain = len(interface.encode()) <= 15 and interface not in {".", ".."} and interface.isprintable()
-    if not plain or not interface.isascii() or any(letter in "/: \"'" for letter in interface):
+        raise CniError(INVALID_ENVIRONMENT, f"CNI_CONTAINERID {_short(container)} is no container's id", fix)
+    if not _is_device(interface, ours=ours):
         fix = "use at most 15 letters, digits, - and _"
-        raise CniError(INVALID_ENVIRONMENT, f"CNI_IFNAME {interface[:40]!r} is no interface's name", fix)
+        raise CniError(INVALID_ENVIRONMENT, f"CNI_IFNAME {_short(interface)} is no interface's name", fix)
     netns = environment.get("CNI_NETNS", "")
     if "\0" in netns or len(netns) > 4096:
         raise CniError(INVALID_ENVIRONMENT, "CNI_NETNS is no path")
     return msgspec.structs.replace(request, container=container, interface=interface, netns=netns)
+
+
+def _is_device(text: str, *, ours: bool) -> bool:
+    """As the kernel's dev_valid_name(); `ours` are without the characters that rule sets give a meaning to."""
+    if ours:
+        return _DEVICE.fullmatch(text) is not None and text not in {".", ".."}
+    length = len(text.encode(errors="replace"))
+    return length < 16 and text.isprintable() and text not in {".", ".."} and not set(text) & set("/: \0")
 
 
 def _is_id(text: str) -> bool:
@@ -150,9 +165,9 @@ def _with_wishes(request: Request, keys: Mapping[str, Any], environment: Mapping
     for key in ("isGateway", "ipMasq"):
         if keys.get(key):
             raise _unsupported(key, keys[key], "leave it out: every node is a gateway and masquerades")
-    if keys.get("hairpinMode") is False:
-        raise _unsupported("hairpinMode", False, "leave it out: a pod always reaches its own Service")
-    if keys.get("bridge", local.bridge) != local.bridge:
+    if keys.get("hairpinMode") not in (None, True):
+        raise _unsupported("hairpinMode", keys["hairpinMode"], "leave it out: a pod always reaches its own Service")
+    if keys.get("bridge") not in (None, local.bridge):
         raise _unsupported("bridge", keys["bridge"], f"leave it out: this node's is {local.bridge}")
     ipam = _object(keys, "ipam")
     _judge_ipam(ipam, local)
@@ -161,7 +176,7 @@ def _with_wishes(request: Request, keys: Mapping[str, Any], environment: Mapping
         address=_wanted(keys, environment),
         mtu=_mtu(keys, local),
         routes=_routes(ipam, local),
-        dns=_object(keys, "dns") or None,
+        dns=_dns(_object(keys, "dns")),
     )
 
 
@@ -171,19 +186,36 @@ def _judge_ipam(ipam: Mapping[str, Any], local: Local) -> None:
     subnet = ipam.get("subnet")
     if subnet is not None and not local.range.subnet_of(_prefix("ipam.subnet", subnet)):
         fix = f"leave it out: the agents' --range, {local.range}, decides"
-        raise CniError(INVALID_NETWORK, f"ipam.subnet {subnet!r} does not hold the range", fix)
+        raise CniError(INVALID_NETWORK, f"ipam.subnet {_short(subnet)} does not hold the range", fix)
     gateway = ipam.get("gateway")
     if gateway is not None and local.gateway is not None and gateway != str(local.gateway):
         fix = "leave it out: each node has its own"
-        raise CniError(INVALID_NETWORK, f"ipam.gateway {gateway!r} is not this node's, {local.gateway}", fix)
+        raise CniError(INVALID_NETWORK, f"ipam.gateway {_short(gateway)} is not this node's, {local.gateway}", fix)
 
 
 def _mtu(keys: Mapping[str, Any], local: Local) -> int:
-    mtu = keys.get("mtu", 0)
+    mtu = keys.get("mtu")
+    if mtu is None:
+        return 0
     if not isinstance(mtu, int) or isinstance(mtu, bool) or not (mtu == 0 or 68 <= mtu <= local.mtu):
         fix = f"leave it out, or give 68 to {local.mtu}"
-        raise CniError(INVALID_NETWORK, f"mtu {mtu!r} cannot be a pod's here", fix)
+        raise CniError(INVALID_NETWORK, f"mtu {_short(mtu)} cannot be a pod's here", fix)
     return mtu
+
+
+def _dns(dns: dict[str, Any]) -> dict[str, Any] | None:
+    """Checked here, because a runtime that cannot read the result would take the pod's address for lost."""
+    for key in ("nameservers", "search", "options"):
+        listed = dns.get(key) or []
+        if not isinstance(listed, list) or not all(isinstance(each, str) for each in listed):
+            raise CniError(INVALID_NETWORK, f"dns.{key} is no list of texts")
+    for server in dns.get("nameservers") or ():
+        try:
+            ipaddress.ip_address(server)
+        except ValueError:
+            raise CniError(INVALID_NETWORK, f"dns.nameservers: {_short(server)} is no address") from None
+    _text(dns, "domain", "dns.")
+    return dns or None
 
 
 def _routes(ipam: Mapping[str, Any], local: Local) -> tuple[ipaddress.IPv4Network, ...]:
@@ -199,9 +231,12 @@ def _routes(ipam: Mapping[str, Any], local: Local) -> tuple[ipaddress.IPv4Networ
 
 def _route(given: Any, local: Local) -> ipaddress.IPv4Network:
     if not isinstance(given, dict):
-        raise CniError(INVALID_NETWORK, f"ipam.routes: {given!r} is no route", 'give {"dst": "10.0.0.0/8"}')
-    if given.get("gw") not in (None, str(local.gateway)):
-        raise _unsupported("ipam.routes.gw", given["gw"], "leave it out: pods have one gateway, the bridge")
+        raise CniError(INVALID_NETWORK, f"ipam.routes: {_short(given)} is no route", 'give {"dst": "10.0.0.0/8"}')
+    for key in given.keys() & {"mtu", "advmss", "priority", "table", "scope"}:
+        raise _unsupported(f"ipam.routes.{key}", given[key], "leave it out")
+    gateway = given.get("gw")
+    if gateway is not None and (local.gateway is None or gateway != str(local.gateway)):
+        raise _unsupported("ipam.routes.gw", gateway, "leave it out: pods have one gateway, the bridge")
     return _prefix("ipam.routes.dst", given.get("dst"))
 
 
@@ -217,9 +252,9 @@ def _wanted(keys: Mapping[str, Any], environment: Mapping[str, str]) -> ipaddres
         if len(addresses) != 1:
             raise CniError(INVALID_NETWORK, f"{where}: a pod has one address here", "give one")
         try:
-            return ipaddress.IPv4Interface(addresses[0]).ip
-        except (ValueError, TypeError):
-            raise CniError(INVALID_NETWORK, f"{where}: {addresses[0]!r} is no IPv4 address") from None
+            return ipaddress.IPv4Interface(addresses[0] if isinstance(addresses[0], str) else "").ip
+        except ValueError:
+            raise CniError(INVALID_NETWORK, f"{where}: {_short(addresses[0])} is no IPv4 address") from None
     return None
 
 
@@ -230,10 +265,17 @@ def _arguments(text: str) -> dict[str, str]:
 
 
 def _attachments(keys: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
-    given = keys.get(VALID_ATTACHMENTS)
-    if not isinstance(given, list):  # without the list everything would be collected
+    """Without the list everything would be collected, and for an entry that is not understood the pod it means."""
+    key = next((key for key in (VALID_ATTACHMENTS, ATTACHMENTS) if key in keys), None)
+    if key is None:
         raise CniError(INVALID_NETWORK, f"GC needs {VALID_ATTACHMENTS}", "give the attachments that live")
-    return frozenset((_text(each, "containerID"), _text(each, "ifname")) for each in given)
+    given = [] if keys[key] is None else keys[key]  # which is how a list without any comes
+    if not isinstance(given, list):
+        raise CniError(INVALID_NETWORK, f"{key} is no list")
+    found = frozenset((_text(each, "containerID"), _text(each, "ifname")) for each in given)
+    if any(not container or not interface for container, interface in found):
+        raise CniError(INVALID_NETWORK, f"{key}: an attachment has a containerID and an ifname")
+    return found
 
 
 def _previous(keys: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -246,21 +288,24 @@ def _previous(keys: Mapping[str, Any]) -> dict[str, Any] | None:
         listed = previous.get(key) or []
         if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
             raise CniError(INVALID_NETWORK, f"prevResult.{key} is no list of objects")
+    _object(previous, "dns", "prevResult.")
     return previous
 
 
 # --- values ----------------------------------------------------------------------------------------------------------
-def _text(keys: Any, key: str) -> str:
-    value = keys.get(key, "") if isinstance(keys, dict) else None
+def _text(keys: Any, key: str, within: str = "") -> str:
+    value = keys.get(key) if isinstance(keys, dict) else 0
+    if value is None:
+        return ""
     if not isinstance(value, str):
-        raise CniError(INVALID_NETWORK, f"{key} is no text")
+        raise CniError(INVALID_NETWORK, f"{within}{key} is no text")
     return value
 
 
-def _object(keys: Mapping[str, Any], key: str) -> dict[str, Any]:
+def _object(keys: Mapping[str, Any], key: str, within: str = "") -> dict[str, Any]:
     value = keys.get(key) or {}
     if not isinstance(value, dict):
-        raise CniError(INVALID_NETWORK, f"{key} is no object")
+        raise CniError(INVALID_NETWORK, f"{within}{key} is no object")
     return value
 
 
@@ -272,7 +317,12 @@ def _prefix(key: str, text: Any) -> ipaddress.IPv4Network:
 
 
 def _no_prefix(key: str, text: Any) -> ipaddress.IPv4Network:
-    raise CniError(INVALID_NETWORK, f"{key} {text!r} is no IPv4 network", "for example: 10.32.0.0/12")
+    raise CniError(INVALID_NETWORK, f"{key} {_short(text)} is no IPv4 network", "for example: 10.32.0.0/12")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def _unsupported(key: str, value: Any, fix: str) -> CniError:

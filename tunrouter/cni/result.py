@@ -24,6 +24,7 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
     bridge: str
     bridge_mac: str
     port: str
+    port_mac: str
     mac: str
     address: IPv4Address
     gateway: IPv4Address
@@ -36,7 +37,7 @@ def added(request: Request, pod: Pod) -> dict[str, Any]:
     before = list(previous.get("interfaces") or ())
     interfaces = [
         {"name": pod.bridge, "mac": pod.bridge_mac},
-        {"name": pod.port},
+        {"name": pod.port, "mac": pod.port_mac},
         {"name": request.interface, "mac": pod.mac, "sandbox": request.netns},
     ]
     if _at_least(request.version, "1.1.0"):

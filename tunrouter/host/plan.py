@@ -40,6 +40,12 @@ def mac_of(address: ipaddress.IPv4Address) -> str:
     return ":".join(f"{byte:02x}" for byte in b"\x02" + digest)
 
 
+def port_mac_of(address: ipaddress.IPv4Address) -> str:
+    """Of the pod's end on the host."""
+    digest = hashlib.blake2b(address.packed, digest_size=5, person=b"tunrouter-port").digest()
+    return ":".join(f"{byte:02x}" for byte in b"\x02" + digest)
+
+
 def check_device_name(name: str) -> None:
     """As the kernel's dev_valid_name(), without the characters that rule sets give a meaning to."""
     plain = name.isascii() and all(letter.isalnum() or letter in "-_.@" for letter in name)

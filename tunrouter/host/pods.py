@@ -18,13 +18,13 @@ from tunrouter.edge import netns, sysctl
 from tunrouter.edge.netlink import Link, Netlink
 from tunrouter.errors import ConfigError, HostError
 from tunrouter.host.blocks import Blocks, first_usable, is_usable
-from tunrouter.host.plan import HostPlan, check_device_name, mac_of
+from tunrouter.host.plan import HostPlan, check_device_name, mac_of, port_mac_of
 from tunrouter.host.ruleset import PORT_PREFIX
 
 ALIAS: Final = "tunrouter"
 EVERYTHING: Final = (ipaddress.IPv4Network("0.0.0.0/0"),)
 """Routes of a pod that has a default route."""
-MAX_NAME: Final = 128
+MAX_NAME: Final = 129
 """Characters of a pod's name; the kernel's alias has 255 bytes for everything."""
 
 
@@ -120,10 +120,16 @@ def connect(
             link = None
         if link is None:
             netlink.add_veth(
-                pod.port, pod.alias, pod.mtu, netns=descriptor, interface=pod.interface, mac=mac_of(pod.address)
+                pod.port,
+                pod.alias,
+                pod.mtu,
+                port_mac_of(pod.address),
+                netns=descriptor,
+                interface=pod.interface,
+                mac=mac_of(pod.address),
             )
         join(netlink, plan, pod, isolated=isolated)
-        netns.within(descriptor, lambda: _configure_inside(pod, routes))
+        netns.within(descriptor, lambda: _configure_inside(pod, plan.range, routes))
     except BaseException:
         netlink.delete_link(pod.port)
         raise
@@ -157,9 +163,12 @@ def _look_inside(pod: Attached, routes: Collection[ipaddress.IPv4Network]) -> li
         return found + [f"the route to {route} is gone" for route in wanted if route not in there]
 
 
-def _configure_inside(pod: Attached, routes: Sequence[ipaddress.IPv4Network]) -> None:
+def _configure_inside(pod: Attached, network: ipaddress.IPv4Network, routes: Sequence[ipaddress.IPv4Network]) -> None:
     with Netlink() as inside:
         # A router advertisement from another pod must not move the default route (CVE-2020-11091).
         sysctl.write_if_present(f"net/ipv6/conf/{pod.interface}/accept_ra", 0)
         inside.ensure_link(pod.interface, mtu=pod.mtu, mac=mac_of(pod.address))
-        inside.configure_pod(pod.interface, ipaddress.IPv4Interface(pod.address), str(pod.gateway), routes)
+        # Who has a default route already still finds the network this way.
+        elsewhere = any(route.prefix in routes and route.device != pod.interface for route in inside.routes())
+        wanted = (*routes, network) if elsewhere and network not in routes else routes
+        inside.configure_pod(pod.interface, ipaddress.IPv4Interface(pod.address), str(pod.gateway), wanted)

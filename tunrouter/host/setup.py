@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ipaddress
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -285,9 +286,7 @@ class Host:
         routes: Sequence[ipaddress.IPv4Network] = pods.EVERYTHING,
     ) -> Attached:
         """Joins the namespace at `path`; with the same values again it changes nothing, else the pod moves."""
-        with netns.namespace(path) as descriptor:
-            if netns.inode(descriptor) == netns.own_inode():
-                raise ConfigError(f"{path} is this host's own network namespace", "give a container's")
+        with _container(path) as descriptor:
             port = pods.port_name(netns.inode(descriptor), interface)
             gateway = self._blocks.gateway
             pod = Attached(port=port, name=name, address=address, interface=interface, mtu=mtu, gateway=gateway)
@@ -322,8 +321,8 @@ class Host:
         return [p for p, other in self._pods.items() if p != pod.port and (other.name, other.interface) == key]
 
     def find(self, path: str, interface: str) -> Attached | None:
-        """The pod that is attached from the namespace at `path`."""
-        with netns.namespace(path) as descriptor:
+        """The pod that is attached from the namespace at `path`. Raises ConfigError if that is no container's."""
+        with _container(path) as descriptor:
             return self._look_at(pods.port_name(netns.inode(descriptor), interface))
 
     def _look_at(self, port: str) -> Attached | None:
@@ -417,6 +416,15 @@ class Host:
             firewall=tuple(self._firewall.complaints()),
             fenced=tuple(f"{pod.name} ({pod.address})" for pod in found if pod.address in self._fenced),
         )
+
+
+@contextmanager
+def _container(path: str) -> Iterator[int]:
+    """A descriptor of the namespace at `path`. Raises ConfigError if it is none, or this host's own."""
+    with netns.namespace(path) as descriptor:
+        if netns.inode(descriptor) == netns.own_inode():
+            raise ConfigError(f"{path} is this host's own network namespace", "give a container's")
+        yield descriptor
 
 
 def _isolated() -> bool:

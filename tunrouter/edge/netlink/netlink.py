@@ -29,6 +29,8 @@ LOCAL_TABLE: Final = 255
 ROUTE_TYPES: Final = {"unicast": 1, "blackhole": 6, "unreachable": 7, "prohibit": 8}
 NUD_STATIC: Final = 0x40  # NUD_NOARP; a permanent entry would be an address of the bridge itself
 NTF_MASTER: Final = 0x04  # the bridge's own table, not the port's address filter
+SPARE_METRIC: Final = 1024
+"""And the interface's index: of routes of a pod's second interface."""
 RT_SCOPE_NOWHERE: Final = 255
 """In a deletion: whatever scope the route has."""
 
@@ -131,11 +133,11 @@ class Netlink:
             raise _host_error(error, f"cannot remove {name}") from None
         return True
 
-    def add_veth(self, port: str, alias: str, mtu: int, *, netns: int, interface: str, mac: str) -> None:
+    def add_veth(self, port: str, alias: str, mtu: int, port_mac: str, *, netns: int, interface: str, mac: str) -> None:
         """A pair of devices: `port` here, `interface` in the namespace of descriptor `netns`."""
         peer = {"ifname": interface, "net_ns_fd": netns, "address": mac, "mtu": mtu}
         with _explained(f"cannot make the device pair {port} and {interface}"):
-            self._ip.link("add", ifname=port, kind="veth", mtu=mtu, peer=peer)
+            self._ip.link("add", ifname=port, kind="veth", mtu=mtu, address=port_mac, peer=peer)
             self._ip.link("set", index=self.require(port).index, ifalias=alias)
 
     def join_bridge(self, port: str, bridge: str, mac: str, *, isolated: bool) -> None:
@@ -268,17 +270,26 @@ class Netlink:
         gateway: str,
         routes: Iterable[ipaddress.IPv4Network],
     ) -> None:
-        """Inside a pod's namespace: the address, a link route to the gateway, and `routes` by way of it."""
+        """Inside a pod's namespace: the address, a link route to the gateway, and `routes` by way of it.
+
+        What another interface of the pod reaches already it goes on reaching: our route to the same is a spare one.
+        """
         index = self.require(interface).index
+        taken = {route.prefix for route in self.routes() if route.device != interface}
+
+        def spare(prefix: str) -> dict[str, int]:
+            return {"priority": SPARE_METRIC + index} if ipaddress.IPv4Network(prefix) in taken else {}
+
         with _explained(f"cannot configure {interface}"):
             self._ip.link("set", index=self.require("lo").index, state="up")
             self._ip.link("set", index=index, state="up")
             self.ensure_addresses(interface, (address,))
             self.remove_addresses(interface, but=(address,))
-            self._ip.route("replace", dst=f"{gateway}/32", oif=index, scope="link", prefsrc=str(address.ip))
+            way = f"{gateway}/32"
+            self._ip.route("replace", dst=way, oif=index, scope="link", prefsrc=str(address.ip), **spare(way))
             # RTNH_F_ONLINK (4): the gateway lies in no subnet of the pod, whose own is a /32.
             for route in routes:
-                self._ip.route("replace", dst=str(route), oif=index, gateway=gateway, flags=4)
+                self._ip.route("replace", dst=str(route), oif=index, gateway=gateway, flags=4, **spare(str(route)))
 
 
 # --- messages --------------------------------------------------------------------------------------------------------
