@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ from tunrouter.agent.attachments import Attachments, Wish, asked
 from tunrouter.agent.hostside import HostSide
 from tunrouter.edge.api import DetachCall
 from tunrouter.errors import AgentError, ConfigError, HostError
-from tunrouter.host import Attached
+from tunrouter.host import Attached, Unwanted, Wanted
 from tunrouter.host.blocks import is_usable
 
 ONE, TWO = IPv4Network("10.32.1.0/30"), IPv4Network("10.32.2.0/29")
@@ -32,17 +32,17 @@ class FakeHost:
     async def find(self, path: str, interface: str) -> Attached | None:
         return self.pods.get((path, interface))
 
-    async def attach(
-        self, path: str, name: str, address: IPv4Address, interface: str, mtu: int, routes: Sequence[IPv4Network]
-    ) -> Attached:
+    async def attach(self, wanted: Wanted) -> Attached:
         await self.went.wait()
         if self.fail is not None:
             raise self.fail
+        path, name, address, interface, mtu, _ = wanted
         pod = Attached(port=f"port of {path}", name=name, address=address, interface=interface, mtu=mtu)
         self.pods[path, interface] = pod
         return pod
 
-    async def detach(self, path: str, name: str, interface: str) -> list[Attached]:
+    async def detach(self, unwanted: Unwanted) -> list[Attached]:
+        path, name, interface = unwanted
         key = next((key for key, pod in self.pods.items() if (pod.name, pod.interface) == (name, interface)), None)
         pod = self.pods.pop((path, interface) if path else key or ("", ""), None)
         return [pod] if pod is not None else []

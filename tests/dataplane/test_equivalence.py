@@ -51,6 +51,9 @@ def live(
 @settings(slow, max_examples=300, derandomize=True)
 @example(ALL_FEATURES, (4, 6), (), bounds.MAX_FRAME, [3251761, 5184])  # a train met the end of the buffer
 @example(ALL_FEATURES, (4, 6), (0, 1, 2), bounds.MAX_FRAME, [1788, 65245])  # a relayed train, a socket without trains
+@example(
+    ALL_FEATURES, (4, 6), (0, 1), bounds.MAX_FRAME, [1434, 13227]
+)  # a relayed super-packet, then its hop's packets
 @lives
 def test_both_kernels_live_the_same_life(
     features: tuple[str, ...], versions: Sequence[int], opened: Sequence[int], mtu: int, life: Sequence[int]

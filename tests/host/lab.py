@@ -24,7 +24,8 @@ from typing import TypeVar
 import msgspec
 from pyroute2.netns import setns
 
-from tunrouter.host import Host, HostPlan
+from tunrouter.errors import TunrouterError
+from tunrouter.host import Attached, Host, HostPlan, Unwanted, Wanted
 
 T = TypeVar("T")
 VNET_HEADER = 10
@@ -90,6 +91,26 @@ class Namespace:
         run("ip", "netns", "del", self.name, check=False)
 
 
+def attach(host: Host, path: str, name: str, address: IPv4Address, interface: str, mtu: int) -> Attached:
+    """One pod. Raises TunrouterError."""
+    results: list[Attached | TunrouterError] = []
+    host.attach([Wanted(path, name, address, interface, mtu)], lambda _, result: results.append(result))
+    (result,) = results
+    if isinstance(result, TunrouterError):
+        raise result
+    return result
+
+
+def detach(host: Host, path: str, name: str, interface: str) -> list[Attached]:
+    """One pod. Raises TunrouterError."""
+    results: list[list[Attached] | TunrouterError] = []
+    host.detach([Unwanted(path, name, interface)], lambda _, result: results.append(result))
+    (result,) = results
+    if isinstance(result, TunrouterError):
+        raise result
+    return result
+
+
 class Lab:
     """The host's namespace with its uplink and its TUN, and a thread inside it."""
 
@@ -124,7 +145,7 @@ class Lab:
 
     def pod(self, host: Host, address: str, interface: str = "eth0") -> Namespace:
         found = self._namespace("p")
-        self.inside(lambda: host.attach(found.path, found.name, IPv4Address(address), interface, self.plan.mtu))
+        self.inside(lambda: attach(host, found.path, found.name, IPv4Address(address), interface, self.plan.mtu))
         return found
 
     def nf_call(self, value: int) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.lab import GATEWAY, LISTEN, PLAN, SEND, Lab, wait_until
+from tests.host.lab import GATEWAY, LISTEN, PLAN, SEND, Lab, attach, detach, wait_until
 from tunrouter.errors import ConfigError, HostError
 from tunrouter.host import Attached, Host
 
@@ -40,7 +40,7 @@ def test_a_pod_gets_address_route_and_mtu_and_nothing_more(lab: Lab, host: Host)
 
 def test_what_is_attached_is_known_to_the_next_agent(lab: Lab, host: Host) -> None:
     pod = lab.pod(host, str(A))
-    lab.inside(lambda: host.attach(pod.path, "second one", B, "net1", 1300))
+    lab.inside(lambda: attach(host, pod.path, "second one", B, "net1", 1300))
     (port,) = {found.port for found in lab.inside(host.attached) if found.address == B}
     expected = Attached(port=port, name="second one", address=B, interface="net1", mtu=1300, gateway=GATEWAY)
     assert expected in lab.inside(lab.host().attached)
@@ -49,9 +49,9 @@ def test_what_is_attached_is_known_to_the_next_agent(lab: Lab, host: Host) -> No
 def test_attaching_again_changes_nothing_and_with_another_address_moves(lab: Lab, host: Host) -> None:
     pod = lab.pod(host, str(A))
     before = lab.state(), pod.run("ip", "addr")
-    lab.inside(lambda: host.attach(pod.path, pod.name, A, "eth0", PLAN.mtu))
+    lab.inside(lambda: attach(host, pod.path, pod.name, A, "eth0", PLAN.mtu))
     assert (lab.state(), pod.run("ip", "addr")) == before
-    lab.inside(lambda: host.attach(pod.path, pod.name, B, "eth0", PLAN.mtu))
+    lab.inside(lambda: attach(host, pod.path, pod.name, B, "eth0", PLAN.mtu))
     assert lab.host_ns.pings(str(B))
     assert [found.address for found in lab.inside(host.attached)] == [B]
 
@@ -61,7 +61,7 @@ def test_what_was_changed_inside_is_brought_back_by_attaching_again(lab: Lab, ho
     pod.run("ip", "addr", "flush", "dev", "eth0")
     pod.run("ip", "link", "set", "eth0", "mtu", "1000")
     assert not pod.pings("10.32.1.1")
-    lab.inside(lambda: host.attach(pod.path, pod.name, A, "eth0", PLAN.mtu))
+    lab.inside(lambda: attach(host, pod.path, pod.name, A, "eth0", PLAN.mtu))
     assert pod.pings("10.32.1.1", "-s", "1348", "-M", "do")
 
 
@@ -69,10 +69,10 @@ def test_detaching_succeeds_whether_the_pod_is_there_or_not(lab: Lab, host: Host
     lab.pod(host, str(B))
     before = lab.state()
     pod = lab.pod(host, str(A))
-    assert [gone.address for gone in lab.inside(lambda: host.detach(pod.path, pod.name, "eth0"))] == [A]
+    assert [gone.address for gone in lab.inside(lambda: detach(host, pod.path, pod.name, "eth0"))] == [A]
     assert lab.state() == before
-    assert not lab.inside(lambda: host.detach(pod.path, pod.name, "eth0"))
-    assert not lab.inside(lambda: host.detach("/run/netns/never-was", "never-was", "eth0"))
+    assert not lab.inside(lambda: detach(host, pod.path, pod.name, "eth0"))
+    assert not lab.inside(lambda: detach(host, "/run/netns/never-was", "never-was", "eth0"))
 
 
 def test_a_pod_whose_namespace_lost_its_name_is_found_by_its_own(lab: Lab, host: Host) -> None:
@@ -83,7 +83,7 @@ def test_a_pod_whose_namespace_lost_its_name_is_found_by_its_own(lab: Lab, host:
     pod.remove()
     try:
         assert len(lab.inside(host.attached)) == 1
-        assert lab.inside(lambda: host.detach(pod.path, pod.name, "eth0"))
+        assert lab.inside(lambda: detach(host, pod.path, pod.name, "eth0"))
         assert lab.inside(host.attached) == []
     finally:
         keeper.communicate("\n")
@@ -121,7 +121,7 @@ def test_refusals_say_what_to_do_and_leave_nothing(lab: Lab, host: Host, tmp_pat
     ]
     for kind, text, (path, name, address, interface, mtu) in cases:
         with pytest.raises(kind, match=text) as caught:
-            lab.inside(lambda: host.attach(path, name, address, interface, mtu))  # noqa: B023
+            lab.inside(lambda: attach(host, path, name, address, interface, mtu))  # noqa: B023
         assert caught.value.fix  # type: ignore[attr-defined]
         assert lab.state() == before, text
 

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from tests.host.lab import LISTEN, PLAN, SEND, Lab, Namespace, Tun, udp, wait_until
+from tests.host.lab import LISTEN, PLAN, SEND, Lab, Namespace, Tun, attach, detach, udp, wait_until
 from tunrouter.edge.netlink import Link
 from tunrouter.errors import ConfigError, HostError
 from tunrouter.host import Attached, Host
@@ -107,7 +107,7 @@ def test_a_block_may_come_while_pods_run(lab: Lab) -> None:
 
 def test_the_gateway_stays_while_a_pod_uses_it_though_its_block_goes(lab: Lab, host: Host) -> None:
     tun, a, b = Tun(lab), lab.pod(host, "10.32.1.2"), lab.pod(host, "10.32.2.2")
-    lab.inside(lambda: host.detach(a.path, a.name, "eth0"))
+    lab.inside(lambda: detach(host, a.path, a.name, "eth0"))
     done = own(lab, host, TWO, THREE)
     assert "removed route 10.32.1.0/24 dev weave" in done
     assert (addresses(lab, "weave"), addresses(lab, PLAN.tun)) == ({"10.32.1.1/32", "10.32.2.1/32"}, {"10.32.2.1/32"})
@@ -124,7 +124,7 @@ def test_the_gateway_stays_while_a_pod_uses_it_though_its_block_goes(lab: Lab, h
     again = lab.host(TWO, THREE)
     lab.inside(again.apply)
     assert picture(lab) == before, "the next agent knows it from the kernel"
-    lab.inside(lambda: again.attach(b.path, b.name, TWO[2], "eth0", PLAN.mtu))
+    lab.inside(lambda: attach(again, b.path, b.name, TWO[2], "eth0", PLAN.mtu))
     assert picture(lab) == before, "what is attached again stays as it is"
     b.remove()
     wait_until(lambda: len(lab.inside(again.attached)) == 1)
@@ -306,7 +306,7 @@ def test_pods_of_a_version_that_wrote_down_no_gateway_keep_theirs(lab: Lab) -> N
     assert addresses(lab, "weave") == {"10.32.1.1/32", "10.32.2.1/32"}
     assert [str(found.gateway) for found in lab.inside(again.attached)] == ["10.32.1.1"]
     before = picture(lab)
-    lab.inside(lambda: again.attach(pod.path, pod.name, ONE[2], "eth0", PLAN.mtu))
+    lab.inside(lambda: attach(again, pod.path, pod.name, ONE[2], "eth0", PLAN.mtu))
     assert picture(lab) == before
 
 
@@ -336,12 +336,12 @@ def test_aliases_of_all_versions_are_read(alias: str, gateway: str | None) -> No
 
 def test_pods_that_vanish_are_told_once_and_those_that_move_are_not(lab: Lab, host: Host) -> None:
     a, b, c = (lab.pod(host, f"10.32.1.{number}") for number in (2, 3, 4))
-    lab.inside(lambda: host.detach(a.path, a.name, "eth0"))
+    lab.inside(lambda: detach(host, a.path, a.name, "eth0"))
     b.remove()
     wait_until(lambda: len(lab.inside(host.attached)) == 1)
     lab.inside(host.repair)
     assert [pod.address for pod in host.vanished()] == [ONE[3]]
-    lab.inside(lambda: host.attach(a.path, c.name, ONE[4], "eth0", PLAN.mtu))
+    lab.inside(lambda: attach(host, a.path, c.name, ONE[4], "eth0", PLAN.mtu))
     assert [(pod.name, pod.address) for pod in lab.inside(host.attached)] == [(c.name, ONE[4])]
     assert "eth0" not in c.run("ip", "-o", "link"), "its container is in another namespace now"
     assert a.pings("10.32.1.1")

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from tests.host.lab import PLAN, Lab, Tun
+from tests.host.lab import PLAN, Lab, Tun, attach
 from tunrouter.doctor import CHECKS, Finding, Known, diagnose
 from tunrouter.host import Host
 
@@ -114,5 +114,5 @@ def test_pods_come_with_their_own_mtu(healthy: Lab) -> None:
     host = healthy.host(mtu=1376, manage_firewall=False)
     pod = healthy.namespaces[-1]
     healthy.inside(host.apply)
-    healthy.inside(lambda: host.attach(pod.path, "big", IPv4Address("10.32.1.9"), "eth1", 1460))
+    healthy.inside(lambda: attach(host, pod.path, "big", IPv4Address("10.32.1.9"), "eth1", 1460))
     assert [f.check for f in failures(healthy)] == ["mtu"]

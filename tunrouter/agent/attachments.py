@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 from tunrouter.agent.hostside import HostSide
 from tunrouter.edge.api import DetachCall
 from tunrouter.errors import AgentError, ConfigError
-from tunrouter.host import EVERYTHING, Attached
+from tunrouter.host import EVERYTHING, Attached, Unwanted, Wanted
 
 
 class Wish(NamedTuple):
@@ -84,7 +84,7 @@ class Attachments:
                     await self._allocator.release(name, interface)
                 raise
             try:
-                return await self._host.attach(wish.netns, name, address, interface, wish.mtu, wish.routes)
+                return await self._host.attach(Wanted(wish.netns, name, address, interface, wish.mtu, wish.routes))
             except Exception:
                 if not self._host.holds(name, interface):
                     await self._allocator.release(name, interface)
@@ -110,7 +110,7 @@ class Attachments:
 
     async def detach(self, call: DetachCall) -> None:
         _check(call.interface)
-        removed = await self._host.detach(call.netns, call.name, call.interface)
+        removed = await self._host.detach(Unwanted(call.netns, call.name, call.interface))
         await self.release({(pod.name, pod.interface) for pod in removed} | {(call.name, call.interface)})
 
     async def detach_all(self) -> None:

@@ -59,7 +59,7 @@ class Cni:
         try:
             asked = request.read(call.environment, bytes(call.config), self._local())
             version = asked.version
-            said = await self._obey(asked)
+            said = await self._obey(asked, again=call.again)
         except CniError as error:
             return _refuse(error, version or _version(call))
         except TunrouterError as error:
@@ -71,10 +71,10 @@ class Cni:
         gateway = host.gateway if host is not None else None
         return request.Local(range=self._plan.range, mtu=self._plan.mtu, bridge=self._plan.bridge, gateway=gateway)
 
-    async def _obey(self, asked: Request) -> dict[str, Any] | None:
+    async def _obey(self, asked: Request, *, again: bool) -> dict[str, Any] | None:
         match asked.command:
             case "ADD":
-                return await self._add(asked)
+                return await self._add(asked, again=again)
             case "DEL":
                 await self._detach(asked.name, asked.interface)
             case "CHECK":
@@ -86,10 +86,10 @@ class Cni:
         return None
 
     # --- one pod -----------------------------------------------------------------------------------------------------
-    async def _add(self, asked: Request) -> dict[str, Any]:
+    async def _add(self, asked: Request, *, again: bool) -> dict[str, Any]:
         await self._settle_one(asked)
         there = await self._find(asked, errors.INVALID_ENVIRONMENT)
-        if there is not None:
+        if there is not None and not (again and there.name == asked.name):
             what = f"CNI_IFNAME {asked.interface} is there already, with the address {there.address}"
             raise CniError(errors.THERE_ALREADY, what, "delete it first")
         await self._policy_ready(asked)

@@ -8,15 +8,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final, ParamSpec, TypeVar
 
+from tunrouter.agent.batches import Batches
 from tunrouter.agent.logs import OncePerKey
 from tunrouter.core import bounds
 from tunrouter.errors import HostError, TunrouterError
-from tunrouter.host import Attached, Host, HostPlan, underlay_mtu
+from tunrouter.host import Attached, Host, HostPlan, Unwanted, Wanted, underlay_mtu
 
 REPAIR_SECONDS: Final = 2.0
 SETTLE_SECONDS: Final = 0.05
@@ -45,6 +46,12 @@ class HostSide:
         """Path MTUs that wait, while a job has the earlier ones."""
         self._setting_mtus = False
         self._closed = False
+        self._attaching = Batches[Wanted, Attached](
+            loop, self._submit, lambda batch, done: self._ready().attach(batch, done)
+        )
+        self._detaching = Batches[Unwanted, list[Attached]](
+            loop, self._submit, lambda batch, done: self._ready().detach(batch, done)
+        )
         self.host: Host | None = None
         self.changed: Callable[[], None] = lambda: None
         """Is called after each look at the host, and when it was given something."""
@@ -176,10 +183,8 @@ class HostSide:
         """The pod in the namespace at `path`, if it is attached there."""
         return await self.call(self._ready().find, path, interface)
 
-    async def attach(
-        self, path: str, name: str, address: IPv4Address, interface: str, mtu: int, routes: Sequence[IPv4Network]
-    ) -> Attached:
-        return await self.call(self._ready().attach, path, name, address, interface, mtu, routes)
+    async def attach(self, wanted: Wanted) -> Attached:
+        return await self._attaching.do(wanted)
 
     async def faults(self, path: str, interface: str, routes: Collection[IPv4Network]) -> list[str]:
         """What is not as `attach` left it."""
@@ -189,8 +194,8 @@ class HostSide:
         """Whether it is attached, as of the last look or `attach`."""
         return self._ready().holds(name, interface)
 
-    async def detach(self, path: str, name: str, interface: str) -> list[Attached]:
-        return await self.call(self._ready().detach, path, name, interface)
+    async def detach(self, unwanted: Unwanted) -> list[Attached]:
+        return await self._detaching.do(unwanted)
 
     def _ready(self) -> Host:
         if self.host is None:

@@ -103,6 +103,10 @@ MAX_SEGMENTS: Final = 1366
 """Packets that one super-packet is cut into (`drop_malformed`): TCP's segments have at least 48 bytes."""
 MAX_TRAIN_SEGMENTS: Final = 64
 MAX_TRAIN_BYTES: Final = 65_507
+TRAIN_BYTES: Final = 131_138
+"""Sealed datagrams that are gathered before what goes by relay is sealed once more: two of the largest frames."""
+MAX_WAGONS: Final = 64
+"""Trains that are gathered so."""
 MAX_LOOKUPS: Final = 8192
 """Remembered destination look-ups; the memory is emptied when full and on every change of a route."""
 WAKEUP_BATCH: Final = 64

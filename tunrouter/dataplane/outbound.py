@@ -46,7 +46,7 @@ class Outbound:
         """Segments that were cut in this wake-up."""
         self._paths: dict[int, Path] = {}
         self.relay = Relay(self._paths, udps, counters, emit, single)
-        self._train.relay = self.relay.send
+        self._train.relay, self._train.relay_flush = self.relay.send, self.relay.flush
         self._waiting = Waiting(counters, emit)
         self._icmp = Budget(bounds.TOO_BIG_PER_SECOND, bounds.TOO_BIG_PER_SECOND)
 
@@ -67,7 +67,7 @@ class Outbound:
         for frame in self._waiting.take(node):
             self._frame[_VNET_AT : _VNET_AT + len(frame)] = frame
             self._forward(len(frame), now)
-        self._flush()
+        self._train.flush()
 
     def retire(self, session: Session) -> None:
         path = self._paths.get(session.node)
@@ -93,7 +93,7 @@ class Outbound:
         _put_kind(self._frame, _MESSAGE_AT, kind)
         self._frame[INNER : _MESSAGE_AT + total] = body + bytes(total - wire.BODY - len(body))
         self._train.add(session.seals[session.spoken], _MESSAGE_AT, total)
-        self._flush()
+        self._train.flush()
 
     def send_raw(self, datagram: bytes, endpoint: seam.Endpoint) -> None:
         if target := seam.relay_target(endpoint):
@@ -101,10 +101,6 @@ class Outbound:
             self.relay.flush()
         else:
             self._train.send_raw(datagram, endpoint)
-
-    def _flush(self) -> None:
-        self._train.flush()
-        self.relay.flush()
 
     # --- packets -----------------------------------------------------------------------------------------------------
     def drain(self, now: float) -> bool:
@@ -123,7 +119,7 @@ class Outbound:
             self._counters["tun_read_errors"] += 1
             return False
         finally:
-            self._flush()
+            self._train.flush()
         return True
 
     def _forward(self, size: int, now: float) -> None:

@@ -51,6 +51,10 @@ class Train:
         self._room = 0
         self.relay: Callable[[int, Buffer], None] | None = None
         """Takes what goes by relay to a node; without it all sessions are at addresses."""
+        self.relay_flush: Callable[[], None] = lambda: None
+        """Seals and sends what was taken."""
+        self._gathered = self._wagons = 0
+        """Bytes and trains since then: where a kernel keeps them for one system call, its memory has a bound."""
         self._single = set[int]() if single is None else single
 
     def add(self, lane: SealLane, start: int, size: int) -> None:
@@ -64,6 +68,7 @@ class Train:
         lane.seal(self._at + end, self._frame + start, size, lane.nonce_at, lane.key)
         _put_header(self._buffer, end, lane.first, counter)
         self._end = end + size
+        self._gathered += size
         self._room = self._room - 1 if size == self._size else 0
 
     def add_cut(self, lane: SealLane, cut: Cut) -> None:
@@ -99,21 +104,35 @@ class Train:
             end += size
             to += size
             source += step
+        self._gathered += end - self._end
         self._end = end
         self._room -= upto - first
 
     def _depart(self, lane: SealLane, size: int) -> None:
         """Sends what is there, and begins a train of datagrams of `size` bytes on `lane`."""
-        self.flush()
+        self._send()
+        self._room = max(min(bounds.MAX_TRAIN_SEGMENTS, bounds.MAX_TRAIN_BYTES // size), 1)
+        if self._wagons == bounds.MAX_WAGONS or bounds.TRAIN_BYTES - self._gathered < self._room * size:
+            self._settle()
         if lane.cold is not None:
             lane.warm()
         self._lane = lane
         self._size = size
-        self._room = max(min(bounds.MAX_TRAIN_SEGMENTS, bounds.MAX_TRAIN_BYTES // size), 1)
+        self._wagons += 1
 
     def flush(self) -> None:
+        """Sends what is there, and after it what goes by relay."""
+        self._send()
+        self._room = 0
+        self._settle()
+
+    def _settle(self) -> None:
+        self._gathered = self._wagons = 0
+        self.relay_flush()
+
+    def _send(self) -> None:
         end, lane = self._end, self._lane
-        self._end = self._room = 0
+        self._end = 0
         self._lane = None
         if not end or lane is None:
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tunrouter.host.plan import HostPlan
-from tunrouter.host.pods import EVERYTHING, Attached
+from tunrouter.host.pods import EVERYTHING, Attached, Unwanted, Wanted
 from tunrouter.host.reset import reset
 from tunrouter.host.setup import Facts, Host
 from tunrouter.host.underlay import free_range, overlapping, peers_inside, underlay_mtu
@@ -14,6 +14,8 @@ __all__ = [
     "Facts",
     "Host",
     "HostPlan",
+    "Unwanted",
+    "Wanted",
     "free_range",
     "overlapping",
     "peers_inside",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Collection, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -41,6 +41,26 @@ class Attached(msgspec.Struct, frozen=True, kw_only=True):
     def alias(self) -> str:
         way = f" via {self.gateway}" if self.gateway else ""
         return f"{ALIAS} {self.address}{way} {self.mtu} {self.interface} {self.name}"
+
+
+class Wanted(NamedTuple):
+    """A pod as it shall be."""
+
+    path: str
+    """Of its namespace."""
+    name: str
+    address: ipaddress.IPv4Address
+    interface: str
+    mtu: int
+    routes: Sequence[ipaddress.IPv4Network] = EVERYTHING
+    """What it reaches by way of the gateway."""
+
+
+class Unwanted(NamedTuple):
+    path: str
+    """Of its namespace; where that is gone, or empty, its name is all there is to go by."""
+    name: str
+    interface: str
 
 
 def attached(netlink: Netlink) -> dict[str, Attached]:

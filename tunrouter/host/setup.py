@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import ipaddress
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -19,11 +19,11 @@ import msgspec
 from tunrouter.edge import netns, nft, sysctl
 from tunrouter.edge.firewall import Firewall
 from tunrouter.edge.netlink import PROTOCOL, Netlink, Route, Watch
-from tunrouter.errors import ConfigError, HostError
+from tunrouter.errors import ConfigError, HostError, TunrouterError
 from tunrouter.host import pods, switches
 from tunrouter.host.blocks import Blocks, blocks_of
 from tunrouter.host.plan import LEAST_METRIC, HostPlan
-from tunrouter.host.pods import Attached
+from tunrouter.host.pods import Attached, Unwanted, Wanted
 from tunrouter.host.ruleset import TABLES, Port, permissions, ruleset
 from tunrouter.host.underlay import free_range, overlapping, peers_inside
 
@@ -276,36 +276,52 @@ class Host:
         return self._firewall.ensure(self._netlink.uplinks())
 
     # --- pods ----------------------------------------------------------------------------------------------------
-    def attach(
-        self,
-        path: str,
-        name: str,
-        address: ipaddress.IPv4Address,
-        interface: str,
-        mtu: int,
-        routes: Sequence[ipaddress.IPv4Network] = pods.EVERYTHING,
-    ) -> Attached:
-        """Joins the namespace at `path`; with the same values again it changes nothing, else the pod moves."""
-        with _container(path) as descriptor:
-            port = pods.port_name(netns.inode(descriptor), interface)
-            gateway = self._blocks.gateway
-            pod = Attached(port=port, name=name, address=address, interface=interface, mtu=mtu, gateway=gateway)
-            self._look_at(port)
-            pod = self._as_it_is(pod)
-            ghosts = self._ghosts(pod)
-            others = {port: other for port, other in self._pods.items() if port not in ghosts}
-            pods.check(self._blocks, pod, others)
-            for ghost in ghosts:
-                self._netlink.delete_link(ghost)
+    def attach(self, wanted: Sequence[Wanted], done: Callable[[int, Attached | TunrouterError], None]) -> None:
+        """Joins namespaces to the bridge; with the same values again that changes nothing, else the pod moves.
+
+        `done` is told each one's number and what came of it, as soon as that is known.
+        """
+        with ExitStack() as stack:
+            ready = []
+            for number, one in enumerate(wanted):
+                try:
+                    descriptor = stack.enter_context(_container(one.path))
+                    ready.append((number, self._admit(one, descriptor), descriptor))
+                except TunrouterError as error:
+                    done(number, error)
             try:
-                # The address is allowed before the pod can send its first packet.
-                self._pods = others | {port: pod}
+                # The addresses are allowed before the pods can send their first packets.
                 self._tables()
-                pods.connect(self._netlink, self.plan, pod, descriptor, routes, isolated=self._isolated)
-            except BaseException:
-                self._pods = {other: there for other, there in others.items() if other != port}
-                self._tables()
-                raise
+                for number, pod, descriptor in ready:
+                    done(number, self._connect(pod, descriptor, wanted[number]))
+            finally:
+                self._tables()  # without those that could not be connected
+
+    def _admit(self, one: Wanted, descriptor: int) -> Attached:
+        """The pod that it will be, one of ours from now on. Raises TunrouterError."""
+        port = pods.port_name(netns.inode(descriptor), one.interface)
+        gateway = self._blocks.gateway
+        pod = Attached(
+            port=port, name=one.name, address=one.address, interface=one.interface, mtu=one.mtu, gateway=gateway
+        )
+        self._look_at(port)
+        pod = self._as_it_is(pod)
+        ghosts = self._ghosts(pod)
+        others = {port: other for port, other in self._pods.items() if port not in ghosts}
+        pods.check(self._blocks, pod, others)
+        for ghost in ghosts:
+            self._netlink.delete_link(ghost)
+        self._pods = others | {port: pod}
+        return pod
+
+    def _connect(self, pod: Attached, descriptor: int, one: Wanted) -> Attached | TunrouterError:
+        try:
+            pods.connect(self._netlink, self.plan, pod, descriptor, one.routes, isolated=self._isolated)
+        except BaseException as error:
+            self._pods = {port: other for port, other in self._pods.items() if port != pod.port}
+            if isinstance(error, TunrouterError):
+                return error
+            raise
         return pod
 
     def _as_it_is(self, pod: Attached) -> Attached:
@@ -343,18 +359,30 @@ class Host:
             unplugged = [] if pod.port in joined else [f"{pod.port} is not on {self.plan.bridge}"]
             return unplugged + pods.faults(pod, descriptor, routes)
 
-    def detach(self, path: str, name: str, interface: str) -> list[Attached]:
-        """Takes the pod off the bridge, by its namespace or, if that is gone, by its name; answers with what was."""
-        ports = [port for port, pod in self._pods.items() if (pod.name, pod.interface) == (name, interface)]
+    def detach(
+        self, unwanted: Sequence[Unwanted], done: Callable[[int, list[Attached] | TunrouterError], None]
+    ) -> None:
+        """Takes pods off the bridge; `done` is told each one's number and what was taken off."""
+        removed: list[list[Attached] | TunrouterError] = []
+        for one in unwanted:
+            try:
+                removed.append(self._disconnect(one))
+            except TunrouterError as error:
+                removed.append(error)
+        self._tables()  # an address is free when nobody may use it any more
+        for number, result in enumerate(removed):
+            done(number, result)
+
+    def _disconnect(self, one: Unwanted) -> list[Attached]:
+        ports = [port for port, pod in self._pods.items() if (pod.name, pod.interface) == (one.name, one.interface)]
         try:
-            with netns.namespace(path) as descriptor:
-                ports = [pods.port_name(netns.inode(descriptor), interface)]
+            with netns.namespace(one.path) as descriptor:
+                ports = [pods.port_name(netns.inode(descriptor), one.interface)]
         except ConfigError:
             pass  # gone: its name is all there is to go by
         there = {port: pod for port in ports if (pod := self._look_at(port)) is not None}
         removed = [port for port in there if self._netlink.delete_link(port)]
         self._pods = {port: pod for port, pod in self._pods.items() if port not in there}
-        self._tables()
         return [there[port] for port in removed]
 
     def attached(self) -> list[Attached]:

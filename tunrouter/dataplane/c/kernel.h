@@ -36,8 +36,8 @@ enum { FRAME_BYTES = INNER + MAX_FRAME + 1, FRAME_ROOM = FRAME_BYTES + SLACK };
 enum { SLOT_BYTES = MAX_FRAME + 1 + 576 };         /* no power of two: slots must not share lines of the cache */
 enum { SLOT_ROOM = SLOT_BYTES + SLACK };
 enum { BATCH_ROOM = RECEIVE_BATCH * SLOT_BYTES + SLACK, OPENED_ROOM = 2 * RECEIVE_BATCH * SLOT_BYTES + SLACK };
-enum { TRAIN_BYTES = 2 * (BODY + MAX_FRAME + 1), TRAIN_ROOM = TRAIN_BYTES + SLACK }; /* wagons that leave in one call */
-enum { MAX_WAGONS = 64 };
+enum { TRAIN_ROOM = TRAIN_BYTES + SLACK }; /* wagons that leave in one call */
+_Static_assert(TRAIN_BYTES == 2 * (BODY + MAX_FRAME + 1), "a wagon has place beside what is there");
 enum { USUAL_HOPS = 64 };                          /* lane n has n more: a host joins no datagrams of different TTL */
 enum { MAX_MESSAGE = 1280 };                       /* an ICMP message: IPv6 fills its minimum MTU */
 enum { MAX_HEADERS = 60 + 60 };                    /* IP and TCP, both with all their options */

@@ -51,6 +51,8 @@ class CniCall(msgspec.Struct, frozen=True, tag="cni"):
     """Of the variables CNI_*."""
     config: msgspec.Raw
     """The network configuration, any JSON."""
+    again: bool = False
+    """The plugin has asked this before and had no answer, so perhaps it is done already."""
 
 
 class CniReply(msgspec.Struct, frozen=True):
