@@ -15,7 +15,7 @@ from tunrouter.errors import HostError
 
 
 class World:
-    """Doubles numbers on a thread that stands still until `gate` opens; negative ones fail, and zero breaks the batch."""
+    """Doubles numbers on a thread that waits for `gate`; negative ones fail, and zero breaks the batch."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop

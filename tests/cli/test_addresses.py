@@ -69,6 +69,17 @@ def test_ps_of_some_containers(tunrouter: Run, agent: Stub) -> None:
     assert tunrouter("ps", "").code == 1, "nothing is no prefix of everything"
 
 
+def test_pods_of_a_runtime_are_known_by_their_ids(tunrouter: Run, agent: Stub) -> None:
+    pod = Lease("10.32.1.9", f"pods/{ID}", "eth0", A, "host-1")
+    agent.answer = Leases((pod, Lease("10.32.1.2", "/run/netns/web", "eth0", A, "host-1")))
+    line = "3f2a9c000000 eth0 10.32.1.9/32\n"
+    assert tunrouter("ps").out == f"{line}/run/netns/web eth0 10.32.1.2/32\n"
+    for name in ("3f2a", ID, "pods/3f2a", f"pods/{ID}"):
+        assert tunrouter("ps", name).out == line
+    assert f"pods/{ID} eth0" in tunrouter("ps", "-o", "wide").out
+    assert tunrouter("ps", "web").code == 1, "that is a path"
+
+
 def test_ps_of_nothing_prints_nothing(tunrouter: Run, agent: Stub) -> None:
     agent.answer = Leases(())
     assert tunrouter("ps") == tunrouter("ps", "--all") == Done(0, "", "")

@@ -31,7 +31,7 @@ def wait_serving(pod: Pod) -> None:
 
 def held(pod: Pod) -> bool:
     """Whether the agent knows the pod, by the address that the runtime tells."""
-    lines = pod.runtime.host.agent.command("ps").stdout.splitlines()
+    lines = pod.runtime.host.agent.command("ps", "-o", "wide").stdout.splitlines()
     return any(pod.identity in line and f" {pod.address}/32" in line for line in lines)
 
 

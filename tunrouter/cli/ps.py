@@ -22,6 +22,7 @@ from tunrouter.errors import AgentError
 
 SCHEMA: Final = 1
 _FULL_ID: Final = re.compile("[0-9a-f]{64}")
+_POD: Final = re.compile(r"[^/]+/([^/]+)")
 _SHORT_ID: Final = 12
 
 
@@ -48,16 +49,27 @@ def select(leases: Iterable[Lease], containers: Sequence[str]) -> tuple[list[Lea
     if not containers:
         return held, []
     names = {lease.container for lease in held}
-    wanted: dict[str, set[str]] = {
-        given: {given} & names or {name for name in names if given and name.startswith(given)} for given in containers
-    }
+    wanted = {given: _called(given, names) for given in containers}
     chosen = set[str]().union(*wanted.values())
     return [lease for lease in held if lease.container in chosen], [given for given in wanted if not wanted[given]]
 
 
+def _called(given: str, names: set[str]) -> set[str]:
+    """By a whole name or id; only if there is none by how it begins."""
+    exactly = {name for name in names if given in (name, _id(name))}
+    return exactly or {name for name in names if given and (name.startswith(given) or _id(name).startswith(given))}
+
+
+def _id(name: str) -> str:
+    """What its runtime calls a container, whose network stands before it here."""
+    pod = _POD.fullmatch(name)
+    return pod[1] if pod is not None else name
+
+
 def _line(lease: Lease, *, everywhere: bool, wide: bool) -> str:
-    short = not wide and _FULL_ID.fullmatch(lease.container)
-    container = lease.container[:_SHORT_ID] if short else lease.container
+    container = lease.container if wide else _id(lease.container)
+    if not wide and _FULL_ID.fullmatch(container):
+        container = container[:_SHORT_ID]
     node = f" {node_name(lease.node, lease.nickname)}" if everywhere or wide else ""
     return f"{printable(container):<{_SHORT_ID}} {printable(lease.interface):<4} {printable(lease.address)}/32{node}"
 
