@@ -19,7 +19,7 @@ from tests.edge.serving import Stub
 from tunrouter import __version__
 from tunrouter.cli import completion, reset
 from tunrouter.cli.run import run
-from tunrouter.edge.api import AttachCall, Attachment, ConnectCall, DetachCall, ForgetCall
+from tunrouter.edge.api import AttachCall, Attachment, ConnectCall, DetachCall, ForgetCall, Lease, Leases, PsCall
 from tunrouter.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -75,7 +75,7 @@ def test_without_an_agent(tunrouter: Run, tmp_path: Path) -> None:
         (["connect"], "missing argument 'PEER'; see: tunrouter connect --help"),
         (["connect", "a b"], "expected peers as HOST, HOST:PORT or [IPV6]:PORT, got 'a b'; for example: 192.0.2.7"),
         (["forget", "\x1b[31m"], r"HOST:PORT or [IPV6]:PORT, got '\x1b[31m'; for example: 192.0.2.7"),
-        (["attach", "no-such-netns"], "no network namespace '/run/netns/no-such-netns'; give a running PID or a name"),
+        (["attach", "no-such-netns"], "no network namespace '/run/netns/no-such-netns', and no container of that name"),
         (["attach", "4194305"], "no network namespace '/proc/4194305/ns/net'"),
         (["attach", "a\0b"], "names no network namespace"),
         (["attach", "1", "--ip", "10.32"], "--ip: expected an IPv4 address, got '10.32'; for example: --ip 10.32.1.7"),
@@ -125,6 +125,48 @@ def test_what_is_gone_may_be_detached(tunrouter: Run, agent: Stub) -> None:
     agent.answer = None
     assert tunrouter("detach", "gone-netns").code == 0
     assert agent.calls == [DetachCall("/run/netns/gone-netns", "gone-netns")]
+
+
+ID = "3f2a9c" + "0" * 58
+
+
+@pytest.fixture
+def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """It knows one container, `web`, whose process is ours; `stopped` has none."""
+    program = tmp_path / "docker"
+    program.write_text(
+        "#!/bin/sh\n"
+        "for name; do :; done; case $name in\n"
+        f"web|3f2a9c000000) echo {ID} {os.getpid()};;\n"
+        f"stopped) echo {ID} 0;;\n"
+        "*) echo 'Error: No such container' >&2; exit 1;;\nesac\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr("tunrouter.cli.containers.RUNTIMES", ("docker",))
+    return program
+
+
+def test_a_container_is_attached_by_its_name_or_id(tunrouter: Run, agent: Stub, docker: Path) -> None:
+    agent.answer = Attachment("pod", "10.32.1.2/32", "eth0", 1376)
+    for name in ("web", "3f2a9c000000"):
+        assert tunrouter("attach", name).code == 0
+        assert tunrouter("detach", name).code == 0
+    path = f"/proc/{os.getpid()}/ns/net"
+    assert agent.calls == [AttachCall(path, ID), DetachCall(path, ID)] * 2
+    assert tunrouter("attach", "stopped").err == "tunrouter: container 'stopped' does not run; start it first\n"
+    assert tunrouter("attach", "db").code == 2
+    docker.unlink()
+    assert tunrouter("attach", "web").code == 2
+
+
+def test_a_container_that_is_forgotten_is_detached_by_its_short_id(
+    tunrouter: Run, agent: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunrouter.cli.containers.RUNTIMES", ())
+    agent.answer = Leases((Lease("10.32.1.4", ID, "eth0", "7a:00:00:00:00:01", "host-1"),))
+    assert tunrouter("detach", ID[:12]).code == 0
+    assert agent.calls == [PsCall(), DetachCall(f"/run/netns/{ID[:12]}", ID)]
 
 
 def test_the_agents_refusal_is_one_line_with_its_code(tunrouter: Run, agent: Stub) -> None:

@@ -70,7 +70,10 @@ Socket = Annotated[
     Text, typer.Option("--socket", metavar="PATH", help="The agent's socket. [default: in TUNROUTER_RUN_DIR]")
 ]
 Output = Annotated[str, typer.Option("--output", "-o", metavar="FORMAT", help="text, wide or json.")]
-Target = Annotated[str, typer.Argument(metavar="PID|NETNS", help="A process, a named namespace or a path to one.")]
+Target = Annotated[
+    str,
+    typer.Argument(metavar="PID|NETNS|CONTAINER", help="A process, a named namespace, a path to one, or a container."),
+]
 Interface = Annotated[str, typer.Option(metavar="DEVICE", help="Its name inside the namespace.")]
 Containers = Annotated[list[str] | None, typer.Argument(metavar="CONTAINER", help="A name, or an id's first digits.")]
 Nodes = Annotated[list[str], typer.Argument(metavar="PEER", help="Name, nickname or id, as in: status ipam")]
