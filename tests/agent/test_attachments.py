@@ -267,21 +267,43 @@ def test_a_node_that_leaves_waits_for_what_is_being_attached_and_attaches_nothin
     running(scenario())
 
 
-def test_an_address_that_nobody_waits_for_any_more_is_not_given_later() -> None:
+def test_who_gives_up_waiting_leaves_the_pod_and_its_turn_to_the_work() -> None:
     async def scenario() -> None:
         world = World()
-        gives = asyncio.Event()
-        allocate = world.allocator.allocate
-
-        async def slow(container: str, interface: str, wanted: IPv4Address | None) -> IPv4Address:
-            given = await allocate(container, interface, wanted)
-            await gives.wait()
-            return given
-
-        world.allocator.allocate = slow  # type: ignore[method-assign]
+        world.host.went.clear()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
                 await world.attach("a")
-        assert world.given == {}
+        gone = asyncio.ensure_future(world.detach("a"))
+        await asyncio.sleep(0.01)
+        assert world.given == {("a", "eth0"): ONE[2]}, "it is being attached"
+        world.host.went.set()
+        await gone
+        assert (world.given, world.host.pods) == ({}, {}), "and is taken off after that"
+
+    running(scenario())
+
+
+def test_what_fails_after_its_caller_has_gone_gives_the_address_back() -> None:
+    async def scenario() -> None:
+        world = World()
+        world.host.went.clear()
+        world.host.fail = HostError("no veth", "")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await world.attach("a")
+        world.host.went.set()
+        async with world.attachments.leaving():
+            assert world.given == {}
+
+    running(scenario())
+
+
+def test_what_is_released_as_stale_stays_with_a_pod_that_came_meanwhile() -> None:
+    async def scenario() -> None:
+        world = World()
+        await world.attach("a")
+        await world.attachments.release([("a", "eth0"), ("b", "eth0")])
+        assert world.given == {("a", "eth0"): ONE[2]}
 
     running(scenario())

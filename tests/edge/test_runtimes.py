@@ -108,3 +108,27 @@ def test_where_nothing_can_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(HostError, match="file"):
         install(Directories(tmp_path / "file" / "bin", tmp_path))
+
+
+def test_what_its_owner_has_written_anew_is_not_replaced(where: Directories) -> None:
+    where.configurations.mkdir()
+    (where.configurations / "00-first.conflist").write_text("old")
+    install(where, exclusive=True)
+    (where.configurations / "00-first.conflist").write_text("new")
+    runtimes.uninstall(where)
+    assert (where.configurations / "00-first.conflist").read_text() == "new"
+
+
+def test_there_is_a_network_at_every_moment(where: Directories, monkeypatch: pytest.MonkeyPatch) -> None:
+    where.configurations.mkdir()
+    (where.configurations / "00-first.conflist").write_text("theirs")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device", "disk")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(HostError, match="No space left"):
+            install(where, exclusive=True)
+    assert [path.name for path in where.configurations.iterdir()] == ["00-first.conflist"]
+    assert list(where.binaries.iterdir()) == []

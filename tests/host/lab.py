@@ -24,7 +24,6 @@ from typing import TypeVar
 import msgspec
 from pyroute2.netns import setns
 
-from tunrouter.errors import TunrouterError
 from tunrouter.host import Attached, Host, HostPlan, Unwanted, Wanted
 
 T = TypeVar("T")
@@ -93,20 +92,20 @@ class Namespace:
 
 def attach(host: Host, path: str, name: str, address: IPv4Address, interface: str, mtu: int) -> Attached:
     """One pod. Raises TunrouterError."""
-    results: list[Attached | TunrouterError] = []
+    results: list[Attached | Exception] = []
     host.attach([Wanted(path, name, address, interface, mtu)], lambda _, result: results.append(result))
     (result,) = results
-    if isinstance(result, TunrouterError):
+    if isinstance(result, Exception):
         raise result
     return result
 
 
 def detach(host: Host, path: str, name: str, interface: str) -> list[Attached]:
     """One pod. Raises TunrouterError."""
-    results: list[list[Attached] | TunrouterError] = []
+    results: list[list[Attached] | Exception] = []
     host.detach([Unwanted(path, name, interface)], lambda _, result: results.append(result))
     (result,) = results
-    if isinstance(result, TunrouterError):
+    if isinstance(result, Exception):
         raise result
     return result
 
@@ -161,7 +160,8 @@ class Lab:
         parts += [run_in("nft", "-s", "list", "ruleset"), run_in("iptables-legacy-save")]
         parts += [run_in("bridge", "-d", "link")]
         parts += [run_in("sysctl", "net.ipv4.ip_forward", "net.ipv4.conf.all.send_redirects")]
-        return "\n".join(line for part in parts for line in part.splitlines() if not line.startswith(("#", ":")))
+        lines = (line for part in parts for line in part.splitlines() if not line.startswith(("#", ":")))
+        return "\n".join(lines).replace(" tentative", "")  # for a second, until nobody else has the address
 
     def close(self) -> None:
         for host in self._hosts:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.lab import GATEWAY, LISTEN, PLAN, SEND, Lab, attach, detach, wait_until
+from tests.host.lab import BLOCK, GATEWAY, LISTEN, PLAN, SEND, Lab, Namespace, attach, detach, wait_until
+from tunrouter.edge import nft
 from tunrouter.errors import ConfigError, HostError
-from tunrouter.host import Attached, Host
+from tunrouter.host import Attached, Host, Wanted
 
 pytestmark = pytest.mark.root
 
@@ -239,3 +240,79 @@ def test_services_reach_other_pods_and_the_caller_itself(lab: Lab, nf_call: int)
         for server in servers:
             server.kill()
             server.communicate()
+
+
+def wanted(pod: Namespace, address: IPv4Address) -> Wanted:
+    return Wanted(pod.path, pod.name, address, "eth0", PLAN.mtu)
+
+
+def permitted(lab: Lab) -> str:
+    return lab.host_ns.run("nft", "list", "set", "bridge", "tunrouter", "pods")
+
+
+def attach_all(lab: Lab, host: Host, *pods: Wanted) -> dict[int, Attached | Exception]:
+    results: dict[int, Attached | Exception] = {}
+    lab.inside(lambda: host.attach(pods, results.__setitem__))
+    return results
+
+
+def test_of_a_batch_who_cannot_be_attached_fails_alone(lab: Lab, host: Host) -> None:
+    first, second = lab._namespace("p"), lab._namespace("p")
+    gone = Wanted("/run/netns/never-was", "gone", BLOCK[9], "eth0", PLAN.mtu)
+    results = attach_all(lab, host, wanted(first, A), gone, wanted(second, A), wanted(second, B))
+    assert [isinstance(results[number], Attached) for number in range(4)] == [True, False, False, True]
+    assert "is held by" in str(results[2])
+    assert first.pings(str(B))
+    assert str(BLOCK[9]) not in permitted(lab)
+
+
+def test_a_batch_whose_rules_are_refused_leaves_nothing(lab: Lab, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    pod = lab._namespace("p")
+    before = lab.state()
+
+    def refuses(commands: str) -> None:
+        raise HostError("no room", "")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tunrouter.edge.nft.apply", refuses)
+        with pytest.raises(HostError, match="no room"):
+            attach_all(lab, host, wanted(pod, A))
+    assert not host.holds(pod.name, "eth0")
+    assert host.facts().attachments == 0
+    lab.inside(host.repair)
+    assert lab.state() == before
+
+
+def test_whoever_empties_the_set_while_a_pod_comes_is_found_out(
+    lab: Lab, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = lab.pod(host, str(A))
+    apply = nft.apply
+
+    def raced(commands: str) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr("tunrouter.edge.nft.apply", apply)
+            lab.host_ns.run("nft", "flush", "set", "bridge", "tunrouter", "pods")
+            apply(commands)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tunrouter.edge.nft.apply", raced)
+        lab.pod(host, str(B))
+    lab.inside(host.repair)
+    assert str(A) in permitted(lab)
+    assert str(B) in permitted(lab)
+    assert one.pings(str(GATEWAY))
+
+
+def test_a_repair_that_fails_is_tried_again(lab: Lab, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(commands: str) -> None:
+        raise HostError("no room", "")
+
+    before = lab.state()
+    lab.host_ns.run("nft", "flush", "ruleset")
+    with monkeypatch.context() as patch:
+        patch.setattr("tunrouter.edge.nft.apply", refuses)
+        with pytest.raises(HostError, match="no room"):
+            lab.inside(host.repair)
+    lab.inside(host.repair)
+    assert lab.state() == before

@@ -189,9 +189,8 @@ class Agent:
         """What is attached has its address, whatever the disk says; what is gone has none."""
         await asyncio.gather(*(self._tickets.claim(pod.name, pod.interface, pod.address) for pod in here))
         there = {(pod.name, pod.interface) for pod in here}
-        for lease in list(node.allocator.addresses.leases()):
-            if lease.interface != RESERVED and (lease.container, lease.interface) not in there:
-                await self._tickets.release(lease.container, lease.interface)
+        held = [(lease.container, lease.interface) for lease in node.allocator.addresses.leases()]
+        await self._attachments.release(key for key in held if key not in there and key[1] != RESERVED)
 
     def _hear(self, node: int, body: wire.AgentBody) -> None:
         """Another agent, by way of the session with its node."""
@@ -239,7 +238,10 @@ class Agent:
             return foreign
         if self._gateway() is None:
             return f"this node has no block of addresses yet: {allocator.ipam.reason or 'it asks for one'}"
-        return "" if allocator.addresses.free(time.monotonic()) else f"no address is free: {allocator.ipam.reason}"
+        if allocator.addresses.free(time.monotonic()):
+            return ""
+        why = allocator.ipam.reason or allocator.electors.proposer.hindrance or "all are held or rest"
+        return f"no address is free: {why}"
 
     def _memory(
         self, what: str, write: Callable[[tuple[T, ...]], None], stack: contextlib.AsyncExitStack

@@ -50,7 +50,7 @@ class Attachments:
         self._allocator = allocator
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         self._leaving = False
-        self._attaching = 0
+        self._attaching: set[asyncio.Future[Attached]] = set()
         self._quiet = asyncio.Event()
         """Nothing is being attached."""
         self._quiet.set()
@@ -63,26 +63,25 @@ class Attachments:
         _check(wish.interface)
         if self._leaving:
             raise AgentError("this node is leaving its cluster", "attach the container on another node")
-        self._attaching += 1
         self._quiet.clear()
-        try:
-            return await self._attach(wish)
-        finally:
-            self._attaching -= 1
-            if not self._attaching:
-                self._quiet.set()
+        # Who gives up waiting leaves work that has begun: its turn lasts until it is done, or undone.
+        work = asyncio.ensure_future(self._attach(wish))
+        self._attaching.add(work)
+        work.add_done_callback(self._attached)
+        return await asyncio.shield(work)
+
+    def _attached(self, work: asyncio.Future[Attached]) -> None:
+        self._attaching.discard(work)
+        if not self._attaching:
+            self._quiet.set()
+        if not work.cancelled():
+            work.exception()  # whoever waited has it
 
     async def _attach(self, wish: Wish) -> Attached:
         there = await self._host.find(wish.netns, wish.interface)
         name, interface = there.name if there is not None else wish.name, wish.interface
         async with self._turn(name, interface):
-            try:
-                address = await self._allocator.allocate(name, interface, wish.address)
-            except asyncio.CancelledError:
-                # Nobody waits for it any more: it must not be given later.
-                if not self._host.holds(name, interface):
-                    await self._allocator.release(name, interface)
-                raise
+            address = await self._allocator.allocate(name, interface, wish.address)
             try:
                 return await self._host.attach(Wanted(wish.netns, name, address, interface, wish.mtu, wish.routes))
             except Exception:
@@ -110,7 +109,8 @@ class Attachments:
 
     async def detach(self, call: DetachCall) -> None:
         _check(call.interface)
-        removed = await self._host.detach(Unwanted(call.netns, call.name, call.interface))
+        async with self._turn(call.name, call.interface):
+            removed = await self._host.detach(Unwanted(call.netns, call.name, call.interface))
         await self.release({(pod.name, pod.interface) for pod in removed} | {(call.name, call.interface)})
 
     async def detach_all(self) -> None:

@@ -7,19 +7,19 @@ for nobody. What a thread does for the longest batch keeps its other work waitin
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, Generic, TypeVar
-
-from tunrouter.errors import TunrouterError
 
 AT_ONCE: Final = 16
 
 J = TypeVar("J")
 R = TypeVar("R")
 Done = Callable[[int, Any], None]
-"""Tells the number of a job in its batch, and its result or TunrouterError."""
+"""Tells the number of a job in its batch, and its result or what it failed with."""
+log = logging.getLogger("tunrouter.host")
 
 
 class Batches(Generic[J, R]):
@@ -38,7 +38,7 @@ class Batches(Generic[J, R]):
         self._busy = False
 
     async def do(self, job: J) -> R:
-        """Raises TunrouterError."""
+        """Raises what the job failed with."""
         answer: asyncio.Future[R] = self._loop.create_future()
         self._waiting.append((job, answer))
         self._begin()
@@ -51,24 +51,27 @@ class Batches(Generic[J, R]):
         batch = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
         jobs = [job for job, _ in batch]
 
-        def done(number: int, result: R | TunrouterError) -> None:
+        def done(number: int, result: R | Exception) -> None:
             self._loop.call_soon_threadsafe(_answer, batch[number][1], result)
 
         def ended(work: Future[None]) -> None:
             self._busy = False
             error = work.exception()
-            for _, answer in batch:
-                if error is not None and not answer.done():
+            waiting = [answer for _, answer in batch if not answer.done()]
+            if error is not None:
+                for answer in waiting:
                     answer.set_exception(error)
+                if not waiting:
+                    log.error("pods' work is done, but not what comes after it: %s", error)
             self._begin()
 
         self._submit(lambda: self._work(jobs, done), ended)
 
 
-def _answer(answer: asyncio.Future[R], result: R | TunrouterError) -> None:
+def _answer(answer: asyncio.Future[R], result: R | Exception) -> None:
     if answer.done():
         return  # nobody waits for it any more
-    if isinstance(result, TunrouterError):
+    if isinstance(result, Exception):
         answer.set_exception(result)
     else:
         answer.set_result(result)

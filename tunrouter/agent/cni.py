@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
+from tunrouter.agent.addressing import RESERVED
 from tunrouter.agent.attachments import Attachments, Wish
 from tunrouter.agent.hostside import HostSide
 from tunrouter.agent.notes import Note, Notes
@@ -31,6 +32,7 @@ from tunrouter.host import Attached, HostPlan
 from tunrouter.host.plan import mac_of, port_mac_of
 
 NOTHING: Final = CniReply(msgspec.Raw(b"null"))
+POLICY_SECONDS: Final = 5.0
 log = logging.getLogger("tunrouter.cni")
 
 
@@ -92,7 +94,11 @@ class Cni:
         if there is not None and not (again and there.name == asked.name):
             what = f"CNI_IFNAME {asked.interface} is there already, with the address {there.address}"
             raise CniError(errors.THERE_ALREADY, what, "delete it first")
-        await self._policy_ready(asked)
+        try:
+            async with asyncio.timeout(POLICY_SECONDS):
+                await self._policy_ready(asked)
+        except TimeoutError:
+            raise CniError(errors.TRY_AGAIN, "the pod's policies are not in force yet") from None
         wish = Wish(asked.netns, asked.name, asked.interface, asked.mtu or self._plan.mtu, asked.address, asked.routes)
         pod = await self._attachments.attach(wish)
         assert pod.gateway is not None  # who was just attached has one
@@ -151,10 +157,17 @@ class Cni:
         held = {(lease.container, lease.interface) for lease in self._node.allocator.addresses.leases()}
         held |= {(pod.name, pod.interface) for pod in await self._host.attached()}
         valid = {(request.pod_name(asked.network, container), interface) for container, interface in asked.valid}
+        failed = []
         for name, interface in sorted(held - valid):
-            if name.startswith(request.pod_name(asked.network, "")):
-                log.info("collected %s of %s: the runtime does not know it any more", interface, name)
+            if not name.startswith(request.pod_name(asked.network, "")) or interface == RESERVED:
+                continue
+            try:
                 await self._detach(name, interface)
+                log.info("collected %s of %s: the runtime does not know it any more", interface, name)
+            except TunrouterError as error:
+                failed.append(f"{interface} of {name}: {error.what}")
+        if failed:
+            raise CniError(errors.IO_FAILURE, f"{len(failed)} could not be collected; {failed[0]}")
 
     # --- what was to be deleted while the agent was away -------------------------------------------------------------
     async def settle(self) -> None:
@@ -163,10 +176,13 @@ class Cni:
             return
         async with self._settling:
             for note in self._notes.all():
-                await self._settle(note)
+                try:
+                    await self._settle(note)
+                except TunrouterError as error:
+                    log.warning("%s of %s could not be taken off yet: %s", note.interface, note.container, error)
 
     async def _settle_one(self, asked: Request) -> None:
-        """Its own deletion is older than a pod that is added now."""
+        """Its own deletion is older than a pod that is added now. Raises TunrouterError while it cannot be done."""
         async with self._settling:
             for note in self._notes.all():
                 if (note.network, note.container, note.interface) == (asked.network, asked.container, asked.interface):
@@ -174,11 +190,7 @@ class Cni:
 
     async def _settle(self, note: Note) -> None:
         name = request.pod_name(note.network, note.container)
-        try:
-            await self._detach(name, note.interface)
-        except TunrouterError as error:
-            log.warning("%s of %s could not be taken off yet: %s", note.interface, name, error)
-            return
+        await self._detach(name, note.interface)
         log.info("took off %s of %s, as was asked while the agent was away", note.interface, name)
         self._notes.done(note)
 

@@ -49,9 +49,18 @@ class Notes:
                 with path.open("rb") as file:
                     written = msgspec.json.decode(file.read(MAX_BYTES), type=_Written)
                 yield Note(written.network, written.container, written.interface, path)
-            except (OSError, msgspec.DecodeError) as error:
+            except msgspec.DecodeError as error:
                 log.warning("%s is no note of a deletion and is put aside: %s", path, error)
-                path.rename(path.with_suffix(ASIDE))
+                _put_aside(path)
+            except OSError as error:
+                log.warning("%s cannot be read yet: %s", path, error)
 
     def done(self, note: Note) -> None:
         note.path.unlink(missing_ok=True)
+
+
+def _put_aside(path: Path) -> None:
+    try:
+        path.rename(path.with_suffix(ASIDE))
+    except OSError as error:
+        log.warning("%s cannot be put aside: %s", path, error)

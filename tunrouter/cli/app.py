@@ -360,13 +360,16 @@ def cni_install(
     exclusive: Annotated[
         bool, typer.Option("--cni-exclusive", help="Rename networks of others that would come first.")
     ] = False,
+    state_dir: StateDir = None,
+    run_dir: RunDir = None,
     config: ConfigFile = None,
     output: Annotated[str, typer.Option("--output", "-o", metavar="FORMAT", help="text or json.")] = "text",
 ) -> None:
     """Install the plugin and its network: the next pods are ours."""
     from tunrouter.cli import cni
 
-    flags = {"cni_bin_dir": cni_bin_dir, "cni_conf_dir": cni_conf_dir, "config": config}
+    flags = {"cni_bin_dir": cni_bin_dir, "cni_conf_dir": cni_conf_dir, "state_dir": state_dir, "run_dir": run_dir,
+             "config": config}  # fmt: skip
     cni.install(flags, name, exclusive, output)
 
 

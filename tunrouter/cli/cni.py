@@ -10,17 +10,19 @@ import msgspec
 import typer
 
 from tunrouter.cli.settings import one_of, settings
-from tunrouter.cni.request import VERSIONS
+from tunrouter.cni.request import VERSIONS, is_id
 from tunrouter.config import Config
 from tunrouter.edge import runtimes
 from tunrouter.edge.runtimes import Directories
-from tunrouter.errors import HostError
+from tunrouter.errors import ConfigError, HostError
 
 SCHEMA = 1
 
 
 def install(flags: Mapping[str, object], name: str, exclusive: bool, output: str) -> None:
     one_of("output", output, ("text", "json"))
+    if not is_id(name):
+        raise ConfigError(f"--name {name!r} is no network's", "use at most 64 letters, digits, . _ and -")
     config = _as_root(flags, "install")
     keys = {"socket": str(config.socket), "notes": str(config.notes)}
     where = directories(config)

@@ -90,7 +90,7 @@ def read(environment: Mapping[str, str], config: bytes, local: Local) -> Request
     keys = decode(config)
     version = version_of(keys, command)
     network = _text(keys, "name")
-    if not _is_id(network):
+    if not (is_id(network) if command == "ADD" else _ID.fullmatch(network)):
         fix = f"use at most {MAX_ID} letters, digits, . _ and -"
         raise CniError(INVALID_NETWORK, f"name {_short(network)} is none", fix)
     request = Request(command=command, version=version, network=network)
@@ -136,7 +136,7 @@ def _with_container(request: Request, environment: Mapping[str, str], needed: tu
     container, interface = environment["CNI_CONTAINERID"], environment["CNI_IFNAME"]
     # What ADD has refused must still be deletable, so our own limits are ADD's alone.
     ours = request.command == "ADD"
-    if not (_is_id(container) if ours else _ID.fullmatch(container)):
+    if not (is_id(container) if ours else _ID.fullmatch(container)):
         fix = f"use at most {MAX_ID} letters, digits, . _ and -, the first a letter or digit"
         raise CniError(INVALID_ENVIRONMENT, f"CNI_CONTAINERID {_short(container)} is no container's id", fix)
     if not _is_device(interface, ours=ours):
@@ -156,7 +156,8 @@ def _is_device(text: str, *, ours: bool) -> bool:
     return length < 16 and text.isprintable() and text not in {".", ".."} and not set(text) & set("/: \0")
 
 
-def _is_id(text: str) -> bool:
+def is_id(text: str) -> bool:
+    """Whether it may be the name of a network of ours, or a container's id."""
     return len(text) <= MAX_ID and _ID.fullmatch(text) is not None
 
 
@@ -326,4 +327,4 @@ def _short(value: object) -> str:
 
 
 def _unsupported(key: str, value: Any, fix: str) -> CniError:
-    return CniError(UNSUPPORTED_FIELD, f"{key}: {value!r} is not supported", fix)
+    return CniError(UNSUPPORTED_FIELD, f"{key}: {_short(value)} is not supported", fix)

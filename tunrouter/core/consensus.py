@@ -122,7 +122,7 @@ class Proposer:
 
     @property
     def hindrance(self) -> str:
-        """Why the oldest round that had to ask again is not over yet; empty if there is none."""
+        """Why a round that had to ask again is not over yet; empty if there is none."""
         return next((self._why(one) for one in self._rounds.values() if one.tries), "")
 
     def _why(self, one: Round) -> str:

@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,7 +67,7 @@ class Directories(NamedTuple):
 
 def source() -> Path:
     """The plugin as it came with this program: in a checkout, or where the package put it. Raises HostError."""
-    places = (Path(__file__).parents[2] / "cni-plugin", Path(sys.prefix) / "share" / "tunrouter")
+    places = (Path(__file__).parents[2] / "cni-plugin", Path(sysconfig.get_path("data")) / "share" / "tunrouter")
     for place in places:
         if (place / PLUGIN).exists():
             return place / PLUGIN
@@ -88,9 +89,10 @@ def install(
         where.binaries.mkdir(parents=True, exist_ok=True)
         where.configurations.mkdir(parents=True, exist_ok=True)
         _put(where.plugin, f"#!{interpreter} -ISB\n{rest}", 0o755)
-        aside = tuple(_set_aside(path) for path in where.winners()) if exclusive else ()
         conflist = {"cniVersion": version, "name": network, "plugins": plugins}
         _put(where.conflist, json.dumps(conflist, indent=2) + "\n", 0o644)
+        # Only now, so that there is a network at every moment.
+        aside = tuple(_set_aside(path) for path in where.winners()) if exclusive else ()
     return Installed(where.plugin, where.conflist, version, chain, aside)
 
 
@@ -103,7 +105,9 @@ def uninstall(where: Directories) -> list[Path]:
                 path.unlink()
                 done.append(path)
         for path in sorted(where.configurations.glob(f"*{ASIDE}")):
-            done.append(path.rename(path.with_name(path.name.removesuffix(ASIDE))))
+            before = path.with_name(path.name.removesuffix(ASIDE))
+            if not before.exists():  # else its owner has written it anew
+                done.append(path.rename(before))
     return done
 
 
@@ -132,12 +136,16 @@ def highest(supported: tuple[str, ...], others: Iterable[tuple[str, ...]]) -> st
 
 def _put(path: Path, text: str, mode: int) -> None:
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    with fresh.open("w") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.rename(path)
+    try:
+        with fresh.open("w") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.rename(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
 
 
 def _set_aside(path: Path) -> Path:

@@ -19,7 +19,7 @@ import msgspec
 from tunrouter.edge import netns, nft, sysctl
 from tunrouter.edge.firewall import Firewall
 from tunrouter.edge.netlink import PROTOCOL, Netlink, Route, Watch
-from tunrouter.errors import ConfigError, HostError, TunrouterError
+from tunrouter.errors import ConfigError, HostError
 from tunrouter.host import pods, switches
 from tunrouter.host.blocks import Blocks, blocks_of
 from tunrouter.host.plan import LEAST_METRIC, HostPlan
@@ -138,8 +138,8 @@ class Host:
         done += self._switches()
         generation = nft.generation()
         if generation != self._generation:
-            self._generation = generation
             done += self._tables() + self._allow()
+            self._generation = generation  # what changed meanwhile is looked at next time
         elif self._firewall.legacy_changed() or self._firewall.refused:
             done += self._allow()
         return done
@@ -253,9 +253,11 @@ class Host:
         if not (intact and self._permit(ports)):
             nft.apply(text + permissions((), ports))
         self._ruleset, self._permitted, self._fingerprint = text, ports, nft.fingerprint(*TABLES)
-        if nft.generation() == before + 1:  # nobody but us
+        if nft.generation() == before + 1:
             self._intact_at = before + 1
             self._generation += self._generation == before
+        else:
+            self._fingerprint = b""  # somebody else wrote, too: perhaps that is not ours
         return [f"table {family} {name}" for family, name in TABLES]
 
     def _permit(self, ports: frozenset[Port]) -> bool:
@@ -276,26 +278,33 @@ class Host:
         return self._firewall.ensure(self._netlink.uplinks())
 
     # --- pods ----------------------------------------------------------------------------------------------------
-    def attach(self, wanted: Sequence[Wanted], done: Callable[[int, Attached | TunrouterError], None]) -> None:
+    def attach(self, wanted: Sequence[Wanted], done: Callable[[int, Attached | Exception], None]) -> None:
         """Joins namespaces to the bridge; with the same values again that changes nothing, else the pod moves.
 
         `done` is told each one's number and what came of it, as soon as that is known.
         """
         with ExitStack() as stack:
-            ready = []
+            ready: dict[int, tuple[Attached, int]] = {}
             for number, one in enumerate(wanted):
                 try:
                     descriptor = stack.enter_context(_container(one.path))
-                    ready.append((number, self._admit(one, descriptor), descriptor))
-                except TunrouterError as error:
+                    ready[number] = self._admit(one, descriptor), descriptor
+                except Exception as error:
                     done(number, error)
             try:
                 # The addresses are allowed before the pods can send their first packets.
                 self._tables()
-                for number, pod, descriptor in ready:
-                    done(number, self._connect(pod, descriptor, wanted[number]))
+                for number in list(ready):
+                    pod, descriptor = ready[number]
+                    result = self._connect(pod, descriptor, wanted[number])
+                    if result is pod:
+                        del ready[number]
+                    done(number, result)
             finally:
-                self._tables()  # without those that could not be connected
+                if ready:
+                    for pod, _ in ready.values():
+                        self._look_at(pod.port)  # which is not there, unless it was before
+                    self._tables()
 
     def _admit(self, one: Wanted, descriptor: int) -> Attached:
         """The pod that it will be, one of ours from now on. Raises TunrouterError."""
@@ -304,7 +313,9 @@ class Host:
         pod = Attached(
             port=port, name=one.name, address=one.address, interface=one.interface, mtu=one.mtu, gateway=gateway
         )
-        self._look_at(port)
+        before = self._look_at(port)
+        if before is not None and before.name != one.name:
+            self._vanished.append(before)  # its container is called otherwise now
         pod = self._as_it_is(pod)
         ghosts = self._ghosts(pod)
         others = {port: other for port, other in self._pods.items() if port not in ghosts}
@@ -314,14 +325,11 @@ class Host:
         self._pods = others | {port: pod}
         return pod
 
-    def _connect(self, pod: Attached, descriptor: int, one: Wanted) -> Attached | TunrouterError:
+    def _connect(self, pod: Attached, descriptor: int, one: Wanted) -> Attached | Exception:
         try:
             pods.connect(self._netlink, self.plan, pod, descriptor, one.routes, isolated=self._isolated)
-        except BaseException as error:
-            self._pods = {port: other for port, other in self._pods.items() if port != pod.port}
-            if isinstance(error, TunrouterError):
-                return error
-            raise
+        except Exception as error:
+            return error
         return pod
 
     def _as_it_is(self, pod: Attached) -> Attached:
@@ -359,15 +367,13 @@ class Host:
             unplugged = [] if pod.port in joined else [f"{pod.port} is not on {self.plan.bridge}"]
             return unplugged + pods.faults(pod, descriptor, routes)
 
-    def detach(
-        self, unwanted: Sequence[Unwanted], done: Callable[[int, list[Attached] | TunrouterError], None]
-    ) -> None:
+    def detach(self, unwanted: Sequence[Unwanted], done: Callable[[int, list[Attached] | Exception], None]) -> None:
         """Takes pods off the bridge; `done` is told each one's number and what was taken off."""
-        removed: list[list[Attached] | TunrouterError] = []
+        removed: list[list[Attached] | Exception] = []
         for one in unwanted:
             try:
                 removed.append(self._disconnect(one))
-            except TunrouterError as error:
+            except Exception as error:
                 removed.append(error)
         self._tables()  # an address is free when nobody may use it any more
         for number, result in enumerate(removed):
@@ -382,7 +388,7 @@ class Host:
             pass  # gone: its name is all there is to go by
         there = {port: pod for port in ports if (pod := self._look_at(port)) is not None}
         removed = [port for port in there if self._netlink.delete_link(port)]
-        self._pods = {port: pod for port, pod in self._pods.items() if port not in there}
+        self._see({port: pod for port, pod in self._pods.items() if port not in there})
         return [there[port] for port in removed]
 
     def attached(self) -> list[Attached]:

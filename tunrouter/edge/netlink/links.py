@@ -11,6 +11,7 @@ import errno
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from typing import Final
 
@@ -105,6 +106,8 @@ class Links:
                 if kind == DONE and interrupted:
                     raise InterruptedError
                 if kind == DONE:
+                    if (code := int.from_bytes(payload[:4], sys.byteorder, signed=True)) < 0:
+                        raise OSError(-code, os.strerror(-code))
                     return
                 if kind == ERROR:
                     if code := -struct.unpack_from("=i", payload)[0]:
