@@ -316,3 +316,19 @@ def test_a_repair_that_fails_is_tried_again(lab: Lab, host: Host, monkeypatch: p
             lab.inside(host.repair)
     lab.inside(host.repair)
     assert lab.state() == before
+
+
+def test_a_pod_that_was_taken_off_when_its_rules_were_refused_is_told_as_gone(
+    lab: Lab, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(commands: str) -> None:
+        raise HostError("no room", "")
+
+    pod = lab.pod(host, str(A))
+    with monkeypatch.context() as patch:
+        patch.setattr("tunrouter.edge.nft.apply", refuses)
+        with pytest.raises(HostError, match="no room"):
+            lab.inside(lambda: detach(host, pod.path, "another name", "eth0"))
+    assert [(gone.name, gone.address) for gone in host.vanished()] == [(pod.name, A)]
+    lab.inside(host.repair)
+    assert str(A) not in permitted(lab)

@@ -375,7 +375,12 @@ class Host:
                 removed.append(self._disconnect(one))
             except Exception as error:
                 removed.append(error)
-        self._tables()  # an address is free when nobody may use it any more
+        try:
+            self._tables()  # an address is free when nobody may use it any more
+        except BaseException:
+            # Whoever asked hears of an error, so these are told as those that went by themselves.
+            self._vanished += [pod for result in removed if not isinstance(result, Exception) for pod in result]
+            raise
         for number, result in enumerate(removed):
             done(number, result)
 
@@ -388,7 +393,7 @@ class Host:
             pass  # gone: its name is all there is to go by
         there = {port: pod for port in ports if (pod := self._look_at(port)) is not None}
         removed = [port for port in there if self._netlink.delete_link(port)]
-        self._see({port: pod for port, pod in self._pods.items() if port not in there})
+        self._pods = {port: pod for port, pod in self._pods.items() if port not in there}
         return [there[port] for port in removed]
 
     def attached(self) -> list[Attached]:
