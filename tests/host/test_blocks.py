@@ -264,7 +264,7 @@ def test_what_fails_half_way_is_finished_by_the_repair(lab: Lab, host: Host, mon
 
     settle(lab, host)
     with monkeypatch.context() as broken:
-        broken.setattr(Host, "_routes", fails)
+        broken.setattr("tunrouter.host.ways.Ways.ensure", fails)
         with pytest.raises(HostError):
             own(lab, host, THREE)
         assert host.gateway is None, "pods cannot have it yet"

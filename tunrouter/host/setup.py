@@ -18,14 +18,16 @@ import msgspec
 
 from tunrouter.edge import netns, nft, sysctl
 from tunrouter.edge.firewall import Firewall
-from tunrouter.edge.netlink import PROTOCOL, Netlink, Route, Watch
+from tunrouter.edge.netlink import Netlink, Watch
 from tunrouter.errors import ConfigError, HostError
 from tunrouter.host import pods, switches
 from tunrouter.host.blocks import Blocks, blocks_of
-from tunrouter.host.plan import LEAST_METRIC, HostPlan
+from tunrouter.host.plan import HostPlan
 from tunrouter.host.pods import Attached, Unwanted, Wanted
-from tunrouter.host.ruleset import TABLES, Port, permissions, ruleset
+from tunrouter.host.ruleset import TABLES, ruleset
+from tunrouter.host.tables import Tables
 from tunrouter.host.underlay import free_range, overlapping, peers_inside
+from tunrouter.host.ways import Ways
 
 NF_CALL: Final = "net/bridge/bridge-nf-call-iptables"
 TUN_DEVICE: Final = Path("/dev/net/tun")
@@ -58,9 +60,9 @@ class Host:
         self._firewall = Firewall(
             bridge=plan.bridge, tun=plan.tun, network=plan.range, port=plan.port, manage=plan.manage_firewall
         )
-        self._blocks = Blocks()
+        self._ways = Ways(plan, self._netlink)
+        self._written = Tables()
         self._fenced: frozenset[ipaddress.IPv4Address] = frozenset()
-        self._paths: dict[ipaddress.IPv4Network, int] = {}
         self._pods: dict[str, Attached] = {}
         self._vanished: list[Attached] = []
         self._begun = False
@@ -69,12 +71,11 @@ class Host:
         self._isolated = True
         self._generation = -1
         """Of the rule sets, others' included, when `repair` looked at them last."""
-        self._intact_at = -1
-        """A generation in which our tables are as we wrote them."""
-        self._ruleset = ""
-        self._permitted: frozenset[Port] = frozenset()
         self._before = ""
-        self._fingerprint = b""
+
+    @property
+    def _blocks(self) -> Blocks:
+        return self._ways.blocks
 
     def close(self) -> None:
         for part in (self.monitor, self.links, self._watch, self._netlink):
@@ -120,8 +121,7 @@ class Host:
         wanted = blocks_of(self.plan.range, blocks)
         if wanted == self._blocks:
             return []
-        self._blocks = wanted
-        self._paths = {prefix: mtu for prefix, mtu in self._paths.items() if not wanted.overlapping(prefix)}
+        self._ways.own(wanted)
         return self._shape() if self._begun else []
 
     def fence(self, addresses: Collection[ipaddress.IPv4Address]) -> list[str]:
@@ -165,7 +165,7 @@ class Host:
             # into the tunnel must find their way back into it.
             done += netlink.ensure_addresses(plan.tun, self._tun_addresses())
             done += netlink.ensure_link(plan.tun, mtu=plan.mtu, queue=QUEUE)
-        return done + self._routes() + self._ports()
+        return done + self._ways.ensure() + self._ports()
 
     def _retire(self) -> list[str]:
         """Addresses of gateways that nobody has any more. They take the routes along whose source they are."""
@@ -183,26 +183,6 @@ class Host:
         return self._tun_addresses() | {
             ipaddress.IPv4Interface(pod.gateway) for pod in self._pods.values() if pod.gateway is not None
         }
-
-    def _routes(self) -> list[str]:
-        known, wanted = self._netlink.routes(), self._wanted_routes()
-        done = []
-        for route in known:
-            stale = route.protocol == PROTOCOL and not any(_same_place(route, other) for other in wanted)
-            if stale and self._netlink.delete_route(route):
-                done.append(f"removed route {route}")
-        return done + [f"route {route}" for route in wanted if self._netlink.ensure_route(route, known)]
-
-    def _wanted_routes(self) -> list[Route]:
-        plan, source = self.plan, str(self._blocks.gateway or "")
-        # While the TUN is away nothing of the range may leave in plaintext by the default route.
-        routes = [Route(prefix=plan.range, device="", kind="unreachable", metric=LEAST_METRIC)]
-        routes += [Route(prefix=block, device=plan.bridge, source=source) for block in self._blocks.all]
-        if self._netlink.link(plan.tun) is not None:
-            if plan.range not in self._blocks.all:  # else there is nobody at the other end
-                routes.append(Route(prefix=plan.range, device=plan.tun, source=source))
-            routes += [Route(prefix=p, device=plan.tun, source=source, mtu=mtu) for p, mtu in self._paths.items()]
-        return routes
 
     def _ports(self) -> list[str]:
         """Ports in the right mode, and back on the bridge if somebody took them off it or removed it."""
@@ -244,35 +224,12 @@ class Host:
 
     def _tables(self) -> list[str]:
         text = ruleset(self.plan, self._blocks.gateway, self._fenced)
-        ports = frozenset((pod.port, pod.address) for pod in self._pods.values())
         before = nft.generation()
-        intact = text == self._ruleset and self._unchanged(before)
-        if intact and ports == self._permitted:
-            self._intact_at = before
+        if not self._written.ensure(text, frozenset((pod.port, pod.address) for pod in self._pods.values()), before):
             return []
-        if not (intact and self._permit(ports)):
-            nft.apply(text + permissions((), ports))
-        self._ruleset, self._permitted, self._fingerprint = text, ports, nft.fingerprint(*TABLES)
-        if nft.generation() == before + 1:
-            self._intact_at = before + 1
-            self._generation += self._generation == before
-        else:
-            self._fingerprint = b""  # somebody else wrote, too: perhaps that is not ours
+        if self._generation == before and nft.generation() == before + 1:
+            self._generation += 1  # nobody but us: there is nothing to look at
         return [f"table {family} {name}" for family, name in TABLES]
-
-    def _permit(self, ports: frozenset[Port]) -> bool:
-        """Changes only what differs; False if somebody changed the tables just now."""
-        try:
-            nft.apply(permissions(self._permitted, ports))
-        except HostError:
-            return False
-        return True
-
-    def _unchanged(self, generation: int) -> bool:
-        """Our tables are as we wrote them last."""
-        return bool(self._fingerprint) and (
-            generation == self._intact_at or nft.fingerprint(*TABLES) == self._fingerprint
-        )
 
     def _allow(self) -> list[str]:
         return self._firewall.ensure(self._netlink.uplinks())
@@ -414,26 +371,12 @@ class Host:
 
         Answers with what could not be; the others are set.
         """
-        refused = []
-        for prefix, mtu in paths.items():
-            if mtu is None or mtu >= self.plan.mtu:
-                self._paths.pop(prefix, None)
-            elif reason := self._no_path(prefix):
-                refused.append(HostError(f"path MTU for {prefix}, which {reason}", "give every node its own --block"))
-            else:
-                self._paths[prefix] = mtu
+        refused = [error for path in paths.items() if (error := self._ways.set_path_mtu(*path)) is not None]
         try:
-            self._routes()
+            self._ways.ensure()
         except HostError as error:
             refused.append(error)
         return refused
-
-    def _no_path(self, prefix: ipaddress.IPv4Network) -> str:
-        """Why `prefix` can have no route of its own: `replace` would put it in the place of a route that we live by."""
-        if prefix == self.plan.range or not prefix.subnet_of(self.plan.range):
-            return f"is no part of the range {self.plan.range}"
-        own = self._blocks.overlapping(prefix)
-        return f"overlaps this node's own block {own}" if own else ""
 
     # --- what others ask -----------------------------------------------------------------------------------------
     @property
@@ -469,15 +412,6 @@ def _container(path: str) -> Iterator[int]:
 def _isolated() -> bool:
     """Bridged frames do not pass iptables: ports may be kept apart, and only routing joins them."""
     return sysctl.read(NF_CALL) != "1"
-
-
-def _same_place(route: Route, other: Route) -> bool:
-    return (route.prefix, route.metric, route.table, route.kind) == (
-        other.prefix,
-        other.metric,
-        other.table,
-        other.kind,
-    )
 
 
 def _may_administer() -> bool:
