@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
+import re
 import select
 import struct
 import subprocess
@@ -161,7 +162,8 @@ class Lab:
         parts += [run_in("bridge", "-d", "link")]
         parts += [run_in("sysctl", "net.ipv4.ip_forward", "net.ipv4.conf.all.send_redirects")]
         lines = (line for part in parts for line in part.splitlines() if not line.startswith(("#", ":")))
-        return "\n".join(lines).replace(" tentative", "")  # for a second, until nobody else has the address
+        # The kernel finds out about carriers, and whether nobody else has an address, when it has time.
+        return re.sub(r"NO-CARRIER,|,LOWER_UP| state \w+| tentative", "", "\n".join(lines))
 
     def close(self) -> None:
         for host in self._hosts:
