@@ -1,11 +1,12 @@
 # tunrouter: `make help` says what there is. Everything runs as root: namespaces, TUN devices and nftables are real here.
 
-SHELL  := /bin/bash
-VENV   := .venv
-PYTHON := $(VENV)/bin/python
-STAMP  := $(VENV)/.installed
-KERNEL := setup.py tunrouter/dataplane/build.py tunrouter/core/bounds.py $(wildcard tunrouter/dataplane/c/*)
-ARGS   ?=
+SHELL    := /bin/bash
+VENV     := .venv
+PYTHON   := $(VENV)/bin/python
+STAMP    := $(VENV)/.installed
+RUNTIMES := $(VENV)/.runtimes
+KERNEL   := setup.py tunrouter/dataplane/build.py tunrouter/core/bounds.py $(wildcard tunrouter/dataplane/c/*)
+ARGS     ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint soak bench-compare bench-check bench-sessions fresh-machine clean
@@ -28,10 +29,14 @@ lint: install ## style, types and import contracts
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-test: lint ## lint, then every test but the soak (ARGS="tests/core -k replay")
+$(RUNTIMES): $(STAMP)
+	@.ci/install $(VENV) runtimes
+	@touch $@
+
+test: lint $(RUNTIMES) ## lint, then every test but the soak (ARGS="tests/core -k replay")
 	$(VENV)/bin/pytest -m "not soak" $(ARGS)
 
-soak: install ## the long tests: 1 GiB through 1 % loss, 10⁸ inputs for the sanitized kernel
+soak: install $(RUNTIMES) ## the long tests: 1 GiB through 1 % loss, 10⁸ inputs for the sanitized kernel
 	$(VENV)/bin/pytest -m soak $(ARGS)
 
 bench-compare: install ## beside wireguard-go, Nebula, tinc, VXLAN and bare veth (ARGS="--only wireguard-go --scenario tcp-1")

@@ -40,7 +40,7 @@ def program(name: str) -> str:
     """Its path. Raises HostError that tells how to come by it."""
     found = shutil.which(name)
     if found is None:
-        raise HostError(f"{name} is not installed", f"run `make install`, or: apt-get install {PACKAGES[name]}")
+        raise HostError(f"{name} is not installed", f"run `make test`, or: apt-get install {PACKAGES[name]}")
     return found
 
 
