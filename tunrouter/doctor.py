@@ -16,9 +16,9 @@ from typing import Final, Literal
 import msgspec
 
 from tunrouter.core import wire
-from tunrouter.edge import clock, ethtool, nft, sysctl
+from tunrouter.edge import clock, ethtool, sysctl
 from tunrouter.edge.firewall import Firewall
-from tunrouter.edge.netlink import Link, Netlink
+from tunrouter.edge.netlink import Link, Netlink, nft
 from tunrouter.errors import TunrouterError
 from tunrouter.host import free_range, overlapping, peers_inside, underlay_mtu
 from tunrouter.host.ruleset import PORT_PREFIX, TABLES

@@ -13,9 +13,9 @@ from typing import TypeVar
 import pytest
 from pyroute2.netns import setns
 
-from tunrouter.edge import netns, nft, sysctl
+from tunrouter.edge import netns, sysctl
 from tunrouter.edge.firewall import legacy
-from tunrouter.edge.netlink import Netlink, Route, Watch
+from tunrouter.edge.netlink import Netlink, Route, Watch, nft
 from tunrouter.errors import ConfigError, HostError
 
 pytestmark = pytest.mark.root

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.host.lab import BLOCK, GATEWAY, LISTEN, PLAN, SEND, Lab, Namespace, attach, detach, wait_until
-from tunrouter.edge import nft
+from tunrouter.edge.netlink import nft
 from tunrouter.errors import ConfigError, HostError
 from tunrouter.host import Attached, Host, Wanted
 
@@ -133,7 +133,7 @@ def test_a_failure_inside_the_pod_leaves_nothing(lab: Lab, host: Host, monkeypat
 
     lab.pod(host, str(B))
     before = lab.state()
-    monkeypatch.setattr("tunrouter.edge.netlink.Netlink.configure_pod", fails)
+    monkeypatch.setattr("tunrouter.edge.netlink.Inside.configure", fails)
     with pytest.raises(HostError, match="inside"):
         lab.pod(host, str(A))
     assert lab.state() == before
@@ -266,15 +266,19 @@ def test_of_a_batch_who_cannot_be_attached_fails_alone(lab: Lab, host: Host) -> 
     assert str(BLOCK[9]) not in permitted(lab)
 
 
-def test_a_batch_whose_rules_are_refused_leaves_nothing(lab: Lab, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    pod = lab._namespace("p")
-    before = lab.state()
-
+def refuse_rules(patch: pytest.MonkeyPatch) -> None:
     def refuses(commands: str) -> None:
         raise HostError("no room", "")
 
+    patch.setattr("tunrouter.edge.netlink.nft.apply", refuses)
+    patch.setattr("tunrouter.edge.netlink.nft.replace", lambda *_: False)
+
+
+def test_a_batch_whose_rules_are_refused_leaves_nothing(lab: Lab, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    pod = lab._namespace("p")
+    before = lab.state()
     with monkeypatch.context() as patch:
-        patch.setattr("tunrouter.edge.nft.apply", refuses)
+        refuse_rules(patch)
         with pytest.raises(HostError, match="no room"):
             attach_all(lab, host, wanted(pod, A))
     assert not host.holds(pod.name, "eth0")
@@ -287,16 +291,14 @@ def test_whoever_empties_the_set_while_a_pod_comes_is_found_out(
     lab: Lab, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = lab.pod(host, str(A))
-    apply = nft.apply
+    replace = nft.replace
 
-    def raced(commands: str) -> None:
-        with monkeypatch.context() as patch:
-            patch.setattr("tunrouter.edge.nft.apply", apply)
-            lab.host_ns.run("nft", "flush", "set", "bridge", "tunrouter", "pods")
-            apply(commands)
+    def raced(before: nft.Elements, after: nft.Elements, generation: int) -> bool:
+        lab.host_ns.run("nft", "flush", "set", "bridge", "tunrouter", "pods")
+        return replace(before, after, generation)
 
     with monkeypatch.context() as patch:
-        patch.setattr("tunrouter.edge.nft.apply", raced)
+        patch.setattr("tunrouter.edge.netlink.nft.replace", raced)
         lab.pod(host, str(B))
     lab.inside(host.repair)
     assert str(A) in permitted(lab)
@@ -311,24 +313,22 @@ def test_a_repair_that_fails_is_tried_again(lab: Lab, host: Host, monkeypatch: p
     before = lab.state()
     lab.host_ns.run("nft", "flush", "ruleset")
     with monkeypatch.context() as patch:
-        patch.setattr("tunrouter.edge.nft.apply", refuses)
+        patch.setattr("tunrouter.edge.netlink.nft.apply", refuses)
         with pytest.raises(HostError, match="no room"):
             lab.inside(host.repair)
     lab.inside(host.repair)
     assert lab.state() == before
 
 
-def test_a_pod_that_was_taken_off_when_its_rules_were_refused_is_told_as_gone(
+def test_permissions_that_could_not_be_taken_back_are_by_the_next_repair(
     lab: Lab, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuses(commands: str) -> None:
-        raise HostError("no room", "")
-
     pod = lab.pod(host, str(A))
     with monkeypatch.context() as patch:
-        patch.setattr("tunrouter.edge.nft.apply", refuses)
+        refuse_rules(patch)
         with pytest.raises(HostError, match="no room"):
             lab.inside(lambda: detach(host, pod.path, "another name", "eth0"))
-    assert [(gone.name, gone.address) for gone in host.vanished()] == [(pod.name, A)]
+    assert str(A) in permitted(lab)
+    assert not host.holds(pod.name, "eth0")
     lab.inside(host.repair)
     assert str(A) not in permitted(lab)

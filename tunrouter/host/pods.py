@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from tunrouter.edge import netns, sysctl
-from tunrouter.edge.netlink import Link, Netlink
+from tunrouter.edge.netlink import Inside, Link, Netlink, Pair
 from tunrouter.errors import ConfigError, HostError
 from tunrouter.host.blocks import Blocks, first_usable, is_usable
 from tunrouter.host.plan import HostPlan, check_device_name, mac_of, port_mac_of
@@ -99,7 +99,7 @@ def adopt(netlink: Netlink, bridge: str) -> None:
     for pod in orphans:
         for there in netlink.addresses(bridge):
             if pod.address in there.network:
-                netlink.set_alias(pod.port, msgspec.structs.replace(pod, gateway=there.ip).alias)
+                netlink.pairs.name(pod.port, msgspec.structs.replace(pod, gateway=there.ip).alias)
 
 
 def port_name(inode: int, interface: str) -> str:
@@ -139,17 +139,12 @@ def connect(
             netlink.delete_link(pod.port)
             link = None
         if link is None:
-            netlink.add_veth(
-                pod.port,
-                pod.alias,
-                pod.mtu,
-                port_mac_of(pod.address),
-                netns=descriptor,
-                interface=pod.interface,
-                mac=mac_of(pod.address),
-            )
+            macs = port_mac_of(pod.address), mac_of(pod.address)
+            netlink.pairs.make(Pair(pod.port, pod.alias, pod.interface, *macs, pod.mtu), descriptor)
         join(netlink, plan, pod, isolated=isolated)
-        netns.within(descriptor, lambda: _configure_inside(pod, plan.range, routes))
+        assert pod.gateway is not None  # who has a block has a gateway
+        with netns.within(descriptor, lambda: _enter(pod)) as inside:
+            inside.configure(pod.address, mac_of(pod.address), pod.mtu, pod.gateway, routes, plan.range)
     except BaseException:
         netlink.delete_link(pod.port)
         raise
@@ -158,17 +153,19 @@ def connect(
 def join(netlink: Netlink, plan: HostPlan, pod: Attached, *, isolated: bool) -> None:
     """The host's side: a port of the bridge that has no address of its own."""
     sysctl.write_if_present(f"net/ipv6/conf/{pod.port}/disable_ipv6", 1)
-    netlink.join_bridge(pod.port, plan.bridge, mac_of(pod.address), isolated=isolated)
+    netlink.pairs.join(pod.port, plan.bridge, mac_of(pod.address), isolated=isolated)
+
+
+def _enter(pod: Attached) -> Inside:
+    # A router advertisement from another pod must not move the default route (CVE-2020-11091).
+    sysctl.write_if_present(f"net/ipv6/conf/{pod.interface}/accept_ra", 0)
+    return Inside(pod.interface)
 
 
 def faults(pod: Attached, descriptor: int, routes: Collection[ipaddress.IPv4Network]) -> list[str]:
     """What is not as it was configured inside the pod."""
-    return netns.within(descriptor, lambda: _look_inside(pod, routes))
-
-
-def _look_inside(pod: Attached, routes: Collection[ipaddress.IPv4Network]) -> list[str]:
-    with Netlink() as inside:
-        link = inside.link(pod.interface)
+    with netns.within(descriptor, lambda: Inside(pod.interface)) as inside:
+        link = inside.link()
         if link is None:
             return [f"{pod.interface} is gone"]
         found = []
@@ -176,19 +173,8 @@ def _look_inside(pod: Attached, routes: Collection[ipaddress.IPv4Network]) -> li
             found.append(f"{pod.interface} has another MAC")
         if not link.up:
             found.append(f"{pod.interface} is down")
-        if ipaddress.IPv4Interface(pod.address) not in inside.addresses(pod.interface):
+        if ipaddress.IPv4Interface(pod.address) not in inside.addresses(link.index):
             found.append(f"{pod.interface} has not the address {pod.address}")
-        there = {route.prefix for route in inside.routes() if route.device == pod.interface}
+        there = {way.prefix for way in inside.ways() if way.device == link.index}
         wanted = [ipaddress.IPv4Network(f"{pod.gateway}/32"), *routes]
         return found + [f"the route to {route} is gone" for route in wanted if route not in there]
-
-
-def _configure_inside(pod: Attached, network: ipaddress.IPv4Network, routes: Sequence[ipaddress.IPv4Network]) -> None:
-    with Netlink() as inside:
-        # A router advertisement from another pod must not move the default route (CVE-2020-11091).
-        sysctl.write_if_present(f"net/ipv6/conf/{pod.interface}/accept_ra", 0)
-        inside.ensure_link(pod.interface, mtu=pod.mtu, mac=mac_of(pod.address))
-        # Who has a default route already still finds the network this way.
-        elsewhere = any(route.prefix in routes and route.device != pod.interface for route in inside.routes())
-        wanted = (*routes, network) if elsewhere and network not in routes else routes
-        inside.configure_pod(pod.interface, ipaddress.IPv4Interface(pod.address), str(pod.gateway), wanted)

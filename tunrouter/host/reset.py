@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 
-from tunrouter.edge import nft
 from tunrouter.edge.firewall import Firewall
-from tunrouter.edge.netlink import PROTOCOL, Netlink
+from tunrouter.edge.netlink import PROTOCOL, Netlink, nft
 from tunrouter.errors import HostError
 from tunrouter.host import pods, switches
 from tunrouter.host.ruleset import TABLES

@@ -10,11 +10,15 @@ import ipaddress
 from collections.abc import Collection
 from typing import Final
 
+from tunrouter.edge.netlink.nft import Elements
 from tunrouter.host.plan import HostPlan
 
 NAME: Final = "tunrouter"
 TABLES: Final = (("inet", NAME), ("bridge", NAME))
 PORT_PREFIX: Final = "vethwe"
+PODS: Final = Elements("bridge", NAME, "pods", frozenset())
+"""Which port may use which address."""
+IFNAMSIZ: Final = 16
 
 
 Port = tuple[str, ipaddress.IPv4Address]
@@ -32,15 +36,17 @@ def ruleset(plan: HostPlan, gateway: ipaddress.IPv4Address | None, fenced: Colle
     return replaced + _routed(plan, gateway, fenced) + _BRIDGED
 
 
-def permissions(before: Collection[Port], after: Collection[Port]) -> str:
-    """What makes these ports' permissions those; empty if nothing has to be done."""
-    gone, come = sorted({*before} - {*after}), sorted({*after} - {*before})
-    return _elements("delete", gone) + _elements("add", come)
+def permissions(ports: Collection[Port]) -> str:
+    """What gives these to the tables of `ruleset`."""
+    listed = ", ".join(f'"{port}" . {address}' for port, address in sorted(ports))
+    return f"add element {PODS.family} {PODS.table} {PODS.name} {{ {listed} }}\n" if ports else ""
 
 
-def _elements(verb: str, ports: Collection[Port]) -> str:
-    listed = ", ".join(f'"{port}" . {address}' for port, address in ports)
-    return f"{verb} element bridge {NAME} pods {{ {listed} }}\n" if ports else ""
+def permitted(ports: Collection[Port]) -> Elements:
+    """The same as the kernel holds it: a device's name in the four registers that it has, then the address."""
+    return PODS._replace(
+        keys=frozenset(port.encode().ljust(IFNAMSIZ, b"\0") + address.packed for port, address in ports)
+    )
 
 
 def _routed(plan: HostPlan, gateway: ipaddress.IPv4Address | None, fenced: Collection[ipaddress.IPv4Address]) -> str:

@@ -16,9 +16,9 @@ from typing import Final
 
 import msgspec
 
-from tunrouter.edge import netns, nft, sysctl
+from tunrouter.edge import netns, sysctl
 from tunrouter.edge.firewall import Firewall
-from tunrouter.edge.netlink import Netlink, Watch
+from tunrouter.edge.netlink import Netlink, Watch, nft
 from tunrouter.errors import ConfigError, HostError
 from tunrouter.host import pods, switches
 from tunrouter.host.blocks import Blocks, blocks_of
@@ -192,7 +192,7 @@ class Host:
             if name not in joined:
                 pods.join(self._netlink, self.plan, pod, isolated=self._isolated)
                 done.append(f"port {name} on {self.plan.bridge}")
-            elif self._netlink.ensure_port_mode(joined[name], isolated=self._isolated):
+            elif self._netlink.pairs.ensure_mode(joined[name], isolated=self._isolated):
                 done.append(f"port {name} {self.mode}")
         return done
 
@@ -325,33 +325,36 @@ class Host:
             return unplugged + pods.faults(pod, descriptor, routes)
 
     def detach(self, unwanted: Sequence[Unwanted], done: Callable[[int, list[Attached] | Exception], None]) -> None:
-        """Takes pods off the bridge; `done` is told each one's number and what was taken off."""
-        removed: list[list[Attached] | Exception] = []
+        """Takes pods off the bridge; `done` is told each one's number and what was taken off.
+
+        Without its port nobody may use an address, so they need not wait until the permissions are gone, too.
+        """
+        found: list[list[Attached] | Exception] = []
         for one in unwanted:
             try:
-                removed.append(self._disconnect(one))
+                found.append(self._find(one))
             except Exception as error:
-                removed.append(error)
-        try:
-            self._tables()  # an address is free when nobody may use it any more
-        except BaseException:
-            # Whoever asked hears of an error, so these are told as those that went by themselves.
-            self._vanished += [pod for result in removed if not isinstance(result, Exception) for pod in result]
-            raise
-        for number, result in enumerate(removed):
+                found.append(error)
+        self._take_off({pod.port for pods in found if not isinstance(pods, Exception) for pod in pods})
+        for number, result in enumerate(found):
             done(number, result)
+        self._unfinished = True
+        self._tables()
+        self._unfinished = False
 
-    def _disconnect(self, one: Unwanted) -> list[Attached]:
+    def _find(self, one: Unwanted) -> list[Attached]:
+        """What is there of it."""
         ports = [port for port, pod in self._pods.items() if (pod.name, pod.interface) == (one.name, one.interface)]
         try:
             with netns.namespace(one.path) as descriptor:
                 ports = [pods.port_name(netns.inode(descriptor), one.interface)]
         except ConfigError:
             pass  # gone: its name is all there is to go by
-        there = {port: pod for port in ports if (pod := self._look_at(port)) is not None}
-        removed = [port for port in there if self._netlink.delete_link(port)]
-        self._pods = {port: pod for port, pod in self._pods.items() if port not in there}
-        return [there[port] for port in removed]
+        return [pod for port in ports if (pod := self._look_at(port)) is not None]
+
+    def _take_off(self, ports: Collection[str]) -> None:
+        self._netlink.pairs.delete([link for port in ports if (link := self._netlink.link(port)) is not None])
+        self._pods = {port: pod for port, pod in self._pods.items() if port not in ports}
 
     def attached(self) -> list[Attached]:
         return sorted(pods.attached(self._netlink).values(), key=lambda pod: pod.address)

@@ -28,7 +28,7 @@ def remember(netlink: Netlink, bridge: str, known: str) -> str:
     if alias.startswith(MARK):
         return alias
     record = known or " ".join((MARK, *(f"{name}={sysctl.read(name)}" for name, _ in WANTED)))
-    netlink.set_alias(bridge, record)
+    netlink.pairs.name(bridge, record)
     return record
 
 

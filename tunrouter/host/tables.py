@@ -1,14 +1,13 @@
 """Our nftables as they were written last: pods come and go as elements, and what others change is found out.
 
-Law: what was written is known by its fingerprint, taken after our transaction; when the rule sets' generation says that
-somebody else wrote meanwhile, nothing is known, and the next look writes everything anew.
+Law: the generation of the rule sets in which ours are as we wrote them is known; a pod's permission is a change of
+exactly that one. When somebody else wrote meanwhile, ours are looked at, and written anew where they differ.
 """
 
 from __future__ import annotations
 
-from tunrouter.edge import nft
-from tunrouter.errors import HostError
-from tunrouter.host.ruleset import TABLES, Port, permissions
+from tunrouter.edge.netlink import nft
+from tunrouter.host.ruleset import PODS, TABLES, Port, permissions, permitted
 
 
 class Tables:
@@ -16,6 +15,7 @@ class Tables:
         self._text = ""
         self._permitted: frozenset[Port] = frozenset()
         self._fingerprint = b""
+        """Without the pods, who come and go."""
         self._intact_at = -1
         """A generation in which they are as we wrote them."""
 
@@ -25,24 +25,21 @@ class Tables:
         if intact and ports == self._permitted:
             self._intact_at = before
             return False
-        if not (intact and self._permit(ports)):
-            nft.apply(text + permissions((), ports))
-        self._text, self._permitted, self._fingerprint = text, ports, nft.fingerprint(*TABLES)
+        if intact and nft.replace(permitted(self._permitted), permitted(ports), before):
+            self._permitted, self._intact_at = ports, before + 1
+            return True
+        nft.apply(text + permissions(ports))
+        self._text, self._permitted = text, ports
+        self._fingerprint = nft.fingerprint(*TABLES, without=(PODS.name,))
         if nft.generation() == before + 1:
             self._intact_at = before + 1
         else:
             self._fingerprint = b""  # somebody else wrote, too: perhaps that is not ours
         return True
 
-    def _permit(self, ports: frozenset[Port]) -> bool:
-        """Changes only what differs; False if somebody changed the tables just now."""
-        try:
-            nft.apply(permissions(self._permitted, ports))
-        except HostError:
-            return False
-        return True
-
     def _unchanged(self, generation: int) -> bool:
-        return bool(self._fingerprint) and (
-            generation == self._intact_at or nft.fingerprint(*TABLES) == self._fingerprint
-        )
+        if not self._fingerprint or generation == self._intact_at:
+            return bool(self._fingerprint)
+        if nft.fingerprint(*TABLES, without=(PODS.name,)) != self._fingerprint:
+            return False
+        return nft.elements(PODS) == permitted(self._permitted)

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-import os
 import socket
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from typing import Any, Final
 
 import msgspec
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from tunrouter.edge.netlink.faults import explained, refused
 from tunrouter.edge.netlink.links import Link, Links
+from tunrouter.edge.netlink.pairs import Pairs
+from tunrouter.edge.netlink.wire import Wire
 from tunrouter.errors import ConfigError, HostError
 
 PROTOCOL: Final = 83
@@ -27,10 +28,6 @@ PROTOCOL: Final = 83
 MAIN_TABLE: Final = 254
 LOCAL_TABLE: Final = 255
 ROUTE_TYPES: Final = {"unicast": 1, "blackhole": 6, "unreachable": 7, "prohibit": 8}
-NUD_STATIC: Final = 0x40  # NUD_NOARP; a permanent entry would be an address of the bridge itself
-NTF_MASTER: Final = 0x04  # the bridge's own table, not the port's address filter
-SPARE_METRIC: Final = 1024
-"""And the interface's index: of routes of a pod's second interface."""
 RT_SCOPE_NOWHERE: Final = 255
 """In a deletion: whatever scope the route has."""
 
@@ -57,10 +54,12 @@ class Netlink:
 
     def __init__(self) -> None:
         self._ip = IPRoute()
-        self._links = Links()
+        self._wire = Wire(socket.NETLINK_ROUTE)
+        self._links = Links(self._wire)
+        self.pairs = Pairs(self._wire, self._links)
 
     def close(self) -> None:
-        self._links.close()
+        self._wire.close()
         self._ip.close()
 
     def __enter__(self) -> Netlink:
@@ -95,7 +94,7 @@ class Netlink:
             what = f"device {name} exists and is no bridge but {found.kind or 'hardware'}"
             raise ConfigError(what, "rename it, or choose another bridge name")
         if found is None:
-            with _explained(f"cannot make the bridge {name}"):
+            with explained(f"cannot make the bridge {name}"):
                 self._ip.link("add", ifname=name, kind="bridge", address=mac, br_stp_state=0, br_forward_delay=0)
             changed.append(f"bridge {name}")
         return changed + self.ensure_link(name, mtu=mtu, mac=mac)
@@ -113,58 +112,20 @@ class Netlink:
         if not found.up:
             wanted["state"] = "up"
         if wanted:
-            with _explained(f"cannot configure {name}"):
+            with explained(f"cannot configure {name}"):
                 self._ip.link("set", index=found.index, **wanted)
         return [f"{name} {key} {value}" for key, value in wanted.items()]
 
-    def set_alias(self, name: str, alias: str) -> None:
-        with _explained(f"cannot set the alias of {name}"):
-            self._ip.link("set", index=self.require(name).index, ifalias=alias)
-
     def delete_link(self, name: str) -> bool:
         found = self.link(name)
-        if found is None:
-            return False
-        try:
-            self._ip.link("del", index=found.index)
-        except NetlinkError as error:
-            if error.code == errno.ENODEV:
-                return False
-            raise _host_error(error, f"cannot remove {name}") from None
-        return True
-
-    def add_veth(self, port: str, alias: str, mtu: int, port_mac: str, *, netns: int, interface: str, mac: str) -> None:
-        """A pair of devices: `port` here, `interface` in the namespace of descriptor `netns`."""
-        peer = {"ifname": interface, "net_ns_fd": netns, "address": mac, "mtu": mtu}
-        with _explained(f"cannot make the device pair {port} and {interface}"):
-            self._ip.link("add", ifname=port, kind="veth", mtu=mtu, address=port_mac, peer=peer)
-            self._ip.link("set", index=self.require(port).index, ifalias=alias)
-
-    def join_bridge(self, port: str, bridge: str, mac: str, *, isolated: bool) -> None:
-        """Makes `port` a port whose only neighbour is `mac`: nothing is learned, nothing unknown is flooded to it."""
-        found, master = self.require(port), self.require(bridge)
-        with _explained(f"cannot make {port} a port of {bridge}"):
-            self._ip.link("set", index=found.index, master=master.index)
-            self._ip.brport("set", index=found.index, learning=0, unicast_flood=0)
-            self._set_mode(found.index, isolated=isolated)
-            self._ip.fdb("append", ifindex=found.index, lladdr=mac, flags=NTF_MASTER, state=NUD_STATIC)
-            self._ip.link("set", index=found.index, state="up")
-
-    def ensure_port_mode(self, port: Link, *, isolated: bool) -> bool:
-        """Isolated without hairpin, or neither isolated nor without; True if it had to be changed."""
-        if port.isolated == isolated and port.hairpin != isolated:
-            return False
-        with _explained(f"cannot change the mode of port {port.name}"):
-            self._set_mode(port.index, isolated=isolated)
-        return True
-
-    def _set_mode(self, index: int, *, isolated: bool) -> None:
-        self._ip.brport("set", index=index, isolated=int(isolated), mode=int(not isolated))
+        if found is not None:
+            self.pairs.delete([found])
+        return found is not None
 
     # --- addresses -----------------------------------------------------------------------------------------------
     def addresses(self, name: str = "") -> list[ipaddress.IPv4Interface]:
         index = {"index": self.require(name).index} if name else {}
-        with _explained("cannot list the addresses"):
+        with explained("cannot list the addresses"):
             found = self._ip.get_addr(family=2, **index)
             return [ipaddress.IPv4Interface(f"{m.get('IFA_LOCAL')}/{m['prefixlen']}") for m in found]
 
@@ -174,7 +135,7 @@ class Netlink:
         changed = []
         for address in wanted:
             if address not in there:
-                with _explained(f"cannot give {name} the address {address}"):
+                with explained(f"cannot give {name} the address {address}"):
                     self._ip.addr("add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen)
                 changed.append(f"{name} address {address}")
         return changed
@@ -189,7 +150,7 @@ class Netlink:
                 self._ip.addr("del", index=index, address=str(other.ip), prefixlen=other.network.prefixlen)
             except NetlinkError as error:
                 if error.code != errno.EADDRNOTAVAIL:  # else it went along with the one it was secondary to
-                    raise _host_error(error, f"cannot take the address {other} from {name}") from None
+                    raise refused(error, f"cannot take the address {other} from {name}") from None
             changed.append(f"{name} lost {other}")
         return changed
 
@@ -197,7 +158,7 @@ class Netlink:
     def routes(self) -> list[Route]:
         """All IPv4 routes but the kernel's own local ones, of every table."""
         names = dict(socket.if_nameindex())
-        with _explained("cannot list the routes"):
+        with explained("cannot list the routes"):
             found = self._ip.get_routes(family=2)
             return [_route(m, names) for m in found if _table(m) != LOCAL_TABLE]
 
@@ -214,7 +175,7 @@ class Netlink:
             options["priority"] = wanted.metric
         if wanted.mtu:
             options["metrics"] = {"mtu": wanted.mtu}
-        with _explained(f"cannot set the route {wanted}"):
+        with explained(f"cannot set the route {wanted}"):
             self._ip.route("replace", dst=str(wanted.prefix), **options)
         return True
 
@@ -229,7 +190,7 @@ class Netlink:
         except NetlinkError as error:
             if error.code in {errno.ESRCH, errno.ENOENT}:
                 return False
-            raise _host_error(error, f"cannot remove the route {route}") from None
+            raise refused(error, f"cannot remove the route {route}") from None
         return True
 
     def path(self, address: str) -> tuple[str, int] | None:
@@ -240,7 +201,7 @@ class Netlink:
         except NetlinkError as error:
             if error.code in {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL}:
                 return None
-            raise _host_error(error, f"cannot look up the route to {address}") from None
+            raise refused(error, f"cannot look up the route to {address}") from None
         link = next((link for link in self.links() if link.index == found.get("RTA_OIF")), None)
         if link is None:
             return None
@@ -250,46 +211,18 @@ class Netlink:
     def uplinks(self) -> list[str]:
         """Devices of default routes, IPv4 then IPv6."""
         names = dict(socket.if_nameindex())
-        with _explained("cannot list the default routes"):
+        with explained("cannot list the default routes"):
             found = [m for family in (2, 10) for m in self._ip.get_default_routes(family=family)]
         indices = dict.fromkeys(index for m in found for index in _outputs(m))
         return [names[index] for index in indices if index in names]
 
     def default_mtu(self, version: int) -> int:
         """MTU of the default route of IPv4 or IPv6, 0 if there is none."""
-        with _explained("cannot list the default routes"):
+        with explained("cannot list the default routes"):
             routes = list(self._ip.get_default_routes(family=2 if version == 4 else 10))
             links = {link.index: link for link in self.links()}
         found = [min(links[i].mtu, _metric(m) or links[i].mtu) for m in routes for i in _outputs(m) if i in links]
         return min(found, default=0)
-
-    def configure_pod(
-        self,
-        interface: str,
-        address: ipaddress.IPv4Interface,
-        gateway: str,
-        routes: Iterable[ipaddress.IPv4Network],
-    ) -> None:
-        """Inside a pod's namespace: the address, a link route to the gateway, and `routes` by way of it.
-
-        What another interface of the pod reaches already it goes on reaching: our route to the same is a spare one.
-        """
-        index = self.require(interface).index
-        taken = {route.prefix for route in self.routes() if route.device != interface}
-
-        def spare(prefix: str) -> dict[str, int]:
-            return {"priority": SPARE_METRIC + index} if ipaddress.IPv4Network(prefix) in taken else {}
-
-        with _explained(f"cannot configure {interface}"):
-            self._ip.link("set", index=self.require("lo").index, state="up")
-            self._ip.link("set", index=index, state="up")
-            self.ensure_addresses(interface, (address,))
-            self.remove_addresses(interface, but=(address,))
-            way = f"{gateway}/32"
-            self._ip.route("replace", dst=way, oif=index, scope="link", prefsrc=str(address.ip), **spare(way))
-            # RTNH_F_ONLINK (4): the gateway lies in no subnet of the pod, whose own is a /32.
-            for route in routes:
-                self._ip.route("replace", dst=str(route), oif=index, gateway=gateway, flags=4, **spare(str(route)))
 
 
 # --- messages --------------------------------------------------------------------------------------------------------
@@ -321,21 +254,3 @@ def _outputs(message: Any) -> list[int]:
     if message.get("RTA_OIF"):
         return [message.get("RTA_OIF")]
     return [hop["oif"] for hop in message.get("RTA_MULTIPATH") or () if hop["oif"]]
-
-
-@contextmanager
-def _explained(doing: str) -> Iterator[None]:
-    try:
-        yield
-    except NetlinkError as error:
-        raise _host_error(error, doing) from None
-
-
-def _host_error(error: NetlinkError, doing: str) -> HostError:
-    said = os.strerror(error.code) if error.code else str(error)
-    fix = {
-        errno.EPERM: "run as root, or give the process CAP_NET_ADMIN",
-        errno.EOPNOTSUPP: "use a kernel with bridge, veth and tun support",
-        errno.EEXIST: "remove the device of that name, or choose another",
-    }
-    return HostError(f"{doing}: {said}", fix.get(error.code, "see dmesg, then try again"))

@@ -1,0 +1,134 @@
+"""Pods' device pairs: a port of the bridge here, and the pod's interface, born in its namespace.
+
+Law (linux/if_link.h, linux/if_bridge.h): a port has one neighbour, whose MAC is written down for it: it learns nothing,
+and nothing unknown is flooded to it. It is up when it is what it shall be, never before. Pods wait for this, so it is
+few messages, many at a time, and a pair is gone with its port.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Collection
+from typing import Final, NamedTuple
+
+from tunrouter.edge.netlink.faults import explained
+from tunrouter.edge.netlink.links import (
+    ADDRESS,
+    ALIAS,
+    HEAD,
+    IFF_UP,
+    INFO,
+    KIND,
+    MASTER,
+    MTU,
+    NAME,
+    PORT_DATA,
+    PORT_HAIRPIN,
+    PORT_ISOLATED,
+    PORT_KIND,
+    Link,
+    Links,
+)
+from tunrouter.edge.netlink.wire import APPEND, CREATE, EXCLUSIVE, Message, Wire, attribute, flag, nested, number, text
+from tunrouter.errors import HostError
+
+RTM_NEWLINK, RTM_DELLINK, RTM_NEWNEIGH = 16, 17, 28
+GROUP, NETNS, INFO_DATA, PEER = 27, 28, 2, 1  # IFLA_GROUP, IFLA_NET_NS_FD, IFLA_INFO_DATA, VETH_INFO_PEER
+PORT_LEARNING, PORT_FLOOD = 8, 9  # IFLA_BRPORT_*
+NEIGHBOUR_MAC: Final = 2  # NDA_LLADDR
+NUD_STATIC: Final = 0x40  # NUD_NOARP; a permanent entry would be an address of the bridge itself
+NTF_MASTER: Final = 0x04  # the bridge's own table, not the port's address filter
+DOOMED: Final = 0x7475_6E72
+"""The group of ports that are deleted together; nobody else's are in it."""
+
+_NEIGHBOUR: Final = struct.Struct("=BxxxiHBB")
+
+
+class Pair(NamedTuple):
+    port: str
+    alias: str
+    interface: str
+    port_mac: str
+    mac: str
+    mtu: int
+
+
+class Pairs:
+    def __init__(self, wire: Wire, links: Links) -> None:
+        self._wire = wire
+        self._links = links
+
+    def make(self, pair: Pair, netns: int) -> None:
+        """The port here, the interface in the namespace of descriptor `netns`; both are down."""
+        peer = text(NAME, pair.interface) + number(NETNS, netns) + _mac(pair.mac) + number(MTU, pair.mtu)
+        data = nested(INFO_DATA, nested(PEER, HEAD.pack(0, 0, 0, 0, 0), peer))
+        port = text(NAME, pair.port) + _mac(pair.port_mac) + number(MTU, pair.mtu)
+        body = HEAD.pack(0, 0, 0, 0, 0) + port + nested(INFO, text(KIND, "veth"), data)
+        with explained(f"cannot make the device pair {pair.port} and {pair.interface}"):
+            self._wire.tell(Message(RTM_NEWLINK, CREATE | EXCLUSIVE, body))
+            self.name(pair.port, pair.alias)
+
+    def name(self, device: str, alias: str) -> None:
+        body = HEAD.pack(0, 0, 0, 0, 0) + text(NAME, device) + attribute(ALIAS, alias.encode())
+        with explained(f"cannot set the alias of {device}"):
+            self._wire.tell(Message(RTM_NEWLINK, 0, body))
+
+    def join(self, port: str, bridge: str, mac: str, *, isolated: bool) -> None:
+        """Makes `port` a port whose only neighbour is `mac`."""
+        index, master = self._index(port), self._index(bridge)
+        neighbour = _NEIGHBOUR.pack(socket.AF_BRIDGE, index, NUD_STATIC, NTF_MASTER, 0)
+        quiet = flag(PORT_LEARNING, on=False) + flag(PORT_FLOOD, on=False)
+        with explained(f"cannot make {port} a port of {bridge}"):
+            self._wire.tell(
+                Message(RTM_NEWLINK, 0, HEAD.pack(0, 0, index, 0, 0) + number(MASTER, master)),
+                Message(RTM_NEWLINK, 0, HEAD.pack(0, 0, index, 0, 0) + _as_port(quiet, _mode(isolated=isolated))),
+                Message(RTM_NEWNEIGH, CREATE | APPEND, neighbour + attribute(NEIGHBOUR_MAC, _octets(mac))),
+                Message(RTM_NEWLINK, 0, HEAD.pack(0, 0, index, IFF_UP, IFF_UP)),
+            )
+
+    def ensure_mode(self, port: Link, *, isolated: bool) -> bool:
+        """Isolated without hairpin, or neither isolated nor without; True if it had to be changed."""
+        if port.isolated == isolated and port.hairpin != isolated:
+            return False
+        with explained(f"cannot change the mode of port {port.name}"):
+            body = HEAD.pack(0, 0, port.index, 0, 0) + _as_port(_mode(isolated=isolated))
+            self._wire.tell(Message(RTM_NEWLINK, 0, body))
+        return True
+
+    def delete(self, links: Collection[Link]) -> None:
+        """None of them is there any more. The kernel waits once for whoever looks at them, not once for each."""
+        with explained(f"cannot remove {', '.join(link.name for link in links)}"):
+            for link in links:
+                self._tell_if_there(HEAD.pack(0, 0, link.index, 0, 0) + number(GROUP, DOOMED))
+            self._tell_if_there(HEAD.pack(0, 0, 0, 0, 0) + number(GROUP, DOOMED), RTM_DELLINK)
+
+    def _tell_if_there(self, body: bytes, kind: int = RTM_NEWLINK) -> None:
+        try:
+            self._wire.tell(Message(kind, 0, body))
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+
+    def _index(self, device: str) -> int:
+        found = self._links.one(device)
+        if found is None:
+            raise HostError(f"there is no network device {device}", "restart the agent, which makes it")
+        return found.index
+
+
+def _as_port(*settings: bytes) -> bytes:
+    return nested(INFO, text(PORT_KIND, "bridge"), nested(PORT_DATA, *settings))
+
+
+def _mode(*, isolated: bool) -> bytes:
+    return flag(PORT_ISOLATED, on=isolated) + flag(PORT_HAIRPIN, on=not isolated)
+
+
+def _mac(address: str) -> bytes:
+    return attribute(ADDRESS, _octets(address))
+
+
+def _octets(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
