@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import closing
 from ipaddress import IPv4Interface, IPv4Network
 from typing import TypeVar
 
 import pytest
-from pyroute2.netns import setns
 
 from tunrouter.edge import netns, sysctl
 from tunrouter.edge.firewall import legacy
@@ -29,19 +27,6 @@ table inet tunrouter {
   chain c { type filter hook forward priority 0; iifname "a" drop; }
 }
 """
-
-
-@pytest.fixture
-def inside() -> Iterator[Callable[[Callable[[], object]], object]]:
-    """Runs a function in a fresh namespace."""
-    name = f"tredge{os.getpid()}"
-    subprocess.run(["ip", "netns", "add", name], check=True)
-    try:
-        with netns.namespace(f"/run/netns/{name}") as descriptor, ThreadPoolExecutor(1) as thread:
-            thread.submit(setns, descriptor).result()
-            yield lambda work: thread.submit(work).result(timeout=30)
-    finally:
-        subprocess.run(["ip", "netns", "del", name], check=True)
 
 
 def test_fingerprints_see_our_changes_and_no_others(inside: Inside[None]) -> None:
@@ -66,6 +51,39 @@ def test_fingerprints_see_our_changes_and_no_others(inside: Inside[None]) -> Non
             assert nft.fingerprint(TABLE) != known, change
         assert nft.delete(TABLE, ("bridge", "tunrouter")) == ["table inet tunrouter"]
         assert nft.delete(TABLE) == []
+
+    inside(work)
+
+
+def elements(*names: str) -> nft.Elements:
+    keys = (
+        name.encode().ljust(16, b"\0") + (0x0A000000 + number).to_bytes(4, "big")
+        for number, name in enumerate(names, 1)
+    )
+    return nft.Elements("inet", "tunrouter", "s", frozenset(keys))
+
+
+def test_elements_come_and_go_as_long_as_nobody_else_writes(inside: Inside[None]) -> None:
+    def work() -> None:
+        nft.apply(TEXT)
+        rest, generation = nft.fingerprint(TABLE, without=("s",)), nft.generation()
+        assert nft.elements(elements()) == elements("a", "b")
+        assert nft.replace(elements("a", "b"), elements("c", "b", "d"), generation)
+        assert nft.elements(elements()) == elements("c", "b", "d")
+        assert nft.generation() == generation + 1
+        assert nft.fingerprint(TABLE, without=("s",)) == rest
+        listed = subprocess.run(["nft", "list", "set", *TABLE, "s"], check=True, capture_output=True, text=True).stdout
+        assert '"c" . 10.0.0.1' in listed
+        assert '"a"' not in listed
+        refused = (
+            (elements("c", "b", "d"), elements("c"), generation),  # somebody wrote since then
+            (elements("c", "x"), elements("c", "b", "y"), generation + 1),  # it is not what it is taken for
+            (elements(), elements(*map(str, range(2000))), generation + 1),
+        )
+        for before, after, at in refused:
+            assert not nft.replace(before, after, at)
+            assert nft.elements(elements()) == elements("c", "b", "d")
+            assert nft.generation() == generation + 1
 
     inside(work)
 
