@@ -9,7 +9,7 @@ KERNEL   := setup.py tunrouter/dataplane/build.py tunrouter/core/bounds.py $(wil
 ARGS     ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint soak bench-compare bench-check bench-sessions fresh-machine clean
+.PHONY: help install demo test lint soak bench-compare bench-check bench-sessions bench-pods fresh-machine clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -47,6 +47,9 @@ bench-check: install ## beside the revision in benchmarks/baseline.json: nothing
 
 bench-sessions: install ## what 10, 100 and 1,000 sessions cost the flow of one (ARGS="--rounds 9")
 	@$(PYTHON) -m benchmarks.sessions $(ARGS)
+
+bench-pods: install $(RUNTIMES) ## what adding a pod costs, beside Go's bridge and host-local (ARGS="--rounds 101")
+	@$(PYTHON) -m benchmarks.pods $(ARGS)
 
 fresh-machine: ## the demo and the tests in a new Debian 12 that holds only git and make (ARGS="demo test")
 	tests/fresh-machine.sh $(ARGS)

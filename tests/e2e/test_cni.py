@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.cni import PluginError, Runtime
 from tunrouter.bench.lab import Host, Lab
+from tunrouter.bench.libcni import PluginError, Runtime
 from tunrouter.bench.namespaces import Namespace, wait_until
 
 pytestmark = pytest.mark.root

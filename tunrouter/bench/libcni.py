@@ -10,7 +10,7 @@ from typing import Any
 
 from tunrouter.bench.lab import Host
 from tunrouter.bench.namespaces import Namespace
-from tunrouter.edge.runtimes import source
+from tunrouter.edge.runtimes import PLUGIN, source
 
 VARIABLES = ("CNI_COMMAND", "CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_ARGS", "CNI_PATH")
 
@@ -24,22 +24,28 @@ class PluginError(Exception):
         self.code = said["code"]
 
 
+Plugin = dict[str, Any]
+"""Its part of the list: `type`, and its keys."""
+
+
 class Runtime:
-    """On one host; `chain` are the plugins after ours, each with its keys."""
+    """On one host; `chain` are the plugins after the first, which is ours unless it is said."""
 
     def __init__(self, host: Host, *, version: str = "1.1.0", network: str = "pods", path: str = "/usr/lib/cni",
-                 chain: tuple[dict[str, Any], ...] = ()) -> None:  # fmt: skip
+                 first: Plugin | None = None, chain: tuple[Plugin, ...] = ()) -> None:  # fmt: skip
         self.host = host
         self.version = version
         self.network = network
         self.path = path
-        directory = host.agent.directory
-        self.ours = {
-            "type": "tunrouter-cni",
-            "socket": str(directory / "run" / "tunrouter.sock"),
+        self.ours: Plugin = {
+            "type": PLUGIN,
+            "socket": str(host.agent.directory / "run" / "tunrouter.sock"),
             "notes": str(self.notes),
         }
+        self.first = first or self.ours
         self.chain = chain
+        self.entered = False
+        """Whoever calls is in the host's namespace already; else each plugin is put there, which takes a while."""
 
     @property
     def notes(self) -> Path:
@@ -48,18 +54,18 @@ class Runtime:
     def add(self, container: str, pod: Namespace, interface: str = "eth0", **keys: Any) -> dict[str, Any]:
         """The last plugin's result. Raises PluginError."""
         result: dict[str, Any] | None = None
-        for plugin in ({**self.ours, **keys}, *self.chain):
+        for plugin in ({**self.first, **keys}, *self.chain):
             result = self._run("ADD", plugin, container, pod, interface, result)
         assert result is not None
         return result
 
     def check(self, container: str, pod: Namespace, result: dict[str, Any], interface: str = "eth0") -> None:
-        for plugin in (self.ours, *self.chain):
+        for plugin in (self.first, *self.chain):
             self._run("CHECK", plugin, container, pod, interface, result)
 
     def delete(self, container: str, pod: Namespace | None, interface: str = "eth0",
                result: dict[str, Any] | None = None) -> None:  # fmt: skip
-        for plugin in (*reversed(self.chain), self.ours):
+        for plugin in (*reversed(self.chain), self.first):
             assert self._run("DEL", plugin, container, pod, interface, result) is None
 
     def collect(self, *valid: tuple[str, str]) -> None:
@@ -77,8 +83,8 @@ class Runtime:
         path = str(pod.path) if pod is not None else ""
         values = (verb, container, path, interface, "IgnoreUnknown=1", self.path)
         environment = dict(zip(VARIABLES, values, strict=True))
-        binary = source() if plugin["type"] == "tunrouter-cni" else Path(self.path) / plugin["type"]
-        argv = self.host.namespace.enter([str(binary)])
+        binary = source() if plugin["type"] == PLUGIN else Path(self.path) / plugin["type"]
+        argv = [str(binary)] if self.entered else self.host.namespace.enter([str(binary)])
         done = subprocess.run(argv, input=json.dumps(config).encode(), capture_output=True, timeout=60, check=False,
                               env=environment | {"PATH": os.environ["PATH"]})  # fmt: skip
         assert not done.stderr, done.stderr
