@@ -98,8 +98,8 @@ def measure(rounds: int) -> int:
         ours = Runtime(host, path=str(BINARIES))
         theirs = Runtime(host, version="1.0.0", network="bridge", path=str(BINARIES), first=bridge(lab.directory))
         ours.entered = theirs.entered = True
-        with netns.namespace(str(host.namespace.path)) as descriptor:
-            samples = netns.within(descriptor, lambda: run(host, {OURS: ours, GO: theirs}, rounds))
+        with netns.Namespace(str(host.namespace.path)) as namespace:
+            samples = netns.within(namespace, lambda: run(host, {OURS: ours, GO: theirs}, rounds))
     gate = ratio(samples, OURS, GO, "add")
     sys.stdout.write(f"{source().name}: {kind()}\n\n{render(samples, gate)}")
     return int(not met(gate))

@@ -16,14 +16,14 @@ from tunrouter.core import keys
 from tunrouter.edge import api
 from tunrouter.errors import AgentError
 
-ATTACH = api.AttachCall(netns="/run/netns/web", name="web")
+DETACH = api.DetachCall("/run/netns/a", "a", "eth0")
 
 
 class FakeAttachments:
     def __init__(self, answer: Any) -> None:
         self._answer = answer
 
-    async def attach(self, *_: object) -> Any:
+    async def detach(self, *_: object) -> Any:
         return await self._answer()
 
 
@@ -49,7 +49,7 @@ def test_a_call_that_is_stuck_is_given_up(monkeypatch: pytest.MonkeyPatch) -> No
         agent = agent_with(FakeControl(), asyncio.Event().wait)
         async with asyncio.timeout(5):
             with pytest.raises(AgentError, match=r"not done within 0\.02 s"):
-                await agent._answer(ATTACH)
+                await agent._answer(DETACH)
 
     asyncio.run(scenario())
 
@@ -60,7 +60,7 @@ def test_a_timeout_of_the_work_itself_is_not_taken_for_ours() -> None:
 
     async def scenario() -> None:
         with pytest.raises(TimeoutError, match="netlink's"):
-            await agent_with(FakeControl(), timed_out)._answer(ATTACH)
+            await agent_with(FakeControl(), timed_out)._answer(DETACH)
 
     asyncio.run(scenario())
 

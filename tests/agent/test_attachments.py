@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from ipaddress import IPv4Address, IPv4Network
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from tunrouter.agent.attachments import Attachments, Wish, asked
 from tunrouter.agent.hostside import HostSide
 from tunrouter.edge.api import DetachCall
+from tunrouter.edge.netns import Namespace
 from tunrouter.errors import AgentError, ConfigError, HostError
 from tunrouter.host import Attached, Unwanted, Wanted
 from tunrouter.host.blocks import is_usable
@@ -29,14 +31,15 @@ class FakeHost:
         self.went = asyncio.Event()
         self.went.set()
 
-    async def find(self, path: str, interface: str) -> Attached | None:
-        return self.pods.get((path, interface))
+    async def find(self, namespace: Namespace, interface: str) -> Attached | None:
+        return self.pods.get((namespace.path, interface))
 
     async def attach(self, wanted: Wanted) -> Attached:
         await self.went.wait()
         if self.fail is not None:
             raise self.fail
-        path, name, address, interface, mtu, _ = wanted
+        namespace, name, address, interface, mtu, _ = wanted
+        path = namespace.path
         pod = Attached(port=f"port of {path}", name=name, address=address, interface=interface, mtu=mtu)
         self.pods[path, interface] = pod
         return pod
@@ -93,6 +96,10 @@ def _usable(address: IPv4Address, blocks: tuple[IPv4Network, ...]) -> bool:
     return any(is_usable(address, block) for block in blocks)
 
 
+def there(path: str) -> Namespace:
+    return cast("Namespace", SimpleNamespace(path=path))
+
+
 class World:
     def __init__(self, *pods: Attached) -> None:
         self.host = FakeHost()
@@ -101,7 +108,7 @@ class World:
         self.attachments = Attachments(cast("HostSide", self.host), self.allocator)
 
     async def attach(self, path: str, *, name: str = "", address: str | None = None, interface: str = "eth0") -> str:
-        pod = await self.attachments.attach(Wish(path, name or path, interface, MTU, asked(address)))
+        pod = await self.attachments.attach(Wish(there(path), name or path, interface, MTU, asked(address)))
         return f"{pod.address}/32"
 
     async def detach(self, path: str, *, name: str = "", interface: str = "eth0") -> None:

@@ -17,8 +17,8 @@ def inside() -> Iterator[Callable[[Callable[[], object]], object]]:
     name = f"tredge{os.getpid()}"
     subprocess.run(["ip", "netns", "add", name], check=True)
     try:
-        with netns.namespace(f"/run/netns/{name}") as descriptor, ThreadPoolExecutor(1) as thread:
-            thread.submit(setns, descriptor).result()
+        with netns.Namespace(f"/run/netns/{name}") as namespace, ThreadPoolExecutor(1) as thread:
+            thread.submit(setns, namespace.descriptor).result()
             yield lambda work: thread.submit(work).result(timeout=30)
     finally:
         subprocess.run(["ip", "netns", "del", name], check=True)

@@ -202,10 +202,10 @@ def test_sysctls_are_those_of_the_thread_s_namespace(inside: Inside[bool]) -> No
 def test_work_in_a_namespace_leaves_the_thread_where_it_was(inside: Inside[None]) -> None:
     before = netns.own_inode()
     path = f"/run/netns/tredge{os.getpid()}"
-    with netns.namespace(path) as descriptor:
-        assert netns.within(descriptor, netns.own_inode) == netns.inode(descriptor) != before
+    with netns.Namespace(path) as namespace:
+        assert netns.within(namespace, netns.own_inode) == namespace.inode != before
         with pytest.raises(ZeroDivisionError):
-            netns.within(descriptor, lambda: 1 // 0)
+            netns.within(namespace, lambda: 1 // 0)
     assert netns.own_inode() == before
     with pytest.raises(ConfigError):
-        netns.namespace("/etc/passwd").__enter__()
+        netns.Namespace("/etc/passwd")

@@ -39,8 +39,8 @@ def shown(*arguments: str, pod: Path | None = None) -> Any:
 
 
 def make(netlink: Netlink, pod: Path, pair: Pair = PAIR) -> None:
-    with netns.namespace(str(pod)) as descriptor:
-        netlink.pairs.make(pair, descriptor)
+    with netns.Namespace(str(pod)) as namespace:
+        netlink.pairs.make(pair, namespace.descriptor)
 
 
 @pytest.mark.root
@@ -107,7 +107,7 @@ def test_many_are_deleted_together_and_nothing_else(inside: Within[None], pod: P
 
 
 def configure(pod: Path, interface: str, address: IPv4Address, *routes: IPv4Network) -> None:
-    with netns.namespace(str(pod)) as descriptor, netns.within(descriptor, lambda: Inside(interface)) as inside:
+    with netns.Namespace(str(pod)) as namespace, netns.within(namespace, lambda: Inside(interface)) as inside:
         inside.configure(address, PAIR.mac, 1300, GATEWAY, routes or EVERYTHING, RANGE)
 
 
@@ -158,7 +158,7 @@ def test_what_is_there_is_read_as_it_is(inside: Within[None], pod: Path) -> None
         with Netlink() as netlink:
             make(netlink, pod)
             configure(pod, "eth0", ADDRESS, IPv4Network("10.96.0.0/12"))
-            with netns.namespace(str(pod)) as descriptor, netns.within(descriptor, lambda: Inside("eth0")) as found:
+            with netns.Namespace(str(pod)) as namespace, netns.within(namespace, lambda: Inside("eth0")) as found:
                 link = found.link()
                 assert link is not None
                 assert found.addresses(link.index) == [IPv4Interface(f"{ADDRESS}/32")]
@@ -167,7 +167,7 @@ def test_what_is_there_is_read_as_it_is(inside: Within[None], pod: Path) -> None
                     IPv4Network("10.96.0.0/12"),
                     IPv4Network(f"{GATEWAY}/32"),
                 }
-            with netns.namespace(str(pod)) as descriptor, netns.within(descriptor, lambda: Inside("eth9")) as found:
+            with netns.Namespace(str(pod)) as namespace, netns.within(namespace, lambda: Inside("eth9")) as found:
                 assert found.link() is None
                 with pytest.raises(HostError, match="eth9 is gone"):
                     found.configure(ADDRESS, PAIR.mac, 1300, GATEWAY, EVERYTHING, RANGE)

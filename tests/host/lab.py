@@ -94,7 +94,8 @@ class Namespace:
 def attach(host: Host, path: str, name: str, address: IPv4Address, interface: str, mtu: int) -> Attached:
     """One pod. Raises TunrouterError."""
     results: list[Attached | Exception] = []
-    host.attach([Wanted(path, name, address, interface, mtu)], lambda _, result: results.append(result))
+    wanted = Wanted(host.open(path), name, address, interface, mtu)
+    host.attach([wanted], lambda _, result: results.append(result))
     (result,) = results
     if isinstance(result, Exception):
         raise result

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.host.lab import BLOCK, GATEWAY, LISTEN, PLAN, SEND, Lab, Namespace, attach, detach, wait_until
+from tunrouter.edge import netns
 from tunrouter.edge.netlink import nft
 from tunrouter.errors import ConfigError, HostError
 from tunrouter.host import Attached, Host, Wanted
@@ -243,7 +244,7 @@ def test_services_reach_other_pods_and_the_caller_itself(lab: Lab, nf_call: int)
 
 
 def wanted(pod: Namespace, address: IPv4Address) -> Wanted:
-    return Wanted(pod.path, pod.name, address, "eth0", PLAN.mtu)
+    return Wanted(netns.Namespace(pod.path), pod.name, address, "eth0", PLAN.mtu)
 
 
 def permitted(lab: Lab) -> str:
@@ -258,8 +259,8 @@ def attach_all(lab: Lab, host: Host, *pods: Wanted) -> dict[int, Attached | Exce
 
 def test_of_a_batch_who_cannot_be_attached_fails_alone(lab: Lab, host: Host) -> None:
     first, second = lab._namespace("p"), lab._namespace("p")
-    gone = Wanted("/run/netns/never-was", "gone", BLOCK[9], "eth0", PLAN.mtu)
-    results = attach_all(lab, host, wanted(first, A), gone, wanted(second, A), wanted(second, B))
+    third = Wanted(netns.Namespace(second.path), "third", BLOCK[9], "eth0", 10)
+    results = attach_all(lab, host, wanted(first, A), third, wanted(second, A), wanted(second, B))
     assert [isinstance(results[number], Attached) for number in range(4)] == [True, False, False, True]
     assert "is held by" in str(results[2])
     assert first.pings(str(B))

@@ -351,7 +351,8 @@ class Agent:
         return None
 
     async def _attach(self, call: api.AttachCall, mtu: int) -> api.Attachment:
-        wish = Wish(call.netns, call.name, call.interface, mtu, asked(call.address))
+        namespace = await self._host.open(call.netns)
+        wish = Wish(namespace, call.name, call.interface, mtu, asked(call.address))
         pod = await self._attachments.attach(wish)
         return api.Attachment(name=call.name, address=f"{pod.address}/32", interface=pod.interface, mtu=pod.mtu)
 

@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 
 from tunrouter.agent.hostside import HostSide
 from tunrouter.edge.api import DetachCall
+from tunrouter.edge.netns import Namespace
 from tunrouter.errors import AgentError, ConfigError
 from tunrouter.host import EVERYTHING, Attached, Unwanted, Wanted
 
@@ -23,7 +24,7 @@ from tunrouter.host import EVERYTHING, Attached, Unwanted, Wanted
 class Wish(NamedTuple):
     """A pod as it shall be."""
 
-    netns: str
+    namespace: Namespace
     name: str
     interface: str
     mtu: int
@@ -78,12 +79,12 @@ class Attachments:
             work.exception()  # whoever waited has it
 
     async def _attach(self, wish: Wish) -> Attached:
-        there = await self._host.find(wish.netns, wish.interface)
+        there = await self._host.find(wish.namespace, wish.interface)
         name, interface = there.name if there is not None else wish.name, wish.interface
         async with self._turn(name, interface):
             address = await self._allocator.allocate(name, interface, wish.address)
             try:
-                return await self._host.attach(Wanted(wish.netns, name, address, interface, wish.mtu, wish.routes))
+                return await self._host.attach(Wanted(wish.namespace, name, address, interface, wish.mtu, wish.routes))
             except Exception:
                 if not self._host.holds(name, interface):
                     await self._allocator.release(name, interface)

@@ -27,8 +27,9 @@ from tunrouter.cni.errors import CniError
 from tunrouter.cni.request import Request
 from tunrouter.core.node import Node
 from tunrouter.edge.api import CniCall, CniReply, DetachCall
+from tunrouter.edge.netns import Namespace
 from tunrouter.errors import ConfigError, TunrouterError
-from tunrouter.host import Attached, HostPlan
+from tunrouter.host import HostPlan
 from tunrouter.host.plan import mac_of, port_mac_of
 
 NOTHING: Final = CniReply(msgspec.Raw(b"null"))
@@ -90,7 +91,8 @@ class Cni:
     # --- one pod -----------------------------------------------------------------------------------------------------
     async def _add(self, asked: Request, *, again: bool) -> dict[str, Any]:
         await self._settle_one(asked)
-        there = await self._find(asked, errors.INVALID_ENVIRONMENT)
+        namespace = await self._open(asked, errors.INVALID_ENVIRONMENT)
+        there = await self._host.find(namespace, asked.interface)
         if there is not None and not (again and there.name == asked.name):
             what = f"CNI_IFNAME {asked.interface} is there already, with the address {there.address}"
             raise CniError(errors.THERE_ALREADY, what, "delete it first")
@@ -99,7 +101,8 @@ class Cni:
                 await self._policy_ready(asked)
         except TimeoutError:
             raise CniError(errors.TRY_AGAIN, "the pod's policies are not in force yet") from None
-        wish = Wish(asked.netns, asked.name, asked.interface, asked.mtu or self._plan.mtu, asked.address, asked.routes)
+        mtu = asked.mtu or self._plan.mtu
+        wish = Wish(namespace, asked.name, asked.interface, mtu, asked.address, asked.routes)
         pod = await self._attachments.attach(wish)
         assert pod.gateway is not None  # who was just attached has one
         return result.added(
@@ -124,7 +127,10 @@ class Cni:
         await self._attachments.detach(DetachCall("", name, interface))
 
     async def _check(self, asked: Request) -> None:
-        pod = await self._pod(asked)
+        namespace = await self._open(asked, errors.UNKNOWN_CONTAINER)
+        pod = await self._host.find(namespace, asked.interface)
+        if pod is None or pod.name != asked.name:
+            raise CniError(errors.UNKNOWN_CONTAINER, f"{asked.interface} of {asked.container} is not attached")
         previous = asked.previous or {}
         told = [each.get("address") for each in previous.get("ips") or ()]
         if f"{pod.address}/32" not in told:
@@ -134,21 +140,15 @@ class Cni:
         if told_mac and mac_of(pod.address) not in told_mac:
             raise CniError(errors.NOT_AS_IT_WAS, f"{asked.interface} has another MAC than prevResult says")
         routes = _routes_by(str(pod.gateway), previous)
-        if faults := await self._host.faults(asked.netns, asked.interface, routes):
+        if faults := await self._host.faults(namespace, asked.interface, routes):
             raise CniError(errors.NOT_AS_IT_WAS, "; ".join(faults), "delete the pod: its successor is set up anew")
 
-    async def _find(self, asked: Request, otherwise: int) -> Attached | None:
-        """The pod of this interface; an error of the code `otherwise` where there is no such namespace."""
+    async def _open(self, asked: Request, otherwise: int) -> Namespace:
+        """The pod's namespace; an error of the code `otherwise` where there is none."""
         try:
-            return await self._host.find(asked.netns, asked.interface)
+            return await self._host.open(asked.netns)
         except ConfigError as error:
             raise CniError(otherwise, f"CNI_NETNS: {error.what}", error.fix) from None
-
-    async def _pod(self, asked: Request) -> Attached:
-        pod = await self._find(asked, errors.UNKNOWN_CONTAINER)
-        if pod is None or pod.name != asked.name:
-            raise CniError(errors.UNKNOWN_CONTAINER, f"{asked.interface} of {asked.container} is not attached")
-        return pod
 
     # --- all pods ----------------------------------------------------------------------------------------------------
     async def _collect(self, asked: Request) -> None:

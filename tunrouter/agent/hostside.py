@@ -16,6 +16,7 @@ from typing import Final, ParamSpec, TypeVar
 from tunrouter.agent.batches import Batches
 from tunrouter.agent.logs import OncePerKey
 from tunrouter.core import bounds
+from tunrouter.edge.netns import Namespace
 from tunrouter.errors import HostError, TunrouterError
 from tunrouter.host import Attached, Host, HostPlan, Unwanted, Wanted, underlay_mtu
 
@@ -179,16 +180,20 @@ class HostSide:
     async def attached(self) -> list[Attached]:
         return await self.call(self._ready().attached)
 
-    async def find(self, path: str, interface: str) -> Attached | None:
-        """The pod in the namespace at `path`, if it is attached there."""
-        return await self.call(self._ready().find, path, interface)
+    async def open(self, path: str) -> Namespace:
+        """The namespace at `path`. Raises ConfigError if it is none, or this host's own."""
+        return await self.call(self._ready().open, path)
+
+    async def find(self, namespace: Namespace, interface: str) -> Attached | None:
+        """The pod that is attached from there."""
+        return await self.call(self._ready().find, namespace, interface)
 
     async def attach(self, wanted: Wanted) -> Attached:
         return await self._attaching.do(wanted)
 
-    async def faults(self, path: str, interface: str, routes: Collection[IPv4Network]) -> list[str]:
+    async def faults(self, namespace: Namespace, interface: str, routes: Collection[IPv4Network]) -> list[str]:
         """What is not as `attach` left it."""
-        return await self.call(self._ready().faults, path, interface, routes)
+        return await self.call(self._ready().faults, namespace, interface, routes)
 
     def holds(self, name: str, interface: str) -> bool:
         """Whether it is attached, as of the last look or `attach`."""

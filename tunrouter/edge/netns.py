@@ -8,8 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Final, TypeVar
 
 from pyroute2.netns import setns
@@ -22,23 +21,38 @@ CLONE_NEWNET: Final = 0x40000000
 T = TypeVar("T")
 
 
-@contextmanager
-def namespace(path: str) -> Iterator[int]:
-    """An open descriptor of the network namespace at `path`; what is no such thing is refused before any use."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        fix = "give a running container's pid, or a name that `ip netns list` shows"
-        raise ConfigError(f"cannot open the network namespace {path}: {error.strerror}", fix) from None
-    try:
-        _refuse_other_than_namespace(descriptor, path)
-        yield descriptor
-    finally:
-        os.close(descriptor)
+class Namespace:
+    """The network namespace that `path` leads to now: the same one for as long as this is held, whatever becomes of it.
 
+    Raises ConfigError: what is no network namespace is refused before any use.
+    """
 
-def inode(descriptor: int) -> int:
-    return os.fstat(descriptor).st_ino
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.descriptor = -1
+        try:
+            self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            fix = "give a running container's pid, or a name that `ip netns list` shows"
+            raise ConfigError(f"cannot open the network namespace {path}: {error.strerror}", fix) from None
+        if _kind(self.descriptor) != CLONE_NEWNET:
+            raise ConfigError(f"{path} is no network namespace", "give a path like /run/netns/NAME or /proc/PID/ns/net")
+        self.inode = os.fstat(self.descriptor).st_ino
+
+    def close(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+        self.descriptor = -1
+
+    def __del__(self) -> None:
+        # Who waits for a thread's work may give up; the descriptor must live until the work is done.
+        self.close()
+
+    def __enter__(self) -> Namespace:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def own_inode() -> int:
@@ -46,14 +60,14 @@ def own_inode() -> int:
     return os.stat("/proc/thread-self/ns/net").st_ino
 
 
-def within(descriptor: int, work: Callable[[], T]) -> T:
+def within(namespace: Namespace, work: Callable[[], T]) -> T:
     """Runs `work` inside another network namespace, in a thread that ends with it: no namespace is ever left behind."""
     results: list[T] = []
     failures: list[BaseException] = []
 
     def entered() -> None:
         try:
-            setns(descriptor)
+            setns(namespace.descriptor)
             results.append(work())
         except BaseException as error:
             failures.append(error)
@@ -66,10 +80,8 @@ def within(descriptor: int, work: Callable[[], T]) -> T:
     return results[0]
 
 
-def _refuse_other_than_namespace(descriptor: int, path: str) -> None:
+def _kind(descriptor: int) -> int:
     try:
-        kind = fcntl.ioctl(descriptor, NS_GET_NSTYPE)
+        return fcntl.ioctl(descriptor, NS_GET_NSTYPE)
     except OSError:
-        kind = 0
-    if kind != CLONE_NEWNET:
-        raise ConfigError(f"{path} is no network namespace", "give a path like /run/netns/NAME or /proc/PID/ns/net")
+        return 0

@@ -16,6 +16,7 @@ import msgspec
 
 from tunrouter.edge import netns, sysctl
 from tunrouter.edge.netlink import Inside, Link, Netlink, Pair
+from tunrouter.edge.netns import Namespace
 from tunrouter.errors import ConfigError, HostError
 from tunrouter.host.blocks import Blocks, first_usable, is_usable
 from tunrouter.host.plan import HostPlan, check_device_name, mac_of, port_mac_of
@@ -46,8 +47,7 @@ class Attached(msgspec.Struct, frozen=True, kw_only=True):
 class Wanted(NamedTuple):
     """A pod as it shall be."""
 
-    path: str
-    """Of its namespace."""
+    namespace: Namespace
     name: str
     address: ipaddress.IPv4Address
     interface: str
@@ -102,8 +102,8 @@ def adopt(netlink: Netlink, bridge: str) -> None:
                 netlink.pairs.name(pod.port, msgspec.structs.replace(pod, gateway=there.ip).alias)
 
 
-def port_name(inode: int, interface: str) -> str:
-    return PORT_PREFIX + hashlib.blake2b(f"{inode} {interface}".encode(), digest_size=5).hexdigest()[:9]
+def port_name(namespace: Namespace, interface: str) -> str:
+    return PORT_PREFIX + hashlib.blake2b(f"{namespace.inode} {interface}".encode(), digest_size=5).hexdigest()[:9]
 
 
 def check(blocks: Blocks, pod: Attached, others: dict[str, Attached]) -> None:
@@ -127,7 +127,7 @@ def connect(
     netlink: Netlink,
     plan: HostPlan,
     pod: Attached,
-    descriptor: int,
+    namespace: Namespace,
     routes: Sequence[ipaddress.IPv4Network],
     *,
     isolated: bool,
@@ -140,10 +140,10 @@ def connect(
             link = None
         if link is None:
             macs = port_mac_of(pod.address), mac_of(pod.address)
-            netlink.pairs.make(Pair(pod.port, pod.alias, pod.interface, *macs, pod.mtu), descriptor)
+            netlink.pairs.make(Pair(pod.port, pod.alias, pod.interface, *macs, pod.mtu), namespace.descriptor)
         join(netlink, plan, pod, isolated=isolated)
         assert pod.gateway is not None  # who has a block has a gateway
-        with netns.within(descriptor, lambda: _enter(pod)) as inside:
+        with netns.within(namespace, lambda: _enter(pod)) as inside:
             inside.configure(pod.address, mac_of(pod.address), pod.mtu, pod.gateway, routes, plan.range)
     except BaseException:
         netlink.delete_link(pod.port)
@@ -162,9 +162,9 @@ def _enter(pod: Attached) -> Inside:
     return Inside(pod.interface)
 
 
-def faults(pod: Attached, descriptor: int, routes: Collection[ipaddress.IPv4Network]) -> list[str]:
+def faults(pod: Attached, namespace: Namespace, routes: Collection[ipaddress.IPv4Network]) -> list[str]:
     """What is not as it was configured inside the pod."""
-    with netns.within(descriptor, lambda: Inside(pod.interface)) as inside:
+    with netns.within(namespace, lambda: Inside(pod.interface)) as inside:
         link = inside.link()
         if link is None:
             return [f"{pod.interface} is gone"]

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +18,7 @@ import msgspec
 from tunrouter.edge import netns, sysctl
 from tunrouter.edge.firewall import Firewall
 from tunrouter.edge.netlink import Netlink, Watch, nft
+from tunrouter.edge.netns import Namespace
 from tunrouter.errors import ConfigError, HostError
 from tunrouter.host import pods, switches
 from tunrouter.host.blocks import Blocks, blocks_of
@@ -240,32 +240,29 @@ class Host:
 
         `done` is told each one's number and what came of it, as soon as that is known.
         """
-        with ExitStack() as stack:
-            ready: dict[int, tuple[Attached, int]] = {}
-            for number, one in enumerate(wanted):
-                try:
-                    descriptor = stack.enter_context(_container(one.path))
-                    ready[number] = self._admit(one, descriptor), descriptor
-                except Exception as error:
-                    done(number, error)
+        ready: dict[int, Attached] = {}
+        for number, one in enumerate(wanted):
             try:
-                # The addresses are allowed before the pods can send their first packets.
+                ready[number] = self._admit(one)
+            except Exception as error:
+                done(number, error)
+        try:
+            # The addresses are allowed before the pods can send their first packets.
+            self._tables()
+            for number, pod in list(ready.items()):
+                result = self._connect(pod, wanted[number])
+                if result is pod:
+                    del ready[number]
+                done(number, result)
+        finally:
+            if ready:
+                for pod in ready.values():
+                    self._look_at(pod.port)  # which is not there, unless it was before
                 self._tables()
-                for number in list(ready):
-                    pod, descriptor = ready[number]
-                    result = self._connect(pod, descriptor, wanted[number])
-                    if result is pod:
-                        del ready[number]
-                    done(number, result)
-            finally:
-                if ready:
-                    for pod, _ in ready.values():
-                        self._look_at(pod.port)  # which is not there, unless it was before
-                    self._tables()
 
-    def _admit(self, one: Wanted, descriptor: int) -> Attached:
+    def _admit(self, one: Wanted) -> Attached:
         """The pod that it will be, one of ours from now on. Raises TunrouterError."""
-        port = pods.port_name(netns.inode(descriptor), one.interface)
+        port = pods.port_name(one.namespace, one.interface)
         gateway = self._blocks.gateway
         pod = Attached(
             port=port, name=one.name, address=one.address, interface=one.interface, mtu=one.mtu, gateway=gateway
@@ -282,9 +279,9 @@ class Host:
         self._pods = others | {port: pod}
         return pod
 
-    def _connect(self, pod: Attached, descriptor: int, one: Wanted) -> Attached | Exception:
+    def _connect(self, pod: Attached, one: Wanted) -> Attached | Exception:
         try:
-            pods.connect(self._netlink, self.plan, pod, descriptor, one.routes, isolated=self._isolated)
+            pods.connect(self._netlink, self.plan, pod, one.namespace, one.routes, isolated=self._isolated)
         except Exception as error:
             return error
         return pod
@@ -301,10 +298,16 @@ class Host:
         key = pod.name, pod.interface
         return [p for p, other in self._pods.items() if p != pod.port and (other.name, other.interface) == key]
 
-    def find(self, path: str, interface: str) -> Attached | None:
-        """The pod that is attached from the namespace at `path`. Raises ConfigError if that is no container's."""
-        with _container(path) as descriptor:
-            return self._look_at(pods.port_name(netns.inode(descriptor), interface))
+    def open(self, path: str) -> Namespace:
+        """The namespace at `path`. Raises ConfigError if it is none, or this host's own."""
+        found = Namespace(path)
+        if found.inode == netns.own_inode():
+            raise ConfigError(f"{path} is this host's own network namespace", "give a container's")
+        return found
+
+    def find(self, namespace: Namespace, interface: str) -> Attached | None:
+        """The pod that is attached from there."""
+        return self._look_at(pods.port_name(namespace, interface))
 
     def _look_at(self, port: str) -> Attached | None:
         """The pod of this port as the kernel has it now. A look at all of them would cost more with each."""
@@ -314,15 +317,14 @@ class Host:
         self._see(others if pod is None else {**self._pods, port: pod})
         return pod
 
-    def faults(self, path: str, interface: str, routes: Collection[ipaddress.IPv4Network]) -> list[str]:
-        """What is not as `attach` left it, of the pod that is attached from the namespace at `path`."""
-        with netns.namespace(path) as descriptor:
-            pod = self._look_at(pods.port_name(netns.inode(descriptor), interface))
-            if pod is None:
-                return [f"{interface} is not attached"]
-            joined = {link.name for link in self._netlink.ports(self.plan.bridge)}
-            unplugged = [] if pod.port in joined else [f"{pod.port} is not on {self.plan.bridge}"]
-            return unplugged + pods.faults(pod, descriptor, routes)
+    def faults(self, namespace: Namespace, interface: str, routes: Collection[ipaddress.IPv4Network]) -> list[str]:
+        """What is not as `attach` left it, of the pod that is attached from there."""
+        pod = self.find(namespace, interface)
+        if pod is None:
+            return [f"{interface} is not attached"]
+        joined = {link.name for link in self._netlink.ports(self.plan.bridge)}
+        unplugged = [] if pod.port in joined else [f"{pod.port} is not on {self.plan.bridge}"]
+        return unplugged + pods.faults(pod, namespace, routes)
 
     def detach(self, unwanted: Sequence[Unwanted], done: Callable[[int, list[Attached] | Exception], None]) -> None:
         """Takes pods off the bridge; `done` is told each one's number and what was taken off.
@@ -346,8 +348,8 @@ class Host:
         """What is there of it."""
         ports = [port for port, pod in self._pods.items() if (pod.name, pod.interface) == (one.name, one.interface)]
         try:
-            with netns.namespace(one.path) as descriptor:
-                ports = [pods.port_name(netns.inode(descriptor), one.interface)]
+            with Namespace(one.path) as namespace:
+                ports = [pods.port_name(namespace, one.interface)]
         except ConfigError:
             pass  # gone: its name is all there is to go by
         return [pod for port in ports if (pod := self._look_at(port)) is not None]
@@ -401,15 +403,6 @@ class Host:
             firewall=tuple(self._firewall.complaints()),
             fenced=tuple(f"{pod.name} ({pod.address})" for pod in found if pod.address in self._fenced),
         )
-
-
-@contextmanager
-def _container(path: str) -> Iterator[int]:
-    """A descriptor of the namespace at `path`. Raises ConfigError if it is none, or this host's own."""
-    with netns.namespace(path) as descriptor:
-        if netns.inode(descriptor) == netns.own_inode():
-            raise ConfigError(f"{path} is this host's own network namespace", "give a container's")
-        yield descriptor
 
 
 def _isolated() -> bool:
