@@ -294,9 +294,9 @@ def test_whoever_empties_the_set_while_a_pod_comes_is_found_out(
     one = lab.pod(host, str(A))
     replace = nft.replace
 
-    def raced(before: nft.Elements, after: nft.Elements, generation: int) -> bool:
+    def raced(gone: nft.Elements, come: nft.Elements, generation: int) -> bool:
         lab.host_ns.run("nft", "flush", "set", "bridge", "tunrouter", "pods")
-        return replace(before, after, generation)
+        return replace(gone, come, generation)
 
     with monkeypatch.context() as patch:
         patch.setattr("tunrouter.edge.netlink.nft.replace", raced)

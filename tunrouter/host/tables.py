@@ -25,7 +25,8 @@ class Tables:
         if intact and ports == self._permitted:
             self._intact_at = before
             return False
-        if intact and nft.replace(permitted(self._permitted), permitted(ports), before):
+        gone, come = permitted(self._permitted - ports), permitted(ports - self._permitted)
+        if intact and nft.replace(gone, come, before):
             self._permitted, self._intact_at = ports, before + 1
             return True
         nft.apply(text + permissions(ports))

@@ -119,18 +119,15 @@ def elements(of: Elements) -> Elements:
     return of._replace(keys=frozenset(map(bytes, keys)))
 
 
-def replace(before: Elements, after: Elements, generation: int) -> bool:
-    """One transaction that makes `before` `after`; False, and nothing is done, if that is not so any more.
+def replace(gone: Elements, come: Elements, generation: int) -> bool:
+    """One transaction that takes `gone` out of a set and puts `come` in; False, and nothing is done, if it cannot be.
 
-    `generation` is of the rule set in which it was: it is the next one afterwards.
+    `generation` is of the rule set in which it can; afterwards it is the next one.
     """
     changes = [
-        Message(SUBSYSTEM | kind, flags, _elements(before, keys))
-        for kind, flags, keys in (
-            (DELSETELEM, 0, before.keys - after.keys),
-            (NEWSETELEM, CREATE, after.keys - before.keys),
-        )
-        if keys
+        Message(SUBSYSTEM | kind, flags, _elements(each))
+        for kind, flags, each in ((DELSETELEM, 0, gone), (NEWSETELEM, CREATE, come))
+        if each.keys
     ]
     if any(len(change.body) > MAX_MESSAGE for change in changes):
         return False
@@ -147,8 +144,8 @@ def replace(before: Elements, after: Elements, generation: int) -> bool:
     return True
 
 
-def _elements(of: Elements, keys: Collection[bytes]) -> bytes:
-    listed = (nested(ELEMENT, nested(ELEMENT_KEY, attribute(VALUE, key))) for key in sorted(keys))
+def _elements(of: Elements) -> bytes:
+    listed = (nested(ELEMENT, nested(ELEMENT_KEY, attribute(VALUE, key))) for key in sorted(of.keys))
     named = text(TABLE, of.table) + text(ELEMENTS_SET, of.name)
     return _GENERIC.pack(FAMILIES[of.family], 0, 0) + named + nested(ELEMENTS, *listed)
 
