@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import struct
@@ -138,6 +139,27 @@ def test_a_failure_inside_the_pod_leaves_nothing(lab: Lab, host: Host, monkeypat
     with pytest.raises(HostError, match="inside"):
         lab.pod(host, str(A))
     assert lab.state() == before
+
+
+def test_nobody_keeps_a_namespace_that_its_container_has_left(
+    lab: Lab, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise HostError("inside", "again")
+
+    pod = lab._namespace("p")
+    gc.collect()
+    gc.disable()
+    try:
+        before = len(os.listdir("/proc/self/fd"))
+        attach_all(lab, host, wanted(pod, A), wanted(pod, GATEWAY))
+        with monkeypatch.context() as patch:
+            patch.setattr("tunrouter.edge.netlink.Inside.configure", fails)
+            assert isinstance(attach_all(lab, host, wanted(pod, B))[0], HostError)
+        lab.inside(lambda: host.find(host.open(pod.path), "eth1"))
+        assert len(os.listdir("/proc/self/fd")) == before
+    finally:
+        gc.enable()
 
 
 SEND_FRAME = """

@@ -76,7 +76,7 @@ def within(namespace: Namespace, work: Callable[[], T]) -> T:
     thread.start()
     thread.join()
     if failures:
-        raise failures[0]
+        raise failures.pop()
     return results[0]
 
 

@@ -24,6 +24,7 @@ from tunrouter.host import pods, switches
 from tunrouter.host.blocks import Blocks, blocks_of
 from tunrouter.host.plan import HostPlan
 from tunrouter.host.pods import Attached, Unwanted, Wanted
+from tunrouter.host.ports import Ports
 from tunrouter.host.ruleset import TABLES, ruleset
 from tunrouter.host.tables import Tables
 from tunrouter.host.underlay import free_range, overlapping, peers_inside
@@ -63,8 +64,7 @@ class Host:
         self._ways = Ways(plan, self._netlink)
         self._written = Tables()
         self._fenced: frozenset[ipaddress.IPv4Address] = frozenset()
-        self._pods: dict[str, Attached] = {}
-        self._vanished: list[Attached] = []
+        self._ports = Ports(plan, self._netlink)
         self._begun = False
         self._unfinished = False
         """The last attempt to shape the host failed half-way."""
@@ -147,7 +147,7 @@ class Host:
     def _shape(self) -> list[str]:
         """All that follows from the blocks and the pods; what was before goes last, when nothing uses it any more."""
         self._unfinished = True
-        self._see(pods.attached(self._netlink))
+        self._ports.look()
         done = self._devices() + self._switches() + self._tables() + self._retire()
         self._unfinished = False
         return done
@@ -165,7 +165,7 @@ class Host:
             # into the tunnel must find their way back into it.
             done += netlink.ensure_addresses(plan.tun, self._tun_addresses())
             done += netlink.ensure_link(plan.tun, mtu=plan.mtu, queue=QUEUE)
-        return done + self._ways.ensure() + self._ports()
+        return done + self._ways.ensure() + self._ports.ensure(isolated=self._isolated)
 
     def _retire(self) -> list[str]:
         """Addresses of gateways that nobody has any more. They take the routes along whose source they are."""
@@ -180,34 +180,15 @@ class Host:
 
     def _bridge_addresses(self) -> set[ipaddress.IPv4Interface]:
         """The gateway, and all that pods were told is theirs."""
-        return self._tun_addresses() | {
-            ipaddress.IPv4Interface(pod.gateway) for pod in self._pods.values() if pod.gateway is not None
-        }
-
-    def _ports(self) -> list[str]:
-        """Ports in the right mode, and back on the bridge if somebody took them off it or removed it."""
-        joined = {link.name: link for link in self._netlink.ports(self.plan.bridge)}
-        done = []
-        for name, pod in self._pods.items():
-            if name not in joined:
-                pods.join(self._netlink, self.plan, pod, isolated=self._isolated)
-                done.append(f"port {name} on {self.plan.bridge}")
-            elif self._netlink.pairs.ensure_mode(joined[name], isolated=self._isolated):
-                done.append(f"port {name} {self.mode}")
-        return done
-
-    def _see(self, found: dict[str, Attached]) -> None:
-        """These are the pods now."""
-        self._vanished += [pod for port, pod in self._pods.items() if port not in found]
-        self._pods = found
+        return self._tun_addresses() | {ipaddress.IPv4Interface(gateway) for gateway in self._ports.gateways()}
 
     def _mode(self) -> list[str]:
         isolated = _isolated()
         if isolated == self._isolated:
             return []
         self._isolated = isolated
-        self._see(pods.attached(self._netlink))
-        return [f"bridge mode {self.mode}", *self._ports()]
+        self._ports.look()
+        return [f"bridge mode {self.mode}", *self._ports.ensure(isolated=isolated)]
 
     def _switches(self) -> list[str]:
         return [f"{name}={value}" for name, value in self._wanted_switches() if sysctl.write_if_present(name, value)]
@@ -225,7 +206,7 @@ class Host:
     def _tables(self) -> list[str]:
         text = ruleset(self.plan, self._blocks.gateway, self._fenced)
         before = nft.generation()
-        if not self._written.ensure(text, frozenset((pod.port, pod.address) for pod in self._pods.values()), before):
+        if not self._written.ensure(text, self._ports.permissions(), before):
             return []
         if self._generation == before and nft.generation() == before + 1:
             self._generation += 1  # nobody but us: there is nothing to look at
@@ -238,65 +219,30 @@ class Host:
     def attach(self, wanted: Sequence[Wanted], done: Callable[[int, Attached | Exception], None]) -> None:
         """Joins namespaces to the bridge; with the same values again that changes nothing, else the pod moves.
 
-        `done` is told each one's number and what came of it, as soon as that is known.
+        `done` is told each one's number and what came of it, as soon as that is known. The namespaces are closed
+        afterwards: whoever still held one would keep alive what its container has left.
         """
         ready: dict[int, Attached] = {}
         for number, one in enumerate(wanted):
             try:
-                ready[number] = self._admit(one)
+                ready[number] = self._ports.admit(one, self._blocks)
             except Exception as error:
                 done(number, error)
         try:
             # The addresses are allowed before the pods can send their first packets.
             self._tables()
             for number, pod in list(ready.items()):
-                result = self._connect(pod, wanted[number])
+                result = self._ports.connect(pod, wanted[number], isolated=self._isolated)
                 if result is pod:
                     del ready[number]
                 done(number, result)
         finally:
             if ready:
                 for pod in ready.values():
-                    self._look_at(pod.port)  # which is not there, unless it was before
+                    self._ports.look_at(pod.port)  # which is not there, unless it was before
                 self._tables()
-
-    def _admit(self, one: Wanted) -> Attached:
-        """The pod that it will be, one of ours from now on. Raises TunrouterError."""
-        port = pods.port_name(one.namespace, one.interface)
-        gateway = self._blocks.gateway
-        pod = Attached(
-            port=port, name=one.name, address=one.address, interface=one.interface, mtu=one.mtu, gateway=gateway
-        )
-        before = self._look_at(port)
-        if before is not None and before.name != one.name:
-            self._vanished.append(before)  # its container is called otherwise now
-        pod = self._as_it_is(pod)
-        ghosts = self._ghosts(pod)
-        others = {port: other for port, other in self._pods.items() if port not in ghosts}
-        pods.check(self._blocks, pod, others)
-        for ghost in ghosts:
-            self._netlink.delete_link(ghost)
-        self._pods = others | {port: pod}
-        return pod
-
-    def _connect(self, pod: Attached, one: Wanted) -> Attached | Exception:
-        try:
-            pods.connect(self._netlink, self.plan, pod, one.namespace, one.routes, isolated=self._isolated)
-        except Exception as error:
-            return error
-        return pod
-
-    def _as_it_is(self, pod: Attached) -> Attached:
-        """One that is there already keeps the gateway that it was configured with."""
-        there = self._pods.get(pod.port)
-        if there is None or there.gateway is None:
-            return pod
-        return there if msgspec.structs.replace(there, gateway=pod.gateway) == pod else pod
-
-    def _ghosts(self, pod: Attached) -> list[str]:
-        """Ports of namespaces that its container has left for this one; the kernel takes its time to end them."""
-        key = pod.name, pod.interface
-        return [p for p, other in self._pods.items() if p != pod.port and (other.name, other.interface) == key]
+            for one in wanted:
+                one.namespace.close()
 
     def open(self, path: str) -> Namespace:
         """The namespace at `path`. Raises ConfigError if it is none, or this host's own."""
@@ -307,68 +253,33 @@ class Host:
 
     def find(self, namespace: Namespace, interface: str) -> Attached | None:
         """The pod that is attached from there."""
-        return self._look_at(pods.port_name(namespace, interface))
-
-    def _look_at(self, port: str) -> Attached | None:
-        """The pod of this port as the kernel has it now. A look at all of them would cost more with each."""
-        link = self._netlink.link(port)
-        pod = pods.from_link(link) if link is not None else None
-        others = {other: there for other, there in self._pods.items() if other != port}
-        self._see(others if pod is None else {**self._pods, port: pod})
-        return pod
+        return self._ports.find(namespace, interface)
 
     def faults(self, namespace: Namespace, interface: str, routes: Collection[ipaddress.IPv4Network]) -> list[str]:
         """What is not as `attach` left it, of the pod that is attached from there."""
-        pod = self.find(namespace, interface)
-        if pod is None:
-            return [f"{interface} is not attached"]
-        joined = {link.name for link in self._netlink.ports(self.plan.bridge)}
-        unplugged = [] if pod.port in joined else [f"{pod.port} is not on {self.plan.bridge}"]
-        return unplugged + pods.faults(pod, namespace, routes)
+        return self._ports.faults(namespace, interface, routes)
 
     def detach(self, unwanted: Sequence[Unwanted], done: Callable[[int, list[Attached] | Exception], None]) -> None:
         """Takes pods off the bridge; `done` is told each one's number and what was taken off.
 
         Without its port nobody may use an address, so they need not wait until the permissions are gone, too.
         """
-        found: list[list[Attached] | Exception] = []
-        for one in unwanted:
-            try:
-                found.append(self._find(one))
-            except Exception as error:
-                found.append(error)
-        self._take_off({pod.port for pods in found if not isinstance(pods, Exception) for pod in pods})
-        for number, result in enumerate(found):
+        for number, result in enumerate(self._ports.take_off(unwanted)):
             done(number, result)
         self._unfinished = True
         self._tables()
         self._unfinished = False
 
-    def _find(self, one: Unwanted) -> list[Attached]:
-        """What is there of it."""
-        ports = [port for port, pod in self._pods.items() if (pod.name, pod.interface) == (one.name, one.interface)]
-        try:
-            with Namespace(one.path) as namespace:
-                ports = [pods.port_name(namespace, one.interface)]
-        except ConfigError:
-            pass  # gone: its name is all there is to go by
-        return [pod for port in ports if (pod := self._look_at(port)) is not None]
-
-    def _take_off(self, ports: Collection[str]) -> None:
-        self._netlink.pairs.delete([link for port in ports if (link := self._netlink.link(port)) is not None])
-        self._pods = {port: pod for port, pod in self._pods.items() if port not in ports}
-
     def attached(self) -> list[Attached]:
-        return sorted(pods.attached(self._netlink).values(), key=lambda pod: pod.address)
+        return self._ports.look()
 
     def vanished(self) -> list[Attached]:
         """Pods that went without being detached, since the last call."""
-        gone, self._vanished = self._vanished, []
-        return gone
+        return self._ports.vanished()
 
     def holds(self, name: str, interface: str) -> bool:
         """Whether it is attached, as of the last look or `attach`."""
-        return any((pod.name, pod.interface) == (name, interface) for pod in self._pods.values())
+        return self._ports.holds(name, interface)
 
     # --- what the agent learns later -----------------------------------------------------------------------------
     def set_path_mtus(self, paths: Mapping[ipaddress.IPv4Network, int | None]) -> list[HostError]:
@@ -395,13 +306,12 @@ class Host:
 
     def facts(self) -> Facts:
         """As of the last `apply`, `repair` or `attach`: asks the kernel nothing."""
-        found = self._pods.values()
         return Facts(
             bridge_address=self._blocks.gateway_interface,
             bridge_mode=self.mode,
-            attachments=len(found),
+            attachments=len(self._ports),
             firewall=tuple(self._firewall.complaints()),
-            fenced=tuple(f"{pod.name} ({pod.address})" for pod in found if pod.address in self._fenced),
+            fenced=tuple(f"{pod.name} ({pod.address})" for pod in self._ports.pods() if pod.address in self._fenced),
         )
 
 

@@ -79,20 +79,20 @@ class Wire:
     def tell(self, *messages: Message) -> None:
         """All are carried out, one after the other, whether those before fail or not. Raises the first's OSError."""
         self._send([message._replace(flags=message.flags | REQUEST | ACK) for message in messages])
-        refused = None
+        codes = []
         for sequence in range(self._sequence - len(messages) + 1, self._sequence + 1):
             try:
                 list(self._answers(sequence))
             except OSError as error:
-                refused = refused or error
-        if refused is not None:
-            raise refused
+                codes.append(error.errno)
+        if codes:
+            raise _refusal(codes[0])
 
     def tell_at_once(self, first: Message, *messages: Message, last: Message) -> None:
         """As one transaction of nfnetlink, from `first` to `last`: all are carried out, or none. Raises OSError."""
         self._send([first, *(message._replace(flags=message.flags | REQUEST | ACK) for message in messages), last])
         begin = self._sequence - len(messages) - 1
-        pending, refused = set(range(begin + 1, self._sequence)), None
+        pending, codes = set(range(begin + 1, self._sequence)), [0]
         while pending:
             for kind, _, sequence, body in messages_of(self._socket.recv(RECEIVE_BYTES)):
                 if kind != ERROR or not begin <= sequence <= self._sequence:
@@ -100,9 +100,9 @@ class Wire:
                 if sequence == begin:
                     pending.clear()  # a refusal of the whole, after which nobody else is answered
                 pending.discard(sequence)
-                refused = refused or _failure(body)
-        if refused is not None:
-            raise refused
+                codes.append(_code(body))
+        if any(codes):
+            raise _refusal(next(filter(None, codes)))
 
     def _send(self, messages: Sequence[Message]) -> None:
         data = b""
@@ -123,10 +123,10 @@ class Wire:
                 if kind not in {ERROR, DONE}:
                     yield body
                     continue
-                if (refused := _failure(body)) is not None:
-                    raise refused
+                if code := _code(body):
+                    raise _refusal(code)
                 if interrupted:
-                    raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR))
+                    raise _refusal(errno.EINTR)
                 return
 
 
@@ -191,10 +191,14 @@ def number_of(data: memoryview | None) -> int:
     return int(_NUMBER.unpack(data)[0]) if data is not None and len(data) == _NUMBER.size else 0
 
 
-def _failure(body: bytes) -> OSError | None:
-    """What an acknowledgement, or the end of a dump, says."""
-    code = -int.from_bytes(body[:4], sys.byteorder, signed=True)
-    return OSError(code, os.strerror(code)) if code > 0 else None
+def _code(body: bytes) -> int:
+    """What an acknowledgement, or the end of a dump, says; 0: all is well."""
+    return max(-int.from_bytes(body[:4], sys.byteorder, signed=True), 0)
+
+
+def _refusal(code: int | None) -> OSError:
+    """Raised at once: whoever keeps it keeps all that its callers have, pods' namespaces as well."""
+    return OSError(code, os.strerror(code or errno.EIO))
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
