@@ -23,8 +23,8 @@ from tunrouter.host import Attached, Host, HostPlan, Unwanted, Wanted, underlay_
 REPAIR_SECONDS: Final = 2.0
 SETTLE_SECONDS: Final = 0.05
 """After a notification: a flush and its successors come as many."""
-SHARE: Final = 0.25
-"""Of the time that repairs take at most where links, addresses or routes change without end."""
+SHARE: Final = 0.1
+"""Of the time that looking at links, addresses and routes takes at most where they change without end."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,10 +37,10 @@ class HostSide:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="host")
         self._repair_at: asyncio.TimerHandle | None = None
         self._repairing = False
-        self._began = self._rested_at = 0.0
-        """When the last repair began, and until when the next one waits whatever links and routes do."""
+        self._rested_at = 0.0
+        """Until then nobody looks at links, addresses and routes, whatever they do."""
         self._news = False
-        """They have changed since it began."""
+        """They have changed since somebody began to look."""
         self._complaint = ""
         self._once = OncePerKey(log)
         self._mtus: dict[IPv4Network, int | None] = {}
@@ -107,16 +107,20 @@ class HostSide:
         if self._repairing:
             self._schedule(SETTLE_SECONDS)
             return
-        self._repairing, self._news = True, False
-        self._began = self._loop.time()
-        assert self.host is not None
-        self._submit(self.host.repair, self._repaired)
+        self._repairing = True
+        began = self._loop.time()
+        rested = began >= self._rested_at
+        if rested:
+            self._news = False
+        host = self._ready()
+        self._submit(lambda: host.repair(links=rested), lambda done: self._repaired(done, began if rested else None))
 
-    def _repaired(self, done: Future[list[str]]) -> None:
+    def _repaired(self, done: Future[list[str]], looked_at: float | None) -> None:
+        """`looked_at`: when it began to look at the links, if it did."""
         self._repairing = False
         now, error = self._loop.time(), done.exception()
-        rest = max(SETTLE_SECONDS, min((now - self._began) / SHARE, REPAIR_SECONDS))
-        self._rested_at = now + rest
+        if looked_at is not None:
+            self._rested_at = now + max(SETTLE_SECONDS, min((now - looked_at) / SHARE, REPAIR_SECONDS))
         if error is not None:
             self._complain(f"the host's set-up could not be repaired: {error}")
         else:
@@ -124,7 +128,7 @@ class HostSide:
             for line in done.result():
                 log.warning("repaired: %s", line)
         self.changed()
-        self._schedule(rest if self._news else REPAIR_SECONDS)
+        self._schedule(max(SETTLE_SECONDS, self._rested_at - now) if self._news else REPAIR_SECONDS)
 
     def _submit(self, work: Callable[[], R], then: Callable[[Future[R]], None]) -> None:
         self._thread.submit(work).add_done_callback(lambda done: self._loop.call_soon_threadsafe(then, done))

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -25,6 +26,7 @@ from tunrouter.host.ruleset import PORT_PREFIX
 ALIAS: Final = "tunrouter"
 EVERYTHING: Final = (ipaddress.IPv4Network("0.0.0.0/0"),)
 """Routes of a pod that has a default route."""
+FORWARDING_SECONDS: Final = 3.0
 MAX_NAME: Final = 129
 """Characters of a pod's name; the kernel's alias has 255 bytes for everything."""
 
@@ -65,7 +67,11 @@ class Unwanted(NamedTuple):
 
 def attached(netlink: Netlink) -> dict[str, Attached]:
     """What is attached, by port; also ports that lost their bridge."""
-    found = (from_link(link) for link in netlink.links() if link.name.startswith(PORT_PREFIX))
+    return among(netlink.links())
+
+
+def among(links: Iterable[Link]) -> dict[str, Attached]:
+    found = (from_link(link) for link in links if link.name.startswith(PORT_PREFIX))
     return {pod.port: pod for pod in found if pod is not None}
 
 
@@ -145,9 +151,19 @@ def connect(
         assert pod.gateway is not None  # who has a block has a gateway
         with netns.within(namespace, lambda: _enter(pod)) as inside:
             inside.configure(pod.address, mac_of(pod.address), pod.mtu, pod.gateway, routes, plan.range)
+        _await_bridge(netlink, pod.port)
     except BaseException:
         netlink.delete_link(pod.port)
         raise
+
+
+def _await_bridge(netlink: Netlink, port: str) -> None:
+    """A port takes part when the kernel has noticed that both ends are up; a first packet before that is lost."""
+    deadline = time.monotonic() + FORWARDING_SECONDS
+    while not netlink.require(port).forwarding:
+        if time.monotonic() > deadline:
+            raise HostError(f"port {port} does not come up", f"see: bridge link show dev {port}; then try again")
+        time.sleep(0.001)
 
 
 def join(netlink: Netlink, plan: HostPlan, pod: Attached, *, isolated: bool) -> None:

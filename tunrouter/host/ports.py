@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import msgspec
 
-from tunrouter.edge.netlink import Netlink
+from tunrouter.edge.netlink import Link, Netlink
 from tunrouter.edge.netns import Namespace
 from tunrouter.errors import ConfigError
 from tunrouter.host import pods
@@ -39,10 +39,11 @@ class Ports:
         """As of the last look."""
         return self._pods.values()
 
-    def look(self) -> list[Attached]:
-        """At all of them."""
-        self._see(pods.attached(self._netlink))
-        return sorted(self._pods.values(), key=lambda pod: pod.address)
+    def look(self) -> list[Link]:
+        """At all of them; answers with all devices that there are."""
+        links = self._netlink.links()
+        self._see(pods.among(links))
+        return links
 
     def look_at(self, port: str) -> Attached | None:
         """The pod of this port as the kernel has it now."""
@@ -154,9 +155,10 @@ class Ports:
         return [pod for port in ports if (pod := self.look_at(port)) is not None]
 
     # --- keeping them ------------------------------------------------------------------------------------------------
-    def ensure(self, *, isolated: bool) -> list[str]:
-        """In the right mode, and back on the bridge if somebody took them off it or removed it."""
-        joined = {link.name: link for link in self._netlink.ports(self._plan.bridge)}
+    def ensure(self, links: Collection[Link], *, isolated: bool) -> list[str]:
+        """In the right mode, and back on the bridge if somebody took them off it; `links` are all devices."""
+        bridge = self._netlink.require(self._plan.bridge).index
+        joined = {link.name: link for link in links if link.master == bridge}
         done = []
         for name, pod in self._pods.items():
             if name not in joined:

@@ -17,7 +17,7 @@ import msgspec
 
 from tunrouter.edge import netns, sysctl
 from tunrouter.edge.firewall import Firewall
-from tunrouter.edge.netlink import Netlink, Watch, nft
+from tunrouter.edge.netlink import Link, Netlink, Watch, nft
 from tunrouter.edge.netns import Namespace
 from tunrouter.errors import ConfigError, HostError
 from tunrouter.host import pods, switches
@@ -129,10 +129,13 @@ class Host:
         self._fenced = frozenset(addresses)
         return self._shape() if self._begun else []
 
-    def repair(self) -> list[str]:
-        """Puts back what somebody changed since the last call; answers with what that was."""
+    def repair(self, *, links: bool = True) -> list[str]:
+        """Puts back what somebody changed since the last call; answers with what that was.
+
+        Without `links` those, addresses and routes are left for the next call: there may be many to look at.
+        """
         done = self._mode()
-        if self._watch.drain() or self._unfinished:
+        if (links and self._watch.drain()) or self._unfinished:
             # The tables too: a pod that died took its port with it, but not the port's right to an address.
             done += self._shape()
         done += self._switches()
@@ -147,12 +150,12 @@ class Host:
     def _shape(self) -> list[str]:
         """All that follows from the blocks and the pods; what was before goes last, when nothing uses it any more."""
         self._unfinished = True
-        self._ports.look()
-        done = self._devices() + self._switches() + self._tables() + self._retire()
+        links = self._ports.look()
+        done = self._devices(links) + self._switches() + self._tables() + self._retire()
         self._unfinished = False
         return done
 
-    def _devices(self) -> list[str]:
+    def _devices(self, links: Sequence[Link]) -> list[str]:
         plan, netlink = self.plan, self._netlink
         # Pods hear of another MAC at once, not when they doubt the old one.
         sysctl.write_if_present(f"net/ipv4/conf/{plan.bridge}/arp_notify", 1)
@@ -165,7 +168,7 @@ class Host:
             # into the tunnel must find their way back into it.
             done += netlink.ensure_addresses(plan.tun, self._tun_addresses())
             done += netlink.ensure_link(plan.tun, mtu=plan.mtu, queue=QUEUE)
-        return done + self._ways.ensure() + self._ports.ensure(isolated=self._isolated)
+        return done + self._ways.ensure() + self._ports.ensure(links, isolated=self._isolated)
 
     def _retire(self) -> list[str]:
         """Addresses of gateways that nobody has any more. They take the routes along whose source they are."""
@@ -187,8 +190,7 @@ class Host:
         if isolated == self._isolated:
             return []
         self._isolated = isolated
-        self._ports.look()
-        return [f"bridge mode {self.mode}", *self._ports.ensure(isolated=isolated)]
+        return [f"bridge mode {self.mode}", *self._ports.ensure(self._ports.look(), isolated=isolated)]
 
     def _switches(self) -> list[str]:
         return [f"{name}={value}" for name, value in self._wanted_switches() if sysctl.write_if_present(name, value)]
@@ -271,7 +273,8 @@ class Host:
         self._unfinished = False
 
     def attached(self) -> list[Attached]:
-        return self._ports.look()
+        self._ports.look()
+        return sorted(self._ports.pods(), key=lambda pod: pod.address)
 
     def vanished(self) -> list[Attached]:
         """Pods that went without being detached, since the last call."""

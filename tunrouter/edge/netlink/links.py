@@ -21,7 +21,8 @@ RTM_GETLINK: Final = 18
 IFF_UP: Final = 1
 ADDRESS, NAME, MTU, MASTER, QUEUE, INFO, ALIAS = 1, 3, 4, 10, 13, 18, 20  # IFLA_*
 KIND, PORT_KIND, PORT_DATA = 1, 4, 5  # IFLA_INFO_*
-PORT_HAIRPIN, PORT_ISOLATED = 4, 33  # IFLA_BRPORT_*
+PORT_STATE, PORT_HAIRPIN, PORT_ISOLATED = 1, 4, 33  # IFLA_BRPORT_*
+BR_STATE_FORWARDING: Final = 3
 
 HEAD: Final = struct.Struct("=BxHiII")
 """Of a message about a link: family, hardware, index, flags, which of them change (struct ifinfomsg)."""
@@ -41,6 +42,8 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     alias: str
     isolated: bool = False
     hairpin: bool = False
+    forwarding: bool = False
+    """As a bridge's port: it takes part."""
 
 
 class Links:
@@ -82,6 +85,7 @@ def _read(body: bytes) -> Link:
         alias=text_of(found.get(ALIAS)),
         isolated=any(port.get(PORT_ISOLATED, b"")),
         hairpin=any(port.get(PORT_HAIRPIN, b"")),
+        forwarding=bytes(port.get(PORT_STATE, b"")) == bytes([BR_STATE_FORWARDING]),
     )
 
 
