@@ -31,8 +31,9 @@ REQUEST_BYTES: Final = (1 << 20) + (64 << 10)
 """A CNI configuration may have a mebibyte."""
 SECONDS: Final = 5.0
 """To send one request line, and to take its answer."""
-CLIENTS: Final = 64
-BACKLOG: Final = 64
+CLIENTS: Final = 256
+"""At once: a runtime that starts all its pods again asks for each."""
+BACKLOG: Final = 256
 MODE: Final = 0o660
 GROUP: Final = "tunrouter"
 """Members of this group, if it exists, may ask; only root may change."""
