@@ -287,7 +287,8 @@ def test_a_block_that_becomes_ours_loses_its_path_mtu(lab: Lab, host: Host) -> N
 
 
 def test_pods_of_a_version_that_wrote_down_no_gateway_keep_theirs(lab: Lab) -> None:
-    """As that version left the host: the gateway with its block's length, another MAC, no gateway in the alias."""
+    """As that version left the host: the gateway with its block's length, another MAC that no rule asks for, no gateway
+    in the alias."""
     host = lab.host(ONE)
     lab.inside(host.apply)
     pod = lab.pod(host, "10.32.1.2")
@@ -296,6 +297,7 @@ def test_pods_of_a_version_that_wrote_down_no_gateway_keep_theirs(lab: Lab) -> N
     run("ip", "link", "set", port, "alias", f"tunrouter 10.32.1.2 {PLAN.mtu} eth0 {pod.name}")
     run("ip", "addr", "add", "10.32.1.1/24", "dev", "weave")
     run("ip", "addr", "del", "10.32.1.1/32", "dev", "weave")
+    run("nft", "flush", "table", "bridge", "tunrouter")
     run("ip", "link", "set", "weave", "address", "02:aa:bb:cc:dd:ee")
     pod.run("ip", "neigh", "flush", "all")
     assert pod.pings("10.32.1.1")

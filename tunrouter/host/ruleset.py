@@ -33,7 +33,7 @@ def ruleset(plan: HostPlan, gateway: ipaddress.IPv4Address | None, fenced: Colle
     """
     # `table` before `delete table`: the deletion must not fail where there is none yet.
     replaced = "".join(f"table {family} {name}\ndelete table {family} {name}\n" for family, name in TABLES)
-    return replaced + _routed(plan, gateway, fenced) + _BRIDGED
+    return replaced + _routed(plan, gateway, fenced) + _bridged(plan)
 
 
 def permissions(ports: Collection[Port]) -> str:
@@ -120,7 +120,8 @@ def _fence(plan: HostPlan, fenced: Collection[ipaddress.IPv4Address]) -> tuple[s
     return fence, f'iifname "{plan.bridge}" ip saddr @fenced drop', f'oifname "{plan.bridge}" ip daddr @fenced drop'
 
 
-_BRIDGED: Final = f"""
+def _bridged(plan: HostPlan) -> str:
+    return f"""
 table bridge {NAME} {{
   set pods {{
     type ifname . ipv4_addr
@@ -129,7 +130,10 @@ table bridge {NAME} {{
     # Before br_netfilter (0), which may rewrite addresses.
     type filter hook prerouting priority -300; policy accept;
     iifname != "{PORT_PREFIX}*" accept
-    ether type ip iifname . ip saddr @pods accept
+    # What goes to the gateway is routed, where policies see it. Whatever goes elsewhere, broadcasts included, would be
+    # bridged to other pods, past those that match their addresses, or past all while the mode changes. The host's
+    # loopback is no pod's to reach even where portmap has opened it (route_localnet).
+    ether type ip ether daddr {plan.bridge_mac} ip daddr != 127.0.0.0/8 iifname . ip saddr @pods accept
     ether type arp iifname . arp saddr ip @pods accept
     drop
   }}
