@@ -125,8 +125,8 @@ def is_in_mode(host: Host, wanted: str) -> bool:
 
 
 def open_in(namespace: Namespace, family: int, kind: int, protocol: int = 0) -> socket.socket:
-    with netns.namespace(str(namespace.path)) as descriptor:
-        return netns.within(descriptor, lambda: socket.socket(family, kind, protocol))
+    with netns.Namespace(str(namespace.path)) as found:
+        return netns.within(found, lambda: socket.socket(family, kind, protocol))
 
 
 def internet(namespace: Namespace, protocol: Protocol) -> socket.socket:
