@@ -226,6 +226,8 @@ class AddressesAgainstModel(RuleBasedStateMachine):
         self.commit(survive)
         self.pending.clear()
         self.model = copy.deepcopy(self.on_disk)
+        # Who held what is not even on disk was never told of it.
+        self.freed = {address: at for address, at in self.freed.items() if address in self.model.entries}
         known = list(self.model.blocks)
         self.model.blocks = {}
         self.past, self.now = self.past + self.now, 0.0
