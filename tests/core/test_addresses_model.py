@@ -155,7 +155,8 @@ class AddressesAgainstModel(RuleBasedStateMachine):
         owners = [(container, one) for one in ("eth0", "eth1") if interface in (None, one)]
         expected = {self.model.has(owner) for owner in owners} - {None}
         assert set(got) == expected
-        for address in got:
+        away = sorted(a for a, entry in self.model.entries.items() if entry.owner in owners and not self.model.block(a))
+        for address in (*away, *got):
             self.freed[address] = self.past + self.now
             self.model.rest(address, self.now)
 
