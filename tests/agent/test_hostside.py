@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network
 from typing import cast
@@ -55,6 +55,12 @@ class FakeHost:
         self.done.append(f"fence {len(addresses)}")
         return []
 
+    def expose(self, addresses: Collection[IPv4Address]) -> list[str]:
+        self.done.append(f"expose {len(addresses)}")
+        if self.bug:
+            raise HostError("no bridge", "make one")
+        return []
+
 
 class Wakes:
     """What is readable once somebody changed something."""
@@ -91,6 +97,9 @@ class BrokenHost:
         return []
 
     def fence(self, addresses: tuple[IPv4Address, ...]) -> list[str]:
+        return []
+
+    def expose(self, addresses: Collection[IPv4Address]) -> list[str]:
         return []
 
     def apply(self) -> list[str]:
@@ -228,14 +237,22 @@ def test_blocks_and_fences_are_done_in_order_before_what_is_asked_later(
         side.own((prefix(1),))
         side.own((prefix(1), prefix(2)))
         side.fence((IPv4Address("10.33.1.2"),))
+        side.expose({"auto": IPv4Address("10.33.1.3")}.values())
         attached = asyncio.ensure_future(side.call(host.attach))
         await until(host.begun.is_set)
         host.free.set()
         await attached
-        await until(lambda: looks == [3])
+        await until(lambda: looks == [4])
+        await side.call(lambda: None)
+        if bug:
+            with pytest.raises(HostError, match="no bridge"):
+                await side.expose_now(())
+        else:
+            await side.expose_now(())
         side._thread.shutdown()
 
     asyncio.run(scenario())
-    assert host.done == ["own 1", "own 2", "fence 1", "attach"]
+    assert host.done == ["own 1", "own 2", "fence 1", "expose 1", "attach", "expose 0"]
     lines = [record.getMessage() for record in caplog.records]
-    assert lines == (["the host could not be given its blocks: no bridge; make one"] if bug else []), "said once"
+    said = [f"the host could not be given its {what}: no bridge; make one" for what in ("blocks", "addresses")]
+    assert lines == (said if bug else []), "said once"

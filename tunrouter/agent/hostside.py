@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final, ParamSpec, TypeVar
 
@@ -67,11 +68,17 @@ class HostSide:
         self.host = await self.call(Host, plan)
         await self.call(self.host.preflight, peers)
 
-    async def apply(self, blocks: tuple[IPv4Network, ...] = (), fenced: tuple[IPv4Address, ...] = ()) -> None:
-        """Sets the host up, and keeps it so from then on; `blocks` and `fenced` are what is known of them already."""
+    async def apply(
+        self,
+        blocks: tuple[IPv4Network, ...] = (),
+        fenced: tuple[IPv4Address, ...] = (),
+        exposed: Collection[IPv4Address] = (),
+    ) -> None:
+        """Sets the host up, and keeps it so from then on; what is given is what is known of that already."""
         assert self.host is not None
         await self.call(self.host.own, blocks)
         await self.call(self.host.fence, fenced)
+        await self.call(self.host.expose, exposed)
         for line in await self.call(self.host.apply):
             log.debug("%s", line)
         self._loop.add_reader(self.host.monitor.fileno(), self._on_change)
@@ -143,10 +150,20 @@ class HostSide:
         host = self._ready()
         self._submit(lambda: host.fence(addresses), self._changed)
 
-    def _changed(self, done: Future[list[str]]) -> None:
+    def expose(self, addresses: Iterable[IPv4Address]) -> None:
+        """As `own`: this host has exactly these beside its gateways'."""
+        host, exactly = self._ready(), tuple(addresses)
+        self._submit(lambda: host.expose(exactly), partial(self._changed, what="addresses"))
+
+    async def expose_now(self, addresses: Iterable[IPv4Address]) -> None:
+        """The same, done when this returns. Raises HostError."""
+        for line in await self.call(self._ready().expose, tuple(addresses)):
+            log.debug("%s", line)
+
+    def _changed(self, done: Future[list[str]], what: str = "blocks") -> None:
         error = done.exception()
         if error is not None:
-            self._complain(f"the host could not be given its blocks: {error}")
+            self._complain(f"the host could not be given its {what}: {error}")
         else:
             for line in done.result():
                 log.debug("%s", line)

@@ -63,6 +63,7 @@ class Host:
         self._ways = Ways(plan, self._netlink)
         self._written = Tables()
         self._fenced: frozenset[ipaddress.IPv4Address] = frozenset()
+        self._exposed: frozenset[ipaddress.IPv4Address] = frozenset()
         self._pods: dict[str, Attached] = {}
         self._vanished: list[Attached] = []
         self._begun = False
@@ -129,6 +130,11 @@ class Host:
         self._fenced = frozenset(addresses)
         return self._shape() if self._begun else []
 
+    def expose(self, addresses: Collection[ipaddress.IPv4Address]) -> list[str]:
+        """This host has exactly these beside its gateways' from now on; before `apply` that is only noted."""
+        self._exposed = frozenset(addresses)
+        return self._shape() if self._begun else []
+
     def repair(self) -> list[str]:
         """Puts back what somebody changed since the last call; answers with what that was."""
         done = self._mode()
@@ -179,10 +185,9 @@ class Host:
         return {ipaddress.IPv4Interface(self._blocks.gateway)} if self._blocks.gateway else set()
 
     def _bridge_addresses(self) -> set[ipaddress.IPv4Interface]:
-        """The gateway, and all that pods were told is theirs."""
-        return self._tun_addresses() | {
-            ipaddress.IPv4Interface(pod.gateway) for pod in self._pods.values() if pod.gateway is not None
-        }
+        """The gateway, all that pods were told is theirs, and what is exposed."""
+        gateways = {pod.gateway for pod in self._pods.values() if pod.gateway is not None}
+        return self._tun_addresses() | {ipaddress.IPv4Interface(address) for address in gateways | self._exposed}
 
     def _ports(self) -> list[str]:
         """Ports in the right mode, and back on the bridge if somebody took them off it or removed it."""
