@@ -13,6 +13,7 @@ from typing import cast
 
 import pytest
 
+from tunrouter.agent import logs
 from tunrouter.agent.hostside import HostSide
 from tunrouter.core import bounds
 from tunrouter.errors import HostError
@@ -87,6 +88,8 @@ class Wakes:
 
 class BrokenHost:
     """Somebody else changes it, and each repair takes so many seconds."""
+
+    strangers: tuple[str, ...] = ()
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.monitor, self.links = Wakes(), Wakes()
@@ -222,6 +225,33 @@ def test_links_and_routes_that_change_without_end_do_not_keep_the_thread_from_ot
 
     asyncio.run(scenario())
     assert 2 <= len(host.repairs) <= 5
+
+
+def test_strangers_are_said_when_they_come_and_when_they_go(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(logs, "SILENT_SECONDS", 0.0)
+    caplog.set_level("INFO")
+    host = BrokenHost()
+    cni0, port = "cni0 has 10.40.0.1/16, in our range: ip link del cni0", "tap7 is a port of weave, but not ours"
+
+    async def scenario() -> None:
+        side = side_of(host)
+        await side.apply()
+        for strangers in ((), (cni0,), (cni0,), (cni0, port), (port,), ()):
+            host.strangers = strangers
+            count = len(host.repairs)
+            host.links.change()
+            await until(lambda count=count: len(host.repairs) > count and not side._repairing)  # type: ignore[misc]
+        await side.close()
+
+    asyncio.run(scenario())
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", cni0),
+        ("WARNING", port),
+        ("INFO", "not any more: cni0 has 10.40.0.1/16"),
+        ("INFO", "not any more: tap7 is a port of weave"),
+    ]
 
 
 @pytest.mark.parametrize("bug", [False, True])

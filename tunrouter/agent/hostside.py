@@ -42,6 +42,7 @@ class HostSide:
         self._news = False
         """They have changed since it began."""
         self._complaint = ""
+        self._strangers: frozenset[str] = frozenset()
         self._once = OncePerKey(log)
         self._mtus: dict[IPv4Network, int | None] = {}
         """Path MTUs that wait, while a job has the earlier ones."""
@@ -129,8 +130,17 @@ class HostSide:
             self._complaint = ""
             for line in done.result():
                 log.warning("repaired: %s", line)
+        self._name_strangers()
         self.changed()
         self._schedule(rest if self._news else REPAIR_SECONDS)
+
+    def _name_strangers(self) -> None:
+        """Other networks in our place: once when they come, once when they go."""
+        before, self._strangers = self._strangers, frozenset(self._ready().strangers)
+        for text in sorted(self._strangers - before):
+            self._once.say("warning", f"stranger {text}", text, time.monotonic())
+        for text in sorted(before - self._strangers):
+            self._once.say("info", f"gone {text}", f"not any more: {text.partition(',')[0]}", time.monotonic())
 
     def _submit(self, work: Callable[[], R], then: Callable[[Future[R]], None]) -> None:
         self._thread.submit(work).add_done_callback(lambda done: self._loop.call_soon_threadsafe(then, done))

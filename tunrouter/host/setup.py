@@ -8,10 +8,8 @@ rule sets, the notifications of the routing socket, a handful of files under /pr
 from __future__ import annotations
 
 import ipaddress
-import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -24,15 +22,14 @@ from tunrouter.host import pods, switches
 from tunrouter.host.blocks import Blocks, blocks_of
 from tunrouter.host.plan import HostPlan
 from tunrouter.host.pods import Attached, Unwanted, Wanted
+from tunrouter.host.preflight import check_place, check_tools
 from tunrouter.host.ruleset import TABLES, ruleset
+from tunrouter.host.strangers import Strangers, foreign_ports
 from tunrouter.host.tables import Tables
-from tunrouter.host.underlay import free_range, overlapping, peers_inside
 from tunrouter.host.ways import Ways
 
 NF_CALL: Final = "net/bridge/bridge-nf-call-iptables"
-TUN_DEVICE: Final = Path("/dev/net/tun")
 QUEUE: Final = 1000
-CAP_NET_ADMIN: Final = 12
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +43,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     firewall: tuple[str, ...]
     fenced: tuple[str, ...]
     """Pods whose traffic is dropped because their block was lost, each with its address."""
+    strangers: tuple[str, ...]
+    """Devices of other networks in our range or on our bridge, each with what takes it away."""
 
 
 class Host:
@@ -62,6 +61,7 @@ class Host:
         )
         self._ways = Ways(plan, self._netlink)
         self._written = Tables()
+        self._strangers = Strangers(self._netlink, plan.range, plan.bridge, plan.tun)
         self._fenced: frozenset[ipaddress.IPv4Address] = frozenset()
         self._exposed: frozenset[ipaddress.IPv4Address] = frozenset()
         self._pods: dict[str, Attached] = {}
@@ -84,23 +84,9 @@ class Host:
 
     # --- before anything is touched ------------------------------------------------------------------------------
     def preflight(self, peers: Sequence[str] = ()) -> None:
-        """Raises for what would stop `apply`: rights, tools, the TUN driver, a range that others or `peers` use."""
-        if not _may_administer():
-            raise HostError("setting up the network needs root", "run it with sudo")
-        if shutil.which("nft") is None:
-            raise HostError("nft is not installed", "apt-get install nftables")
-        if not TUN_DEVICE.exists():
-            raise HostError("/dev/net/tun is missing", "modprobe tun, or give the container that device")
-        own, routes = (self.plan.bridge, self.plan.tun), self._netlink.routes()
-        clash = overlapping(self.plan.range, own, routes)
-        if clash:
-            free = free_range(self.plan.range, own, routes)
-            fix = f"use --range {free} on every node" if free else "use a smaller --range on every node"
-            raise ConfigError(f"range {self.plan.range} overlaps the route {clash[0]}", fix)
-        inside = peers_inside(self.plan.range, peers)
-        if inside:
-            fix = "choose another --range on every node: packets to that peer would enter the tunnel they are to carry"
-            raise ConfigError(f"peer {inside[0]} lies in the range {self.plan.range}", fix)
+        """Raises for what would stop `apply`: rights, tools, the TUN driver, a bridge or a range that others use."""
+        check_tools()
+        check_place(self._netlink, self.plan.range, self.plan.bridge, self.plan.tun, peers)
 
     # --- setting up ----------------------------------------------------------------------------------------------
     def apply(self) -> list[str]:
@@ -155,6 +141,7 @@ class Host:
         self._unfinished = True
         self._see(pods.attached(self._netlink))
         done = self._devices() + self._switches() + self._tables() + self._retire()
+        self._strangers.look([*self._bridge_addresses(), *self._tun_addresses()])
         self._unfinished = False
         return done
 
@@ -192,6 +179,7 @@ class Host:
     def _ports(self) -> list[str]:
         """Ports in the right mode, and back on the bridge if somebody took them off it or removed it."""
         joined = {link.name: link for link in self._netlink.ports(self.plan.bridge)}
+        self._strangers.ports = foreign_ports(joined.values())
         done = []
         for name, pod in self._pods.items():
             if name not in joined:
@@ -393,6 +381,11 @@ class Host:
     def mode(self) -> str:
         return "isolated" if self._isolated else "hairpin"
 
+    @property
+    def strangers(self) -> tuple[str, ...]:
+        """Other networks in our place, each with what takes it away."""
+        return self._strangers.complaints()
+
     def facts(self) -> Facts:
         """As of the last `apply`, `repair` or `attach`: asks the kernel nothing."""
         found = self._pods.values()
@@ -402,6 +395,7 @@ class Host:
             attachments=len(found),
             firewall=tuple(self._firewall.complaints()),
             fenced=tuple(f"{pod.name} ({pod.address})" for pod in found if pod.address in self._fenced),
+            strangers=self.strangers,
         )
 
 
@@ -417,10 +411,3 @@ def _container(path: str) -> Iterator[int]:
 def _isolated() -> bool:
     """Bridged frames do not pass iptables: ports may be kept apart, and only routing joins them."""
     return sysctl.read(NF_CALL) != "1"
-
-
-def _may_administer() -> bool:
-    """CAP_NET_ADMIN in the effective set: what root has, and what a service can be given without being root."""
-    status = Path("/proc/thread-self/status").read_text()
-    effective = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:"))
-    return bool(int(effective, 16) >> CAP_NET_ADMIN & 1)
