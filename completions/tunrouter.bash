@@ -23,6 +23,8 @@ _tunrouter() {
         forget) words="--socket --help" ;;
         attach) words="$(ls /run/netns 2>/dev/null) --ip --interface --output -o --socket --help" ;;
         detach) words="$(ls /run/netns 2>/dev/null) --interface --socket --help" ;;
+        expose) words="--output -o --socket --help" ;;
+        hide) words="--socket --help" ;;
         ps) words="--all --output -o --socket --help" ;;
         whois) words="--output -o --socket --help" ;;
         rmpeer) words="--force --dry-run --output -o --socket --help" ;;
@@ -37,7 +39,7 @@ _tunrouter() {
         completion) words="bash zsh fish --help" ;;
         config) words="check show --help" ;;
         cni) words="install uninstall --help" ;;
-        *) words="up status connect forget attach detach ps whois rmpeer leave electors reset doctor genkey bench sim version completion config cni --help --version" ;;
+        *) words="up status connect forget attach detach expose hide ps whois rmpeer leave electors reset doctor genkey bench sim version completion config cni --help --version" ;;
     esac
     COMPREPLY=($(compgen -W "$words" -- "$current"))
 }

@@ -19,10 +19,11 @@ from tunrouter.core import wire
 from tunrouter.edge import clock, ethtool, sysctl
 from tunrouter.edge.firewall import Firewall
 from tunrouter.edge.netlink import Link, Netlink, nft
-from tunrouter.errors import TunrouterError
-from tunrouter.host import free_range, overlapping, peers_inside, underlay_mtu
+from tunrouter.errors import ConfigError, TunrouterError
+from tunrouter.host import underlay_mtu
+from tunrouter.host.preflight import TUN_DEVICE, check_place
 from tunrouter.host.ruleset import PORT_PREFIX, TABLES
-from tunrouter.host.setup import NF_CALL, TUN_DEVICE
+from tunrouter.host.setup import NF_CALL
 
 Level = Literal["ok", "warn", "fail"]
 EARLIEST_CLOCK: Final = 1_735_689_600
@@ -168,16 +169,12 @@ def _mtu(patient: _Patient) -> Iterator[Finding]:
 
 def _range(patient: _Patient) -> Iterator[Finding]:
     known, routes = patient.known, patient.netlink.routes()
-    own = (known.bridge, known.tun)
-    clashes = overlapping(known.range, own, routes)
-    if clashes:
-        free = free_range(known.range, own, routes)
-        fix = f"use --range {free} on every node" if free else "use a smaller --range on every node"
-        yield Finding("range", "fail", f"range {known.range} overlaps the route {clashes[0]}", fix)
-    elif swallowed := peers_inside(known.range, known.peers):
-        fix = "choose another --range on every node"
-        yield Finding("range", "fail", f"peer {swallowed[0]} lies in the range {known.range}", fix)
-    elif known.tun in patient.devices and not any(r.prefix == known.range and r.device == known.tun for r in routes):
+    try:
+        check_place(patient.netlink, known.range, known.bridge, known.tun, known.peers)
+    except ConfigError as error:
+        yield Finding("range", "fail", error.what, error.fix)
+        return
+    if known.tun in patient.devices and not any(r.prefix == known.range and r.device == known.tun for r in routes):
         yield Finding("range", "fail", f"no route {known.range} dev {known.tun}", "restart the agent")
     else:
         yield Finding("range", "ok", f"{known.range} is free")

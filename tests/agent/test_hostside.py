@@ -6,13 +6,14 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network
 from typing import cast
 
 import pytest
 
+from tunrouter.agent import logs
 from tunrouter.agent.hostside import HostSide
 from tunrouter.core import bounds
 from tunrouter.errors import HostError
@@ -55,6 +56,12 @@ class FakeHost:
         self.done.append(f"fence {len(addresses)}")
         return []
 
+    def expose(self, addresses: Collection[IPv4Address]) -> list[str]:
+        self.done.append(f"expose {len(addresses)}")
+        if self.bug:
+            raise HostError("no bridge", "make one")
+        return []
+
 
 class Wakes:
     """What is readable once somebody changed something."""
@@ -82,6 +89,8 @@ class Wakes:
 class BrokenHost:
     """Somebody else changes it, and each look at its links takes so many seconds."""
 
+    strangers: tuple[str, ...] = ()
+
     def __init__(self, seconds: float = 0.0) -> None:
         self.monitor, self.links = Wakes(), Wakes()
         self.seconds = seconds
@@ -93,6 +102,9 @@ class BrokenHost:
         return []
 
     def fence(self, addresses: tuple[IPv4Address, ...]) -> list[str]:
+        return []
+
+    def expose(self, addresses: Collection[IPv4Address]) -> list[str]:
         return []
 
     def apply(self) -> list[str]:
@@ -223,6 +235,33 @@ def test_links_and_routes_that_change_without_end_do_not_keep_the_thread_from_ot
     assert host.repairs > 10, "rule sets do not wait for that"
 
 
+def test_strangers_are_said_when_they_come_and_when_they_go(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(logs, "SILENT_SECONDS", 0.0)
+    caplog.set_level("INFO")
+    host = BrokenHost()
+    cni0, port = "cni0 has 10.40.0.1/16, in our range: ip link del cni0", "tap7 is a port of weave, but not ours"
+
+    async def scenario() -> None:
+        side = side_of(host)
+        await side.apply()
+        for strangers in ((), (cni0,), (cni0,), (cni0, port), (port,), ()):
+            host.strangers = strangers
+            count = host.looks
+            host.links.change()
+            await until(lambda count=count: host.looks > count and not side._repairing)  # type: ignore[misc]
+        await side.close()
+
+    asyncio.run(scenario())
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", cni0),
+        ("WARNING", port),
+        ("INFO", "not any more: cni0 has 10.40.0.1/16"),
+        ("INFO", "not any more: tap7 is a port of weave"),
+    ]
+
+
 @pytest.mark.parametrize("bug", [False, True])
 def test_blocks_and_fences_are_done_in_order_before_what_is_asked_later(
     bug: bool, caplog: pytest.LogCaptureFixture
@@ -236,14 +275,22 @@ def test_blocks_and_fences_are_done_in_order_before_what_is_asked_later(
         side.own((prefix(1),))
         side.own((prefix(1), prefix(2)))
         side.fence((IPv4Address("10.33.1.2"),))
+        side.expose({"auto": IPv4Address("10.33.1.3")}.values())
         attached = asyncio.ensure_future(side.call(host.attach))
         await until(host.begun.is_set)
         host.free.set()
         await attached
-        await until(lambda: looks == [3])
+        await until(lambda: looks == [4])
+        await side.call(lambda: None)
+        if bug:
+            with pytest.raises(HostError, match="no bridge"):
+                await side.expose_now(())
+        else:
+            await side.expose_now(())
         side._thread.shutdown()
 
     asyncio.run(scenario())
-    assert host.done == ["own 1", "own 2", "fence 1", "attach"]
+    assert host.done == ["own 1", "own 2", "fence 1", "expose 1", "attach", "expose 0"]
     lines = [record.getMessage() for record in caplog.records]
-    assert lines == (["the host could not be given its blocks: no bridge; make one"] if bug else []), "said once"
+    said = [f"the host could not be given its {what}: no bridge; make one" for what in ("blocks", "addresses")]
+    assert lines == (said if bug else []), "said once"

@@ -80,6 +80,16 @@ def test_pods_of_a_runtime_are_known_by_their_ids(tunrouter: Run, agent: Stub) -
     assert tunrouter("ps", "web").code == 1, "that is a path"
 
 
+def test_the_hosts_own_addresses_are_called_as_in_weave(tunrouter: Run, agent: Stub) -> None:
+    own = [
+        Lease(f"10.32.1.{n}", "weave:expose", interface, A, "host-1")
+        for n, interface in ((2, "auto"), (9, "10.32.1.9"))
+    ]
+    agent.answer = Leases((*own, Lease("10.32.1.3", "web", "eth0", A, "host-1")))
+    lines = "weave:expose auto 10.32.1.2/32\nweave:expose 10.32.1.9 10.32.1.9/32\n"
+    assert tunrouter("ps", "weave:expose") == Done(0, lines, "")
+
+
 def test_ps_of_nothing_prints_nothing(tunrouter: Run, agent: Stub) -> None:
     agent.answer = Leases(())
     assert tunrouter("ps") == tunrouter("ps", "--all") == Done(0, "", "")

@@ -19,8 +19,20 @@ from tests.edge.serving import Stub
 from tunrouter import __version__
 from tunrouter.cli import completion, reset
 from tunrouter.cli.run import run
-from tunrouter.edge.api import AttachCall, Attachment, ConnectCall, DetachCall, ForgetCall, Lease, Leases, PsCall
-from tunrouter.errors import ConfigError
+from tunrouter.edge.api import (
+    AttachCall,
+    Attachment,
+    ConnectCall,
+    DetachCall,
+    ExposeCall,
+    Exposed,
+    ForgetCall,
+    HideCall,
+    Lease,
+    Leases,
+    PsCall,
+)
+from tunrouter.errors import AgentError, ConfigError
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -61,7 +73,7 @@ def test_the_socket_may_be_given(tunrouter: Run, agent: Stub, tmp_path: Path, mo
 def test_without_an_agent(tunrouter: Run, tmp_path: Path) -> None:
     line = f"tunrouter: no agent answers on {tmp_path}/tunrouter.sock; start it with: sudo tunrouter up\n"
     commands = "status|connect a|forget a|detach 1|ps|ps --all|whois 10.32.1.2|rmpeer a|leave|electors|electors --set a"
-    for command in [f"attach {os.getpid()}", *commands.split("|")]:
+    for command in [f"attach {os.getpid()}", "expose", "hide", *commands.split("|")]:
         assert tunrouter(*command.split()) == Done(3, "", line)
 
 
@@ -81,6 +93,10 @@ def test_without_an_agent(tunrouter: Run, tmp_path: Path) -> None:
         (["attach", "1", "--ip", "10.32"], "--ip: expected an IPv4 address, got '10.32'; for example: --ip 10.32.1.7"),
         (["attach", "1", "--ip", ""], "--ip: expected an IPv4 address, got ''"),
         (["attach", "1", "--interface", "a/b"], "--interface: expected a device name"),
+        (["expose", "10.32.1.9/24"], "address: expected an IPv4 address, got '10.32.1.9/24'; for example: 10.32.1.7"),
+        (["expose", "-o", "wide"], "output 'wide' is not known; give one of text, json"),
+        (["expose", "--without-masquerade"], "no such option: --without-masquerade; see: tunrouter expose --help"),
+        (["hide", ""], "address: expected an IPv4 address, got ''"),
         (["ps", "-o", "yaml"], "output 'yaml' is not known"),
         (["whois"], "missing argument 'IP'; see: tunrouter whois --help"),
         (["whois", "web"], "address: expected an IPv4 address, got 'web'; for example: 10.32.1.7"),
@@ -111,6 +127,22 @@ def test_connect_and_forget(tunrouter: Run, agent: Stub) -> None:
     tunrouter("connect", "--replace", "b")
     tunrouter("forget", "a")
     assert agent.calls == [ConnectCall(("a", "192.0.2.7:1")), ConnectCall(("b",), replace=True), ForgetCall(("a",))]
+
+
+def test_expose_prints_the_addresses_and_hide_nothing(tunrouter: Run, agent: Stub) -> None:
+    agent.answer = Exposed(("10.32.1.9", "10.32.1.2"))
+    assert tunrouter("expose", "10.32.1.9", "10.32.1.2/32", "10.32.1.9") == Done(0, "10.32.1.9\n10.32.1.2\n", "")
+    assert json.loads(tunrouter("expose", "-o", "json").out) == {"schema": 1, "addresses": ["10.32.1.9", "10.32.1.2"]}
+    agent.answer = None
+    assert tunrouter("hide") == tunrouter("hide", "10.32.1.9/32") == Done(0, "", "")
+    asked = [ExposeCall(("10.32.1.9", "10.32.1.2")), ExposeCall(), HideCall(), HideCall(("10.32.1.9",))]
+    assert agent.calls == asked
+
+
+def test_what_the_agent_says_against_exposing_is_one_line(tunrouter: Run, agent: Stub) -> None:
+    what, fix = "10.32.1.1: it is a gateway", "choose another address, or none"
+    agent.answer = AgentError(what, fix)
+    assert tunrouter("expose", "10.32.1.1") == Done(1, "", f"tunrouter: {what}; {fix}\n")
 
 
 def test_attach_prints_the_address(tunrouter: Run, agent: Stub) -> None:
@@ -263,6 +295,7 @@ def test_reset_refuses_while_an_agent_runs(tunrouter: Run, agent: Stub) -> None:
 
 @pytest.mark.root
 def test_reset_stops_the_agent_when_told_to(tunrouter: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TUNROUTER_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setattr("tunrouter.host.reset", lambda bridge, tun, port: [f"removed {bridge} {tun} {port}"])
     command = [sys.executable, "-m", "tests.cli.up_with_stub", "up", "--block", "10.32.1.0/24"]
     environ = dict(os.environ, TUNROUTER_RUN_DIR=str(tmp_path))

@@ -24,7 +24,7 @@ def test_the_shipped_script_is_current(shell: str) -> None:
 def test_every_script_knows_every_command(shell: str) -> None:
     text = script(shell)
     commands = "up status connect forget attach detach ps whois rmpeer leave electors reset doctor genkey bench sim"
-    assert all(command in text for command in f"{commands} version completion config cni".split())
+    assert all(command in text for command in f"{commands} expose hide version completion config cni".split())
     assert "--host-firewall" in text.replace("-l host-firewall", "--host-firewall")
 
 
@@ -34,6 +34,8 @@ def test_every_script_knows_every_command(shell: str) -> None:
         (["tunrouter", "st"], {"status"}),
         (["tunrouter", "status", ""], {*REPORTS, "--output", "-o", "--watch", "-w", "--socket", "--help"}),
         (["tunrouter", "status", "-o", "j"], {"json"}),
+        (["tunrouter", "exp"], {"expose"}),
+        (["tunrouter", "hide", ""], {"--socket", "--help"}),
         (["tunrouter", "config", ""], {"check", "show", "--help"}),
         (["tunrouter", "up", "--no-h"], {"--no-host-firewall"}),
         (["tunrouter", "up", "--ipalloc-init", "o"], {"observer"}),

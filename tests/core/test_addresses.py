@@ -297,3 +297,20 @@ def test_memory_and_rows_follow_what_is_held_not_the_size_of_the_block() -> None
     assert len(list(pool.remembered())) <= remembered
     assert len(life.rows) <= remembered
     assert len(pool._unused._firsts) < 10
+
+
+def test_who_is_released_while_its_block_is_away_has_nothing_when_it_comes() -> None:
+    life = Life(BLOCK)
+    for container in "abc":
+        life.addresses.allocate(container, "eth0", 0.0)
+    life.commit()
+    away = life.restart()
+    for container in ("b", "a"):
+        assert away.release(container, "eth0", 0.0) == ()
+    life.commit()
+    for addresses in (away, life.restart()):
+        addresses.add_block(BLOCK, 0.0, rested=True)
+        assert list(addresses.leases()) == [Lease(ip(4), "c", "eth0")]
+        assert addresses.allocate("d", "eth0", 0.0, ip(2)) == Refused(Reason.RESTING, ip(2), until=REST)
+        assert fill(addresses) == [ip(5), ip(6)]
+        assert fill(addresses, REST, "later") == [ip(3), ip(2)], "in the order of their release"

@@ -155,7 +155,8 @@ class AddressesAgainstModel(RuleBasedStateMachine):
         owners = [(container, one) for one in ("eth0", "eth1") if interface in (None, one)]
         expected = {self.model.has(owner) for owner in owners} - {None}
         assert set(got) == expected
-        for address in got:
+        away = sorted(a for a, entry in self.model.entries.items() if entry.owner in owners and not self.model.block(a))
+        for address in (*away, *got):
             self.freed[address] = self.past + self.now
             self.model.rest(address, self.now)
 
@@ -226,6 +227,8 @@ class AddressesAgainstModel(RuleBasedStateMachine):
         self.commit(survive)
         self.pending.clear()
         self.model = copy.deepcopy(self.on_disk)
+        # Who held what is not even on disk was never told of it.
+        self.freed = {address: at for address, at in self.freed.items() if address in self.model.entries}
         known = list(self.model.blocks)
         self.model.blocks = {}
         self.past, self.now = self.past + self.now, 0.0

@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from tests.host.lab import PLAN, Lab, Tun, attach
+from tests.host.test_strangers import add
 from tunrouter.doctor import CHECKS, Finding, Known, diagnose
 from tunrouter.host import Host
 
@@ -60,6 +61,7 @@ FAULTS: list[tuple[str, str, Callable[[Lab], object]]] = [
     ("mtu", "underlay's 1300", command("ip", "link", "set", "eth0", "mtu", "1300")),
     ("mtu", "10.32.9.0/24", command("ip", "route", "add", "10.32.9.0/24", "dev", "tunrouter0", "mtu", "1450")),
     ("range", "10.40.0.0/16 dev eth0", command("ip", "route", "add", "10.40.0.0/16", "via", "192.0.2.2")),
+    ("range", "cni0 has 10.40.0.1/16", lambda lab: add(lab, "cni0", "bridge", "10.40.0.1/16")),
     ("range", "no route", command("ip", "route", "del", "10.32.0.0/12", "dev", "tunrouter0")),
     ("tun-offloads", "tso", command("ethtool", "-K", "tunrouter0", "tso", "off")),
     ("tun-offloads", "tx-checksum", command("ethtool", "-K", "tunrouter0", "tx", "off")),

@@ -16,7 +16,7 @@ from ipaddress import IPv4Address, IPv4Network
 from itertools import count
 from typing import Final, TypeVar
 
-from tunrouter.agent.attachments import asked
+from tunrouter.agent.attachments import asked, check_name
 from tunrouter.agent.control import Control
 from tunrouter.agent.tickets import Tickets
 from tunrouter.core import bounds, leave, reclaim, requests, status, wire
@@ -177,6 +177,7 @@ class Addressing:
             raise ConfigError(
                 f"{call.name!r} is no name for an address", f"use at most {bounds.MAX_NAME_BYTES} printable bytes"
             )
+        check_name(call.name)
         address = await self._tickets.allocate(call.name, RESERVED, asked(call.address))
         (lease,) = self._leases(self._node.local.id, [(int(address), call.name, RESERVED)])
         return lease

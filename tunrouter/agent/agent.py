@@ -23,13 +23,14 @@ from nacl.utils import random
 import tunrouter
 from tunrouter.agent import resolve
 from tunrouter.agent.addressing import RESERVED, Addressing
-from tunrouter.agent.attachments import Attachments, Wish, asked
+from tunrouter.agent.attachments import HOST, Attachments, Wish, asked
 from tunrouter.agent.barrier import Barrier
 from tunrouter.agent.bench import Bench
 from tunrouter.agent.child import Order
 from tunrouter.agent.cni import Cni
 from tunrouter.agent.control import Control
 from tunrouter.agent.descriptors import bind_groups, close_groups, patiently
+from tunrouter.agent.exposure import Exposure, kept_on
 from tunrouter.agent.hostside import HostSide
 from tunrouter.agent.ledger import Ledger
 from tunrouter.agent.logs import OncePerKey
@@ -115,13 +116,15 @@ class Agent:
         await self._host.prepare(plan, peers)
         self._workers = await self._open_dataplane(stack)
         static = (IPv4Network(config.block),) if config.block else ()
-        await self._host.apply(static)
+        exposed = kept_on(kept.rows)
+        await self._host.apply(static, exposed=[a for a in exposed.values() if not static or a in static[0]])
         local = self._local(kept, await ring, plan, static)
         self._announce(local)
         await self._workers.ready()
         node = Node(local, plan.range, static=bool(static), founding=founding(config, kept))
         control = self._make_control(node, plan, remember_endpoints, stack)
         self._targets = Targets(control, config.port, self._once, remember_targets)
+        self._exposure = Exposure(node, self._host, self._tickets, self._attachments, exposed)
         here = await self._host.attached()
         self._control = control
         control.carry_out(node.start(kept.endpoints, time.monotonic(), kept.rows, moved=kept.moved))
@@ -190,7 +193,9 @@ class Agent:
         await asyncio.gather(*(self._tickets.claim(pod.name, pod.interface, pod.address) for pod in here))
         there = {(pod.name, pod.interface) for pod in here}
         held = [(lease.container, lease.interface) for lease in node.allocator.addresses.leases()]
-        await self._attachments.release(key for key in held if key not in there and key[1] != RESERVED)
+        await self._attachments.release(
+            key for key in held if key not in there and key[0] != HOST and key[1] != RESERVED
+        )
 
     def _hear(self, node: int, body: wire.AgentBody) -> None:
         """Another agent, by way of the session with its node."""
@@ -216,6 +221,7 @@ class Agent:
             return
         if gone := self._host.host.vanished():
             self._spawn(self._attachments.release([(pod.name, pod.interface) for pod in gone]))
+        self._exposure.look()
         self._spawn(self._cni.settle())
         if not self._ready and self._gateway() is not None:
             self._ready = True
@@ -328,7 +334,7 @@ class Agent:
             case api.StatusCall():
                 assert self._host.host is not None
                 foreign = self._runtimes.hindrance()
-                warnings = (*self._warnings, foreign) if foreign else self._warnings
+                warnings = (*self._warnings, *self._exposure.complaints(), *filter(None, [foreign]))
                 facts = Facts(self._started, warnings=warnings, **self._facts)
                 counters = self._workers.counters | self._bench.counters
                 return snapshot(self.config, facts, control, self._workers, self._host.host, counters)
@@ -344,6 +350,10 @@ class Agent:
                 return await self._bench.ask(peer)
             case api.DetachCall():
                 await self._attachments.detach(call)
+            case api.ExposeCall(addresses):
+                return api.Exposed(await self._exposure.expose(addresses))
+            case api.HideCall(addresses):
+                await self._exposure.hide(addresses)
             case api.LeaveCall(force):
                 return await self._leave(control.node, force=force)
             case _:
@@ -360,6 +370,7 @@ class Agent:
         async with self._attachments.leaving():
             if force and node.allocator.electors.others():
                 await self._attachments.detach_all()
+                await self._exposure.hide(())
             left = await self._addresses.leave(force=force)
         # Nothing is left to do for an agent without a cluster; the answer goes first.
         self._loop.call_later(LEFT_SECONDS, self.stopped.set)

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address, IPv4Network
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
 from tunrouter.agent.hostside import HostSide
@@ -19,6 +19,9 @@ from tunrouter.edge.api import DetachCall
 from tunrouter.edge.netns import Namespace
 from tunrouter.errors import AgentError, ConfigError
 from tunrouter.host import EVERYTHING, Attached, Unwanted, Wanted
+
+HOST: Final = "weave:expose"
+"""Container of the addresses that this host itself has, as Weave called it."""
 
 
 class Wish(NamedTuple):
@@ -61,7 +64,7 @@ class Attachments:
 
     async def attach(self, wish: Wish) -> Attached:
         """Idempotent: the same wish again has the same address."""
-        _check(wish.interface)
+        _check(wish.name, wish.interface)
         if self._leaving:
             raise AgentError("this node is leaving its cluster", "attach the container on another node")
         self._quiet.clear()
@@ -109,7 +112,7 @@ class Attachments:
             raise
 
     async def detach(self, call: DetachCall) -> None:
-        _check(call.interface)
+        _check(call.name, call.interface)
         async with self._turn(call.name, call.interface):
             removed = await self._host.detach(Unwanted(call.netns, call.name, call.interface))
         await self.release({(pod.name, pod.interface) for pod in removed} | {(call.name, call.interface)})
@@ -127,9 +130,16 @@ class Attachments:
                     await self._allocator.release(name, interface)
 
 
-def _check(interface: str) -> None:
+def _check(name: str, interface: str) -> None:
+    check_name(name)
     if not interface:
         raise ConfigError("an attachment's interface has a name", "for example: eth0")
+
+
+def check_name(name: str) -> None:
+    """Raises ConfigError for one that is no container's."""
+    if name == HOST:
+        raise ConfigError(f"{HOST} is this host itself", "use another name, or: tunrouter expose, tunrouter hide")
 
 
 def asked(text: str | None) -> IPv4Address | None:
@@ -139,4 +149,4 @@ def asked(text: str | None) -> IPv4Address | None:
     try:
         return IPv4Address(text.partition("/")[0])
     except ValueError:
-        raise ConfigError(f"{text!r} is no IPv4 address", "give one of this node's block, or leave --ip out") from None
+        raise ConfigError(f"{text!r} is no IPv4 address", "give one of this node's blocks, or leave it out") from None

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final, ParamSpec, TypeVar
 
@@ -42,6 +43,7 @@ class HostSide:
         self._news = False
         """They have changed since somebody began to look."""
         self._complaint = ""
+        self._strangers: frozenset[str] = frozenset()
         self._once = OncePerKey(log)
         self._mtus: dict[IPv4Network, int | None] = {}
         """Path MTUs that wait, while a job has the earlier ones."""
@@ -68,11 +70,17 @@ class HostSide:
         self.host = await self.call(Host, plan)
         await self.call(self.host.preflight, peers)
 
-    async def apply(self, blocks: tuple[IPv4Network, ...] = (), fenced: tuple[IPv4Address, ...] = ()) -> None:
-        """Sets the host up, and keeps it so from then on; `blocks` and `fenced` are what is known of them already."""
+    async def apply(
+        self,
+        blocks: tuple[IPv4Network, ...] = (),
+        fenced: tuple[IPv4Address, ...] = (),
+        exposed: Collection[IPv4Address] = (),
+    ) -> None:
+        """Sets the host up, and keeps it so from then on; what is given is what is known of that already."""
         assert self.host is not None
         await self.call(self.host.own, blocks)
         await self.call(self.host.fence, fenced)
+        await self.call(self.host.expose, exposed)
         for line in await self.call(self.host.apply):
             log.debug("%s", line)
         self._loop.add_reader(self.host.monitor.fileno(), self._on_change)
@@ -127,8 +135,17 @@ class HostSide:
             self._complaint = ""
             for line in done.result():
                 log.warning("repaired: %s", line)
+        self._name_strangers()
         self.changed()
         self._schedule(max(SETTLE_SECONDS, self._rested_at - now) if self._news else REPAIR_SECONDS)
+
+    def _name_strangers(self) -> None:
+        """Other networks in our place: once when they come, once when they go."""
+        before, self._strangers = self._strangers, frozenset(self._ready().strangers)
+        for text in sorted(self._strangers - before):
+            self._once.say("warning", f"stranger {text}", text, time.monotonic())
+        for text in sorted(before - self._strangers):
+            self._once.say("info", f"gone {text}", f"not any more: {text.partition(',')[0]}", time.monotonic())
 
     def _submit(self, work: Callable[[], R], then: Callable[[Future[R]], None]) -> None:
         self._thread.submit(work).add_done_callback(lambda done: self._loop.call_soon_threadsafe(then, done))
@@ -148,10 +165,20 @@ class HostSide:
         host = self._ready()
         self._submit(lambda: host.fence(addresses), self._changed)
 
-    def _changed(self, done: Future[list[str]]) -> None:
+    def expose(self, addresses: Iterable[IPv4Address]) -> None:
+        """As `own`: this host has exactly these beside its gateways'."""
+        host, exactly = self._ready(), tuple(addresses)
+        self._submit(lambda: host.expose(exactly), partial(self._changed, what="addresses"))
+
+    async def expose_now(self, addresses: Iterable[IPv4Address]) -> None:
+        """The same, done when this returns. Raises HostError."""
+        for line in await self.call(self._ready().expose, tuple(addresses)):
+            log.debug("%s", line)
+
+    def _changed(self, done: Future[list[str]], what: str = "blocks") -> None:
         error = done.exception()
         if error is not None:
-            self._complain(f"the host could not be given its blocks: {error}")
+            self._complain(f"the host could not be given its {what}: {error}")
         else:
             for line in done.result():
                 log.debug("%s", line)

@@ -54,7 +54,7 @@ def snapshot(
         peers=report.peers(node, now),
         host=there,
         counters=control.counters | counters,
-        warnings=facts.warnings + conflicts + fenced,
+        warnings=facts.warnings + conflicts + fenced + there.strangers,
         workers=workers.report(),
         discovery=local.discovery,
         routes=report.routes(node),
@@ -75,4 +75,5 @@ def _of_host(host: Host, facts: Facts) -> status.Host:
         attachments=found.attachments,
         firewall=found.firewall,
         fenced=found.fenced,
+        strangers=found.strangers,
     )

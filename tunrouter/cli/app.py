@@ -75,6 +75,10 @@ Target = Annotated[
     typer.Argument(metavar="PID|NETNS|CONTAINER", help="A process, a named namespace, a path to one, or a container."),
 ]
 Interface = Annotated[str, typer.Option(metavar="DEVICE", help="Its name inside the namespace.")]
+Exposing = Annotated[
+    list[str] | None, typer.Argument(metavar="ADDRESS", help="In this node's blocks. [default: a free one]")
+]
+Hiding = Annotated[list[str] | None, typer.Argument(metavar="ADDRESS", help="[default: all that are exposed]")]
 Containers = Annotated[list[str] | None, typer.Argument(metavar="CONTAINER", help="A name, or an id's first digits.")]
 Nodes = Annotated[list[str], typer.Argument(metavar="PEER", help="Name, nickname or id, as in: status ipam")]
 Chosen = Annotated[Text, typer.Option("--set", metavar="A,B,C", help="Make these 1, 3 or 5 nodes the electors.")]
@@ -188,6 +192,22 @@ def detach(target: Target, interface: Interface = "eth0", socket: Socket = None)
     from tunrouter.cli import attach as command
 
     command.detach(target, interface, socket)
+
+
+@app.command()
+def expose(addresses: Exposing = None, output: Output = "text", socket: Socket = None) -> None:
+    """Give this host addresses in the pods' network and print them; they last until they are hidden."""
+    from tunrouter.cli import expose as command
+
+    command.expose(addresses or (), output, socket)
+
+
+@app.command()
+def hide(addresses: Hiding = None, socket: Socket = None) -> None:
+    """Take exposed addresses off this host again."""
+    from tunrouter.cli import expose as command
+
+    command.hide(addresses or (), socket)
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """`tunrouter reset`: stops the agent if told to, then removes what it set up on this host.
 
-The node's identity and state stay: they are removed with the state directory, by hand.
+The node's identity and state stay: they are removed with the state directory, by hand. What was exposed is hidden:
+nothing else would say so to the next agent.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import os
 import select
 import signal
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 import typer
@@ -25,8 +27,9 @@ def run(flags: Mapping[str, object], force: bool, socket: str | None) -> None:
     config = settings(flags).config
     _stop_agent(socket or str(config.socket), force)
     from tunrouter import host
+    from tunrouter.agent.exposure import forget
 
-    removed = host.reset(config.bridge, config.tun, config.port)
+    removed = host.reset(config.bridge, config.tun, config.port) + forget(Path(config.state_dir))
     for line in removed or ["nothing to remove"]:
         typer.echo(line)
 

@@ -79,8 +79,8 @@ class Addresses:
         if not rested:
             pool.rests_until = now + bounds.REST_SECONDS
             self._journal.put(LeaseRow(network.network_address, "", "", 0))
-        for number in [number for number in self._strays if number in pool]:
-            self._place(pool, self._strays.pop(number), now)
+        for row in sorted((row for number, row in self._strays.items() if number in pool), key=_resting_first):
+            self._place(pool, self._strays.pop(int(row.address)), now)
 
     def drop_block(self, network: IPv4Network) -> tuple[Lease, ...]:
         """Not ours any more; returns who had an address in it. Rows that waited for it are forgotten as well."""
@@ -136,6 +136,7 @@ class Addresses:
     def release(self, container: str, interface: str | None, now: float) -> tuple[IPv4Address, ...]:
         """Of one interface or of all; returns what they had. Those that are not known have nothing."""
         self.wake(now)
+        self._release_strays(container, interface)
         has = self._owned.get(container, {})
         ended = [one for one in has if interface in (None, one)]
         return tuple(self._end(Lease(has[one], container, one), now) for one in ended)
@@ -216,6 +217,14 @@ class Addresses:
         pool.rest(int(address), self._released, now + bounds.REST_SECONDS)
         self._journal.put(LeaseRow(address, "", "", self._released))
 
+    def _release_strays(self, container: str, interface: str | None) -> None:
+        """Who is released has nothing when its block comes, either."""
+        for number, row in sorted(self._strays.items()):
+            if row.container == container and interface in (None, row.interface):
+                self._released += 1
+                self._strays[number] = LeaseRow(row.address, "", "", self._released)
+                self._journal.put(self._strays[number])
+
     def _disown(self, lease: Lease) -> None:
         interfaces = self._owned[lease.container]
         del interfaces[lease.interface]
@@ -227,6 +236,15 @@ class Addresses:
         return next((pool for pool in self._pools.values() if number in pool), None)
 
     # --- what there is -----------------------------------------------------------------------------------------------
+    @property
+    def blocks(self) -> tuple[IPv4Network, ...]:
+        return tuple(self._pools)
+
+    def refusal(self, address: IPv4Address) -> Refused | None:
+        """Why nobody gets exactly this one at present."""
+        found = self._obtain(address)
+        return found if isinstance(found, Refused) else None
+
     def held_by(self, container: str, interface: str) -> IPv4Address | None:
         return self._owned.get(container, {}).get(interface)
 

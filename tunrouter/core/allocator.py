@@ -122,6 +122,11 @@ class Allocator:
         else:
             self._give(request, found)
 
+    def refusal(self, address: IPv4Address) -> Refusal | None:
+        """Why nobody gets exactly this one at present."""
+        refused = self.addresses.refusal(address)
+        return self._refusal(refused) if refused is not None else None
+
     def _refusal(self, refused: Refused) -> Refusal:
         what = refused.reason.value
         if refused.address is not None:
@@ -131,6 +136,12 @@ class Allocator:
         if refused.reason is Reason.FULL:
             why = self.ipam.reason or self.electors.proposer.hindrance or what
             return Refusal(f"no address is free: {why}", "see: tunrouter status ipam")
+        if refused.reason is Reason.ELSEWHERE:
+            blocks = ", ".join(map(str, self.addresses.blocks))
+            wait = "wait until this node has a block: see tunrouter status"
+            return Refusal(what, f"choose one of {blocks}, or none" if blocks else wait)
+        if refused.reason is Reason.RESTING:
+            return Refusal(what, "wait a minute, or choose another address, or none")
         return Refusal(what, "choose another address, or none")
 
     def _answer(self, ticket: int, result: object) -> None:

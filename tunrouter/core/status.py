@@ -188,6 +188,8 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     """Foreign chains that would drop our traffic, each with what was done about it."""
     fenced: tuple[str, ...] = ()
     """Pods whose traffic is dropped because this node lost their block, each with its address."""
+    strangers: tuple[str, ...] = ()
+    """Devices of other networks in our range or on our bridge, each with what takes it away."""
 
 
 class Worker(msgspec.Struct, frozen=True, kw_only=True):

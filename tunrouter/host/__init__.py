@@ -6,7 +6,7 @@ from tunrouter.host.plan import HostPlan
 from tunrouter.host.pods import EVERYTHING, Attached, Unwanted, Wanted
 from tunrouter.host.reset import reset
 from tunrouter.host.setup import Facts, Host
-from tunrouter.host.underlay import free_range, overlapping, peers_inside, underlay_mtu
+from tunrouter.host.underlay import underlay_mtu
 
 __all__ = [
     "EVERYTHING",
@@ -16,9 +16,6 @@ __all__ = [
     "HostPlan",
     "Unwanted",
     "Wanted",
-    "free_range",
-    "overlapping",
-    "peers_inside",
     "reset",
     "underlay_mtu",
 ]

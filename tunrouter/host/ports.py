@@ -156,9 +156,8 @@ class Ports:
 
     # --- keeping them ------------------------------------------------------------------------------------------------
     def ensure(self, links: Collection[Link], *, isolated: bool) -> list[str]:
-        """In the right mode, and back on the bridge if somebody took them off it; `links` are all devices."""
-        bridge = self._netlink.require(self._plan.bridge).index
-        joined = {link.name: link for link in links if link.master == bridge}
+        """In the right mode, and back on the bridge if somebody took them off it; `links` are on it."""
+        joined = {link.name: link for link in links}
         done = []
         for name, pod in self._pods.items():
             if name not in joined:

@@ -8,9 +8,7 @@ rule sets, the notifications of the routing socket, a handful of files under /pr
 from __future__ import annotations
 
 import ipaddress
-import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -25,15 +23,14 @@ from tunrouter.host.blocks import Blocks, blocks_of
 from tunrouter.host.plan import HostPlan
 from tunrouter.host.pods import Attached, Unwanted, Wanted
 from tunrouter.host.ports import Ports
+from tunrouter.host.preflight import check_place, check_tools
 from tunrouter.host.ruleset import TABLES, ruleset
+from tunrouter.host.strangers import Strangers, foreign_ports
 from tunrouter.host.tables import Tables
-from tunrouter.host.underlay import free_range, overlapping, peers_inside
 from tunrouter.host.ways import Ways
 
 NF_CALL: Final = "net/bridge/bridge-nf-call-iptables"
-TUN_DEVICE: Final = Path("/dev/net/tun")
 QUEUE: Final = 1000
-CAP_NET_ADMIN: Final = 12
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +44,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     firewall: tuple[str, ...]
     fenced: tuple[str, ...]
     """Pods whose traffic is dropped because their block was lost, each with its address."""
+    strangers: tuple[str, ...]
+    """Devices of other networks in our range or on our bridge, each with what takes it away."""
 
 
 class Host:
@@ -64,6 +63,8 @@ class Host:
         self._ways = Ways(plan, self._netlink)
         self._written = Tables()
         self._fenced: frozenset[ipaddress.IPv4Address] = frozenset()
+        self._strangers = Strangers(self._netlink, plan.range, plan.bridge, plan.tun)
+        self._exposed: frozenset[ipaddress.IPv4Address] = frozenset()
         self._ports = Ports(plan, self._netlink)
         self._begun = False
         self._unfinished = False
@@ -83,23 +84,9 @@ class Host:
 
     # --- before anything is touched ------------------------------------------------------------------------------
     def preflight(self, peers: Sequence[str] = ()) -> None:
-        """Raises for what would stop `apply`: rights, tools, the TUN driver, a range that others or `peers` use."""
-        if not _may_administer():
-            raise HostError("setting up the network needs root", "run it with sudo")
-        if shutil.which("nft") is None:
-            raise HostError("nft is not installed", "apt-get install nftables")
-        if not TUN_DEVICE.exists():
-            raise HostError("/dev/net/tun is missing", "modprobe tun, or give the container that device")
-        own, routes = (self.plan.bridge, self.plan.tun), self._netlink.routes()
-        clash = overlapping(self.plan.range, own, routes)
-        if clash:
-            free = free_range(self.plan.range, own, routes)
-            fix = f"use --range {free} on every node" if free else "use a smaller --range on every node"
-            raise ConfigError(f"range {self.plan.range} overlaps the route {clash[0]}", fix)
-        inside = peers_inside(self.plan.range, peers)
-        if inside:
-            fix = "choose another --range on every node: packets to that peer would enter the tunnel they are to carry"
-            raise ConfigError(f"peer {inside[0]} lies in the range {self.plan.range}", fix)
+        """Raises for what would stop `apply`: rights, tools, the TUN driver, a bridge or a range that others use."""
+        check_tools()
+        check_place(self._netlink, self.plan.range, self.plan.bridge, self.plan.tun, peers)
 
     # --- setting up ----------------------------------------------------------------------------------------------
     def apply(self) -> list[str]:
@@ -129,6 +116,11 @@ class Host:
         self._fenced = frozenset(addresses)
         return self._shape() if self._begun else []
 
+    def expose(self, addresses: Collection[ipaddress.IPv4Address]) -> list[str]:
+        """This host has exactly these beside its gateways' from now on; before `apply` that is only noted."""
+        self._exposed = frozenset(addresses)
+        return self._shape() if self._begun else []
+
     def repair(self, *, links: bool = True) -> list[str]:
         """Puts back what somebody changed since the last call; answers with what that was.
 
@@ -152,6 +144,7 @@ class Host:
         self._unfinished = True
         links = self._ports.look()
         done = self._devices(links) + self._switches() + self._tables() + self._retire()
+        self._strangers.look([*self._bridge_addresses(), *self._tun_addresses()])
         self._unfinished = False
         return done
 
@@ -168,7 +161,14 @@ class Host:
             # into the tunnel must find their way back into it.
             done += netlink.ensure_addresses(plan.tun, self._tun_addresses())
             done += netlink.ensure_link(plan.tun, mtu=plan.mtu, queue=QUEUE)
-        return done + self._ways.ensure() + self._ports.ensure(links, isolated=self._isolated)
+        return done + self._ways.ensure() + self._plug(links)
+
+    def _plug(self, links: Sequence[Link]) -> list[str]:
+        """Ports in the right mode, on the bridge; `links` are all devices, as of now."""
+        bridge = self._netlink.require(self.plan.bridge).index
+        joined = [link for link in links if link.master == bridge]
+        self._strangers.ports = foreign_ports(joined)
+        return self._ports.ensure(joined, isolated=self._isolated)
 
     def _retire(self) -> list[str]:
         """Addresses of gateways that nobody has any more. They take the routes along whose source they are."""
@@ -182,15 +182,16 @@ class Host:
         return {ipaddress.IPv4Interface(self._blocks.gateway)} if self._blocks.gateway else set()
 
     def _bridge_addresses(self) -> set[ipaddress.IPv4Interface]:
-        """The gateway, and all that pods were told is theirs."""
-        return self._tun_addresses() | {ipaddress.IPv4Interface(gateway) for gateway in self._ports.gateways()}
+        """The gateway, all that pods were told is theirs, and what is exposed."""
+        others = self._ports.gateways() | self._exposed
+        return self._tun_addresses() | {ipaddress.IPv4Interface(address) for address in others}
 
     def _mode(self) -> list[str]:
         isolated = _isolated()
         if isolated == self._isolated:
             return []
         self._isolated = isolated
-        return [f"bridge mode {self.mode}", *self._ports.ensure(self._ports.look(), isolated=isolated)]
+        return [f"bridge mode {self.mode}", *self._plug(self._ports.look())]
 
     def _switches(self) -> list[str]:
         return [f"{name}={value}" for name, value in self._wanted_switches() if sysctl.write_if_present(name, value)]
@@ -307,6 +308,11 @@ class Host:
     def mode(self) -> str:
         return "isolated" if self._isolated else "hairpin"
 
+    @property
+    def strangers(self) -> tuple[str, ...]:
+        """Other networks in our place, each with what takes it away."""
+        return self._strangers.complaints()
+
     def facts(self) -> Facts:
         """As of the last `apply`, `repair` or `attach`: asks the kernel nothing."""
         return Facts(
@@ -315,16 +321,10 @@ class Host:
             attachments=len(self._ports),
             firewall=tuple(self._firewall.complaints()),
             fenced=tuple(f"{pod.name} ({pod.address})" for pod in self._ports.pods() if pod.address in self._fenced),
+            strangers=self.strangers,
         )
 
 
 def _isolated() -> bool:
     """Bridged frames do not pass iptables: ports may be kept apart, and only routing joins them."""
     return sysctl.read(NF_CALL) != "1"
-
-
-def _may_administer() -> bool:
-    """CAP_NET_ADMIN in the effective set: what root has, and what a service can be given without being root."""
-    status = Path("/proc/thread-self/status").read_text()
-    effective = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:"))
-    return bool(int(effective, 16) >> CAP_NET_ADMIN & 1)

@@ -78,6 +78,27 @@ class ReleaseCall(msgspec.Struct, frozen=True, tag="release"):
     name: str
 
 
+class ExposeCall(msgspec.Struct, frozen=True, tag="expose"):
+    """Gives this host addresses in the pods' network, without any one that is free; answers with `Exposed`. Idempotent.
+
+    They are this host's until they are hidden, over restarts of agent and machine.
+    """
+
+    addresses: tuple[str, ...] = ()
+
+
+class Exposed(msgspec.Struct, frozen=True):
+    """In the order asked for, without lengths."""
+
+    addresses: tuple[str, ...]
+
+
+class HideCall(msgspec.Struct, frozen=True, tag="hide"):
+    """These addresses, or without any all that are exposed, are free again."""
+
+    addresses: tuple[str, ...] = ()
+
+
 class BenchCall(msgspec.Struct, frozen=True, tag="bench"):
     """Has the agent of a connected peer start its responder; answers with a `BenchOffer`."""
 
@@ -200,7 +221,9 @@ class SetElectorsCall(msgspec.Struct, frozen=True, tag="set-electors"):
 
 DECIDING = ReserveCall | ReleaseCall | RmpeerCall | SetElectorsCall
 """About addresses and blocks."""
-CHANGING = ConnectCall | ForgetCall | AttachCall | DetachCall | CniCall | BenchCall | LeaveCall | DECIDING
+HOSTS = ExposeCall | HideCall
+"""About this host's own addresses."""
+CHANGING = ConnectCall | ForgetCall | AttachCall | DetachCall | CniCall | BenchCall | LeaveCall | HOSTS | DECIDING
 """Only root may ask for these."""
 AddressCall = PsCall | WhoisCall | DECIDING
 Call = StatusCall | AddressCall | CHANGING
