@@ -6,6 +6,7 @@ PYTHON   := $(VENV)/bin/python
 STAMP    := $(VENV)/.installed
 RUNTIMES := $(VENV)/.runtimes
 KERNEL   := setup.py tunrouter/dataplane/build.py tunrouter/core/bounds.py $(wildcard tunrouter/dataplane/c/*)
+PLUGIN   := tunrouter/edge/tunrouter-cni
 ARGS     ?=
 
 .DEFAULT_GOAL := help
@@ -16,7 +17,7 @@ help: ## this list
 
 install: $(STAMP) ## a virtual environment in .venv, and the host packages that are missing
 
-$(STAMP): setup.cfg pyproject.toml .ci/install $(KERNEL)
+$(STAMP): setup.cfg pyproject.toml .ci/install $(KERNEL) $(wildcard cni-plugin/c/*)
 	@.ci/install $(VENV)
 	@touch $@
 
@@ -56,5 +57,5 @@ fresh-machine: ## the demo and the tests in a new Debian 12 that holds only git 
 
 clean: ## removes what the build and the tests made, and namespaces that a killed lab left
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -c 'from tunrouter.bench.namespaces import sweep; sweep()'; fi
-	rm -rf $(VENV) build dist *.egg-info tunrouter/dataplane/_kernel.abi3.so tunrouter/dataplane/_kernel.c .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist *.egg-info tunrouter/dataplane/_kernel.abi3.so tunrouter/dataplane/_kernel.c $(PLUGIN) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

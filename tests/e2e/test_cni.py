@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import time
@@ -234,13 +235,14 @@ def test_a_network_of_others_that_comes_first_keeps_status_red(host: Host) -> No
     host.agent.stop()
     host.agent.start(*options)
     runtime = Runtime(host)
-    host.agent.command("cni", "install", *options)
+    assert "tunrouter-cni (compiled)" in host.agent.command("cni", "install", *options).stdout
     runtime.status()
     foreign = directories[1] / "00-foreign.conflist"
     foreign.write_text("{}")
     assert "00-foreign.conflist comes before" in refused(50, runtime.status)
     assert "00-foreign.conflist comes before" in host.agent.command("status").stdout
-    host.agent.command("cni", "install", "--cni-exclusive", *options)
+    said = host.agent.command("cni", "install", "--cni-exclusive", "-o", "json", *options).stdout
+    assert json.loads(said)["compiled"]
     runtime.status()
     host.agent.command("cni", "uninstall", *options)
     assert foreign.exists()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +52,45 @@ def test_alone_it_speaks_its_newest_version(where: Directories) -> None:
     }
     assert where.plugin.stat().st_mode & 0o777 == 0o755
     assert runtimes.versions(where.plugin) == VERSIONS, "it runs"
+
+
+@pytest.fixture
+def came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The plugins that came with this program, compiled and in Python, in places of their own."""
+    places = [place for place in runtimes._places() if (place / PLUGIN).exists()]
+    copies = [tmp_path / name for name in ("compiled", "python")]
+    for place, copy in zip(places, copies, strict=True):
+        copy.mkdir()
+        shutil.copy(place / PLUGIN, copy)
+    monkeypatch.setattr(runtimes, "_places", lambda: iter([tmp_path / "nowhere", *copies]))
+    return [copy / PLUGIN for copy in copies]
+
+
+def test_the_compiled_plugin_is_installed_as_it_is(where: Directories, came: list[Path]) -> None:
+    assert install(where).compiled
+    assert where.plugin.read_bytes() == came[0].read_bytes()
+    assert where.plugin.read_bytes().startswith(b"\x7fELF")
+    assert where.plugin.stat().st_mode & 0o777 == 0o755
+
+
+def test_without_a_compiled_plugin_the_one_in_python_is_run_by_our_interpreter(
+    where: Directories, came: list[Path]
+) -> None:
+    install(where)
+    came[0].unlink()
+    assert not install(where).compiled
+    first, _, rest = where.plugin.read_text().partition("\n")
+    original, _, expected = came[1].read_text().partition("\n")
+    assert first == original.replace("/usr/bin/python3", os.path.realpath(sys.executable))
+    assert rest == expected
+    assert runtimes.versions(where.plugin) == VERSIONS, "it runs"
+
+
+def test_a_package_without_any_plugin_says_so(where: Directories, came: list[Path]) -> None:
+    for path in came:
+        path.unlink()
+    with pytest.raises(HostError, match="did not come with this program"):
+        install(where)
 
 
 def test_the_list_has_the_newest_version_that_every_plugin_in_it_speaks(where: Directories) -> None:

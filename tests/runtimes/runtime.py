@@ -20,11 +20,11 @@ from typing import Final, Self
 from tests.runtimes import image, leftovers
 from tests.runtimes.cell import Cell, program
 from tests.runtimes.leftovers import NETWORK
-from tunrouter.bench.agent import PACKAGE
 from tunrouter.bench.lab import Host
 from tunrouter.bench.namespaces import run
+from tunrouter.edge import runtimes
 
-PLUGIN: Final = PACKAGE / "cni-plugin" / "tunrouter-cni"
+PLUGIN: Final = runtimes.source()
 DEBIANS: Final = Path("/usr/lib/cni")
 CNI_VERSION: Final = "1.0.0"
 """The latest of Debian's portmap."""

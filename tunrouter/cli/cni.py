@@ -29,13 +29,14 @@ def install(flags: Mapping[str, object], name: str, exclusive: bool, output: str
     done = runtimes.install(where, name, keys, VERSIONS, exclusive=exclusive)
     if output == "json":
         typer.echo(msgspec.json.encode({
-            "schema": SCHEMA, "plugin": str(done.plugin), "conflist": str(done.conflist), "cniVersion": done.version,
+            "schema": SCHEMA, "plugin": str(done.plugin), "compiled": done.compiled,
+            "conflist": str(done.conflist), "cniVersion": done.version,
             "chain": done.chain, "aside": [str(path) for path in done.aside],
         }))  # fmt: skip
     else:
         for path in done.aside:
             typer.echo(f"set aside as {path}")
-        typer.echo(f"{done.plugin}")
+        typer.echo(f"{done.plugin} ({'compiled' if done.compiled else 'in Python, which takes longer to start'})")
         typer.echo(f"{done.conflist} (cniVersion {done.version}; after ours: {', '.join(done.chain) or 'nothing'})")
         if "portmap" not in done.chain:
             typer.echo(f"portmap is not in {where.binaries}: host ports do not work", err=True)

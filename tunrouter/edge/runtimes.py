@@ -32,6 +32,8 @@ SUFFIXES: Final = (".conf", ".conflist", ".json")
 
 class Installed(NamedTuple):
     plugin: Path
+    compiled: bool
+    """Else it is the one in Python."""
     conflist: Path
     version: str
     chain: tuple[str, ...]
@@ -66,12 +68,18 @@ class Directories(NamedTuple):
 
 
 def source() -> Path:
-    """The plugin as it came with this program: in a checkout, or where the package put it. Raises HostError."""
-    places = (Path(__file__).parents[2] / "cni-plugin", Path(sysconfig.get_path("data")) / "share" / "tunrouter")
-    for place in places:
+    """The plugin as it came with this program, the compiled one where that could be built. Raises HostError."""
+    for place in _places():
         if (place / PLUGIN).exists():
             return place / PLUGIN
     raise HostError(f"{PLUGIN} did not come with this program", "install the whole package again")
+
+
+def _places() -> Iterator[Path]:
+    """Of the compiled plugin, and of the one in Python: in a checkout, or where the package put it."""
+    yield Path(__file__).parent
+    yield Path(__file__).parents[2] / "cni-plugin"
+    yield Path(sysconfig.get_path("data")) / "share" / "tunrouter"
 
 
 def install(
@@ -82,18 +90,17 @@ def install(
     version = highest(supported, (versions(where.binaries / name) for name in chain))
     plugins: list[dict[str, Any]] = [{"type": PLUGIN, "capabilities": {"ips": True}, **keys}]
     plugins += [{"type": name, "capabilities": CHAINED[name]} for name in chain]
-    first_line, _, rest = source().read_text().partition("\n")
-    assert first_line.startswith("#!")
-    interpreter = os.path.realpath(sys.executable)
+    program = source().read_bytes()
+    compiled = not program.startswith(b"#!")
     with _explained():
         where.binaries.mkdir(parents=True, exist_ok=True)
         where.configurations.mkdir(parents=True, exist_ok=True)
-        _put(where.plugin, f"#!{interpreter} -ISB\n{rest}", 0o755)
+        _put(where.plugin, program if compiled else _run_by_ours(program), 0o755)
         conflist = {"cniVersion": version, "name": network, "plugins": plugins}
-        _put(where.conflist, json.dumps(conflist, indent=2) + "\n", 0o644)
+        _put(where.conflist, (json.dumps(conflist, indent=2) + "\n").encode(), 0o644)
         # Only now, so that there is a network at every moment.
         aside = tuple(_set_aside(path) for path in where.winners()) if exclusive else ()
-    return Installed(where.plugin, where.conflist, version, chain, aside)
+    return Installed(where.plugin, compiled, where.conflist, version, chain, aside)
 
 
 def uninstall(where: Directories) -> list[Path]:
@@ -134,12 +141,19 @@ def highest(supported: tuple[str, ...], others: Iterable[tuple[str, ...]]) -> st
     return found[-1]
 
 
-def _put(path: Path, text: str, mode: int) -> None:
+def _run_by_ours(script: bytes) -> bytes:
+    """By the interpreter that runs this program, with the script's own options."""
+    first, _, rest = script.partition(b"\n")
+    _, _, options = first.partition(b" ")
+    return b"#!%s %s\n%s" % (os.fsencode(os.path.realpath(sys.executable)), options, rest)
+
+
+def _put(path: Path, data: bytes, mode: int) -> None:
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with fresh.open("w") as file:
+        with fresh.open("wb") as file:
             os.fchmod(file.fileno(), mode)
-            file.write(text)
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         fresh.rename(path)
