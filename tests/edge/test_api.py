@@ -283,14 +283,15 @@ def test_changing_calls_need_root(path: Path, stub: Stub) -> None:
         "client = Client(Path(sys.argv[1])); print(client.ask(StatusCall(), dict))\n"
         "client.ask(PsCall(), dict); client.ask(WhoisCall('10.32.1.2'), dict)\n"
         "for call in (ConnectCall(('a',)), ForgetCall(('a',)), AttachCall('/n', 'n'), DetachCall('/n', 'n'),\n"
-        "             RmpeerCall(('a',), dry_run=True), LeaveCall(), SetElectorsCall(('a',))):\n"
+        "             RmpeerCall(('a',), dry_run=True), LeaveCall(), SetElectorsCall(('a',)), ExposeCall(),\n"
+        "             HideCall()):\n"
         "    try: client.ask(call, object)\n"
         "    except Exception as error: print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False)
     assert (
         done.stdout.splitlines()
-        == ["{'alive': True}"] + ["only root may change the network; run the command with sudo"] * 7
+        == ["{'alive': True}"] + ["only root may change the network; run the command with sudo"] * 9
     ), done.stderr
     assert stub.calls == [StatusCall(), PsCall(), WhoisCall("10.32.1.2")]
 
