@@ -164,7 +164,10 @@ class Lab:
         parts += [run_in("sysctl", "net.ipv4.ip_forward", "net.ipv4.conf.all.send_redirects")]
         lines = (line for part in parts for line in part.splitlines() if not line.startswith(("#", ":")))
         # The kernel finds out about carriers, and whether nobody else has an address, when it has time.
-        return re.sub(r"NO-CARRIER,|,LOWER_UP| state \w+| tentative", "", "\n".join(lines))
+        return re.sub(r"NO-CARRIER,|,LOWER_UP| state \w+| tentative| linkdown", "", "\n".join(lines))
+
+    def routes(self) -> str:
+        return self.host_ns.run("ip", "route", "show").replace(" linkdown", "")
 
     def close(self) -> None:
         for host in self._hosts:

@@ -313,12 +313,12 @@ def test_a_path_mtu_never_touches_our_own_block_nor_what_is_outside_the_range(la
     host, good = lab.host(), IPv4Network("10.32.7.0/24")
     lab.inside(host.apply)
     lab.pod(host, "10.32.1.2")
-    before = lab.host_ns.run("ip", "route", "show")
+    before = lab.routes()
     bad = ("10.32.1.0/24", "10.32.1.2/32", "10.32.0.0/16", "10.32.0.0/12", "10.0.0.0/8", "192.0.2.0/24")
     paths = {IPv4Network(text): 1200 for text in bad} | {good: 1200}
     refused = lab.inside(lambda: host.set_path_mtus(paths))
     assert [error.what.split()[3].rstrip(",") for error in refused] == list(bad)
-    after = lab.host_ns.run("ip", "route", "show")
+    after = lab.routes()
     assert set(after.splitlines()) - set(before.splitlines()) == {
         line for line in after.splitlines() if line.startswith(f"{good} ")
     }
@@ -326,7 +326,7 @@ def test_a_path_mtu_never_touches_our_own_block_nor_what_is_outside_the_range(la
     assert "mtu 1200" in after
     assert lab.host_ns.pings("10.32.1.2")
     assert lab.inside(lambda: host.set_path_mtus(dict.fromkeys(paths))) == [], "nothing is there to be removed"
-    assert lab.host_ns.run("ip", "route", "show") == before
+    assert lab.routes() == before
 
 
 def test_a_plan_that_cannot_be_is_refused() -> None:
