@@ -60,6 +60,7 @@ def test_a_port_is_all_that_was_asked(inside: Within[None], pod: Path) -> None:
                 assert here["master"] == "br"
                 assert "UP" in here["flags"]
                 assert (port["learning"], port["flood"]) == (False, False)
+                assert port["group_fwd_mask"] == "0xfffd"
                 assert (port["isolated"], port["hairpin"]) == (isolated, not isolated)
                 (link,) = netlink.ports("br")
                 assert [netlink.pairs.ensure_mode(link, isolated=i) for i in (isolated, not isolated)] == [False, True]

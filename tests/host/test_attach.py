@@ -265,6 +265,20 @@ def test_services_reach_other_pods_and_the_caller_itself(lab: Lab, nf_call: int)
             server.communicate()
 
 
+@pytest.mark.parametrize("last", [0x00, 0x03, 0x0E])
+def test_frames_to_the_nearest_bridge_meet_the_rules_as_any_other(lab: Lab, last: int) -> None:
+    """LLDP's address is handed up before all hooks of the bridge family: the host would believe what it says."""
+    host = lab.host()
+    lab.inside(host.apply)
+    attacker = lab.pod(host, str(A))
+    mac = bytes.fromhex(json.loads(attacker.run("ip", "-j", "link", "show", "eth0"))[0]["address"].replace(":", ""))
+    for target in (bytes.fromhex(PLAN.bridge_mac.replace(":", "")), bytes([1, 0x80, 0xC2, 0, 0, last])):
+        question = struct.pack(">HHBBH", 1, 0x0800, 6, 4, 1) + mac + B.packed + bytes(6) + GATEWAY.packed
+        attacker.run("python3", "-c", SEND_FRAME, (target + mac + b"\x08\x06" + question).hex())
+    attacker.run("ping", "-c1", str(GATEWAY))
+    assert f"{B} " not in lab.host_ns.run("ip", "neigh")
+
+
 def wanted(pod: Namespace, address: IPv4Address) -> Wanted:
     return Wanted(netns.Namespace(pod.path), pod.name, address, "eth0", PLAN.mtu)
 

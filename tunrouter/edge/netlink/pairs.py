@@ -1,8 +1,8 @@
 """Pods' device pairs: a port of the bridge here, and the pod's interface, born in its namespace.
 
 Law (linux/if_link.h, linux/if_bridge.h): a port has one neighbour, whose MAC is written down for it: it learns nothing,
-and nothing unknown is flooded to it. It is up when it is what it shall be, never before. Pods wait for this, so it is
-few messages, many at a time, and a pair is gone with its port.
+nothing unknown is flooded to it, and all of its frames meet the rules. It is up when it is what it shall be, never
+before. Pods wait for this, so it is few messages, many at a time, and a pair is gone with its port.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+import sys
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
@@ -25,6 +26,7 @@ from tunrouter.edge.netlink.links import (
     MTU,
     NAME,
     PORT_DATA,
+    PORT_GROUPS,
     PORT_HAIRPIN,
     PORT_ISOLATED,
     PORT_KIND,
@@ -40,6 +42,8 @@ PORT_LEARNING, PORT_FLOOD = 8, 9  # IFLA_BRPORT_*
 NEIGHBOUR_MAC: Final = 2  # NDA_LLADDR
 NUD_STATIC: Final = 0x40  # NUD_NOARP; a permanent entry would be an address of the bridge itself
 NTF_MASTER: Final = 0x04  # the bridge's own table, not the port's address filter
+ALL_GROUPS: Final = 0xFFFD
+"""Else frames to the nearest bridge (LLDP's, STP's) come to this host past all rules. PAUSE goes nowhere anyway."""
 DOOMED: Final = 0x7475_6E72
 """The group of ports that are deleted together; nobody else's are in it."""
 
@@ -79,22 +83,20 @@ class Pairs:
         """Makes `port` a port whose only neighbour is `mac`."""
         index, master = self._index(port), self._index(bridge)
         neighbour = _NEIGHBOUR.pack(socket.AF_BRIDGE, index, NUD_STATIC, NTF_MASTER, 0)
-        quiet = flag(PORT_LEARNING, on=False) + flag(PORT_FLOOD, on=False)
         with explained(f"cannot make {port} a port of {bridge}"):
             self._wire.tell(
                 Message(RTM_NEWLINK, 0, HEAD.pack(0, 0, index, 0, 0) + number(MASTER, master)),
-                Message(RTM_NEWLINK, 0, HEAD.pack(0, 0, index, 0, 0) + _as_port(quiet, _mode(isolated=isolated))),
+                Message(RTM_NEWLINK, 0, HEAD.pack(0, 0, index, 0, 0) + _as_port(isolated=isolated)),
                 Message(RTM_NEWNEIGH, CREATE | APPEND, neighbour + attribute(NEIGHBOUR_MAC, _octets(mac))),
                 Message(RTM_NEWLINK, 0, HEAD.pack(0, 0, index, IFF_UP, IFF_UP)),
             )
 
     def ensure_mode(self, port: Link, *, isolated: bool) -> bool:
         """Isolated without hairpin, or neither isolated nor without; True if it had to be changed."""
-        if port.isolated == isolated and port.hairpin != isolated:
+        if port.isolated == isolated and port.hairpin != isolated and port.groups == ALL_GROUPS:
             return False
         with explained(f"cannot change the mode of port {port.name}"):
-            body = HEAD.pack(0, 0, port.index, 0, 0) + _as_port(_mode(isolated=isolated))
-            self._wire.tell(Message(RTM_NEWLINK, 0, body))
+            self._wire.tell(Message(RTM_NEWLINK, 0, HEAD.pack(0, 0, port.index, 0, 0) + _as_port(isolated=isolated)))
         return True
 
     def delete(self, links: Collection[Link]) -> None:
@@ -118,12 +120,11 @@ class Pairs:
         return found.index
 
 
-def _as_port(*settings: bytes) -> bytes:
-    return nested(INFO, text(PORT_KIND, "bridge"), nested(PORT_DATA, *settings))
-
-
-def _mode(*, isolated: bool) -> bytes:
-    return flag(PORT_ISOLATED, on=isolated) + flag(PORT_HAIRPIN, on=not isolated)
+def _as_port(*, isolated: bool) -> bytes:
+    mode = flag(PORT_ISOLATED, on=isolated) + flag(PORT_HAIRPIN, on=not isolated)
+    quiet = flag(PORT_LEARNING, on=False) + flag(PORT_FLOOD, on=False)
+    groups = attribute(PORT_GROUPS, ALL_GROUPS.to_bytes(2, sys.byteorder))
+    return nested(INFO, text(PORT_KIND, "bridge"), nested(PORT_DATA, mode, quiet, groups))
 
 
 def _mac(address: str) -> bytes:
