@@ -28,6 +28,7 @@ def remains(host: Host) -> dict[str, list[str]]:
     rules = host.namespace.run("iptables-save", "-t", "nat").stdout.splitlines()
     found = {
         "links": [line for line in links if line.startswith("vethwe")],
+        "limits": [line for line in links if line.startswith("bwp")],
         "addresses": host.agent.command("ps").stdout.splitlines(),
         "port rules": [line for line in rules if "CNI-DN-" in line],
     }

@@ -7,7 +7,7 @@ import pytest
 from tests.runtimes.containerd import Containerd
 from tests.runtimes.every import EveryRuntime, held, wait_serving
 from tests.runtimes.leftovers import remains
-from tests.runtimes.runtime import fetch
+from tests.runtimes.runtime import Port, fetch
 from tunrouter.bench.namespaces import run
 
 pytestmark = pytest.mark.root
@@ -22,7 +22,7 @@ class TestContainerd(EveryRuntime):
 
 def test_a_pod_that_is_ended_again_takes_nothing_from_its_successor(pair: Containerds) -> None:
     one, two = pair
-    ended = one.launch("sleep", "infinity", ports={8080: 80})
+    ended = one.launch("sleep", "infinity", ports=(Port(8080),))
     one.end(ended.identity)
     assert remains(one.host) == {}
     successor = one.serve("successor", host_port=8080)
