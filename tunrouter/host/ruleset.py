@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Collection
 from typing import Final
 
-from tunrouter.host.plan import HostPlan
+from tunrouter.host.plan import HostPlan, mac_of
 
 NAME: Final = "tunrouter"
 TABLES: Final = (("inet", NAME), ("bridge", NAME))
@@ -39,7 +39,7 @@ def permissions(before: Collection[Port], after: Collection[Port]) -> str:
 
 
 def _elements(verb: str, ports: Collection[Port]) -> str:
-    listed = ", ".join(f'"{port}" . {address}' for port, address in ports)
+    listed = ", ".join(f'"{port}" . {address} . {mac_of(address)}' for port, address in ports)
     return f"{verb} element bridge {NAME} pods {{ {listed} }}\n" if ports else ""
 
 
@@ -54,6 +54,7 @@ table inet {NAME} {{
   chain arriving {{
     type filter hook prerouting priority raw; policy accept;
     udp dport {plan.port} fib daddr type local goto to-tunnel
+    {_NO_WAY_IN}
     iifname "{tun}" ip saddr != {pods} drop
     # A pod's address comes from a pod or out of the tunnel: whoever sends one over the underlay is not who he says.
     iifname != {{ "lo", "{bridge}", "{tun}" }} ip saddr {pods} drop
@@ -62,6 +63,7 @@ table inet {NAME} {{
   chain to-tunnel {{
     # Nothing inside the tunnel may talk to the tunnel itself. One flow entry a peer would cost a look-up a packet.
     iifname {{ "{bridge}", "{tun}" }} drop
+    {_NO_WAY_IN}
     notrack
   }}
   chain untracked-out {{
@@ -114,24 +116,36 @@ def _fence(plan: HostPlan, fenced: Collection[ipaddress.IPv4Address]) -> tuple[s
     return fence, f'iifname "{plan.bridge}" ip saddr @fenced drop', f'oifname "{plan.bridge}" ip daddr @fenced drop'
 
 
+_NO_WAY_IN: Final = f'iifname "{PORT_PREFIX}*" drop'
+"""What a bridge hands up as a port's own, which is for its neighbour bridges (IEEE 802.1D), nobody has looked at."""
+
 _BRIDGED: Final = f"""
 table bridge {NAME} {{
   set pods {{
-    type ifname . ipv4_addr
+    type ifname . ipv4_addr . ether_addr
   }}
   chain prerouting {{
     # Before br_netfilter (0), which may rewrite addresses.
     type filter hook prerouting priority -300; policy accept;
     iifname != "{PORT_PREFIX}*" accept
-    ether type ip iifname . ip saddr @pods accept
-    ether type arp iifname . arp saddr ip @pods accept
+    # portmap opens 127.0.0.1 of the bridge (route_localnet), for this host's own ports: not for pods.
+    ip daddr 127.0.0.0/8 drop
+    ether type ip iifname . ip saddr . ether saddr @pods accept
+    # Whoever says that he is at another's MAC, or at everybody's, has his own traffic sent there.
+    ether type arp iifname . arp saddr ip . ether saddr @pods iifname . arp saddr ip . arp saddr ether @pods accept
     drop
   }}
+  chain input {{
+    # What is for neighbour bridges (IEEE 802.1D) comes past prerouting, and LLDP's even past here.
+    type filter hook input priority -300; policy accept;
+    iifname "{PORT_PREFIX}*" ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 drop
+  }}
   chain forward {{
-    # Between ports that are not isolated only what iptables translated may pass. The source MAC is not looked at:
-    # translated frames keep the pod's.
+    # Between ports that are not isolated only what iptables translated may pass: it goes to one pod, by its MAC. The
+    # source MAC is not looked at: translated frames keep the pod's.
     type filter hook forward priority -200; policy accept;
     iifname "{PORT_PREFIX}*" ether type != ip drop
+    iifname "{PORT_PREFIX}*" oifname "{PORT_PREFIX}*" oifname . ip daddr . ether daddr != @pods drop
   }}
 }}
 """
