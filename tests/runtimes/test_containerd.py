@@ -8,6 +8,7 @@ from tests.runtimes.containerd import Containerd
 from tests.runtimes.every import EveryRuntime, held, wait_serving
 from tests.runtimes.leftovers import remains
 from tests.runtimes.runtime import Port, fetch
+from tests.runtimes.spoofing import Spoofing
 from tunrouter.bench.namespaces import run
 
 pytestmark = pytest.mark.root
@@ -17,6 +18,10 @@ Containerds = tuple[Containerd, Containerd]
 
 
 class TestContainerd(EveryRuntime):
+    """All of them."""
+
+
+class TestSpoofing(Spoofing):
     """All of them."""
 
 

@@ -11,6 +11,7 @@ from tests.runtimes.every import EveryRuntime, held, wait_serving
 from tests.runtimes.leftovers import NETWORK, remains
 from tests.runtimes.podman import Podman
 from tests.runtimes.runtime import Pod, fetch
+from tests.runtimes.spoofing import Spoofing
 from tunrouter.bench.namespaces import wait_until
 
 pytestmark = pytest.mark.root
@@ -20,6 +21,10 @@ Podmans = tuple[Podman, Podman]
 
 
 class TestPodman(EveryRuntime):
+    """All of them."""
+
+
+class TestSpoofing(Spoofing):
     """All of them."""
 
 
