@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.runtimes.leftovers import remains
-from tests.runtimes.runtime import Pair, Pod, fetch
+from tests.runtimes.leftovers import notes_of, remains, state
+from tests.runtimes.runtime import Pair, Pod, Port, fetch
 from tunrouter.bench.agent import Agent
 from tunrouter.bench.capture import Capture
 from tunrouter.bench.fabric import GATEWAY
@@ -102,6 +102,21 @@ class EveryRuntime:
         assert remains(one.host) == {}
         assert "hello" not in client.fetch(server.address)
         assert "hello" not in fetch(two.host, one.host.address, HOST_PORT)
+
+    def test_a_pod_with_ports_leaves_its_host_as_it_was(self, pair: Pair) -> None:
+        one, _ = pair
+        ports = (Port(HOST_PORT), Port(HOST_PORT, protocol="udp"), Port(HOST_PORT + 1, protocol="udp"))
+        one.launch("sleep", "infinity", ports=ports).remove()
+        # What is for all pods, portmap makes with the first one's ports.
+        before = state(one.host)
+        pod = one.launch("sleep", "infinity", ports=ports)
+        assert state(one.host) != before
+        assert pod.namespace.exists()
+        assert notes_of(pod.identity)
+        pod.remove()
+        assert state(one.host) == before
+        assert not pod.namespace.exists()
+        assert notes_of(pod.identity) == []
 
     def test_pods_that_start_at_once_all_have_addresses_of_their_own(self, pair: Pair) -> None:
         with ThreadPoolExecutor(4) as pool:

@@ -7,6 +7,7 @@ import pytest
 from tests.runtimes.containerd import Containerd
 from tests.runtimes.every import EveryRuntime, held, wait_serving
 from tests.runtimes.leftovers import remains
+from tests.runtimes.ports import Ports
 from tests.runtimes.runtime import Port, fetch
 from tests.runtimes.spoofing import Spoofing
 from tunrouter.bench.namespaces import run
@@ -18,6 +19,10 @@ Containerds = tuple[Containerd, Containerd]
 
 
 class TestContainerd(EveryRuntime):
+    """All of them."""
+
+
+class TestPorts(Ports):
     """All of them."""
 
 

@@ -10,6 +10,7 @@ from tests.runtimes import image
 from tests.runtimes.every import EveryRuntime, held, wait_serving
 from tests.runtimes.leftovers import NETWORK, remains
 from tests.runtimes.podman import Podman
+from tests.runtimes.ports import Ports
 from tests.runtimes.runtime import Pod, fetch
 from tests.runtimes.spoofing import Spoofing
 from tunrouter.bench.namespaces import wait_until
@@ -21,6 +22,10 @@ Podmans = tuple[Podman, Podman]
 
 
 class TestPodman(EveryRuntime):
+    """All of them."""
+
+
+class TestPorts(Ports):
     """All of them."""
 
 
