@@ -9,6 +9,7 @@ its pods in the runtime's own way, and its cell removes what that left.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from abc import ABC, abstractmethod
@@ -16,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 from tests.runtimes import image, leftovers
 from tests.runtimes.cell import Cell, program
@@ -29,6 +30,11 @@ CHAINED: Final = ("loopback", "portmap", "bandwidth")
 SERVED: Final = 80
 """The port of every server in a pod."""
 ANSWER_SECONDS: Final = 5
+OVERHEARD: Final = """\
+config=$(cat)
+printf '%s\\n' "$CNI_COMMAND" "$CNI_NETNS" "$CNI_ARGS" "$config" >> {file}
+printf '%s' "$config" | $whole
+"""
 
 
 class Port(NamedTuple):
@@ -37,6 +43,15 @@ class Port(NamedTuple):
     outside: int
     inside: int = SERVED
     protocol: str = "tcp"
+
+
+class Call(NamedTuple):
+    """Of a plugin."""
+
+    namespace: Path
+    arguments: str
+    """CNI_ARGS."""
+    config: dict[str, Any]
 
 
 class Pod:
@@ -127,6 +142,18 @@ class Runtime(ABC):
             yield
         finally:
             whole.rename(path)
+
+    @contextmanager
+    def overheard(self, plugin: str) -> Iterator[list[Call]]:
+        """What a plugin of the chain was asked to add; known at the end of the context."""
+        file, calls = self.directory / f"{plugin}.calls", list[Call]()
+        with self.instead(plugin, OVERHEARD.format(file=file)):
+            yield calls
+        lines = file.read_text().splitlines()
+        file.unlink()
+        for verb, path, arguments, config in zip(*(iter(lines),) * 4, strict=True):
+            if verb == "ADD":
+                calls.append(Call(Path(path), arguments, json.loads(config)))
 
     @abstractmethod
     def start(self) -> None:

@@ -14,6 +14,7 @@ from tests.runtimes.ports import Ports
 from tests.runtimes.runtime import Pod, fetch
 from tests.runtimes.spoofing import Spoofing
 from tunrouter.bench.namespaces import wait_until
+from tunrouter.edge.runtimes import PLUGIN
 
 pytestmark = pytest.mark.root
 
@@ -69,7 +70,11 @@ def test_podman_tells_what_the_container_has(pair: Podmans) -> None:
 def test_a_container_has_the_address_that_was_asked_for(pair: Podmans) -> None:
     one, two = pair
     wanted = "10.32.1.77"
-    identity = one.podman("run", "--detach", "--ip", wanted, image.NAME, "sleep", "infinity").strip()
+    with one.overheard(PLUGIN) as calls:
+        identity = one.podman("run", "--detach", "--ip", wanted, image.NAME, "sleep", "infinity").strip()
+    # As an argument, although the network has the capability.
+    assert [f"IP={wanted}" in call.arguments for call in calls] == [True]
+    assert "runtimeConfig" not in calls[0].config
     assert Pod(one, identity).address == wanted
     assert two.launch("sleep", "infinity").ping(wanted)
     refused = one.podman("run", "--detach", "--ip", wanted, image.NAME, "sleep", "infinity", check=False)
