@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.runtimes.scene import Scene
 
 # These are imported by tests only, so that their assertions tell what they compare.
-for module in ("every", "inside", "ports", "scene", "spoofing"):
+for module in ("crashes", "every", "inside", "ports", "scene", "spoofing"):
     pytest.register_assert_rewrite(f"tests.runtimes.{module}")
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from tests.runtimes import forged
 from tests.runtimes.containerd import Containerd
+from tests.runtimes.crashes import Crashes
 from tests.runtimes.every import EveryRuntime, held, wait_serving
 from tests.runtimes.inside import in_pod, on_host
 from tests.runtimes.leftovers import remains, state
@@ -26,6 +27,10 @@ LIMITS = {"kubernetes.io/ingress-bandwidth": "5M", "kubernetes.io/egress-bandwid
 
 
 class TestContainerd(EveryRuntime):
+    """All of them."""
+
+
+class TestCrashes(Crashes):
     """All of them."""
 
 

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tests.runtimes import image
+from tests.runtimes.crashes import Crashes
 from tests.runtimes.every import EveryRuntime, held, wait_serving
 from tests.runtimes.leftovers import NETWORK, remains
 from tests.runtimes.podman import Podman
@@ -23,6 +24,10 @@ Podmans = tuple[Podman, Podman]
 
 
 class TestPodman(EveryRuntime):
+    """All of them."""
+
+
+class TestCrashes(Crashes):
     """All of them."""
 
 
