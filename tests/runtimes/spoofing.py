@@ -82,3 +82,7 @@ class Spoofing:
             assert through.keys() <= {scene.host.name}
             frames = forged.packets({"itself": scene.attacker.address}, scene.places, senders, scene.nearest, port=port)
             assert scene.attack(frames).keys() <= {scene.host.name}
+
+    def test_no_arp_is_heard_that_came_past_the_bridge(self, scene: Scene) -> None:
+        """Else a pod fills its host's table of neighbours."""
+        assert scene.attack(forged.claims(scene.places | NOBODY, scene.mac, scene.mac, scene.nearest)) == {}
