@@ -28,6 +28,7 @@ PACKAGES: Final = {
     "podman": "podman",
     "runc": "runc",
     "unshare": "util-linux",
+    "/usr/lib/cni/bandwidth": "containernetworking-plugins",
     "/usr/lib/cni/loopback": "containernetworking-plugins",
     "/usr/lib/cni/portmap": "containernetworking-plugins",
 }

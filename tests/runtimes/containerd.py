@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from tests.runtimes import image
 from tests.runtimes.cell import program
-from tests.runtimes.runtime import Pod, Runtime
+from tests.runtimes.runtime import Pod, Port, Runtime
 from tunrouter.bench.lab import Host
 from tunrouter.bench.namespaces import wait_until
 
@@ -106,13 +106,14 @@ class Containerd(Runtime):
         finally:
             self._channel.close()
 
-    def launch(self, *command: str, ports: Mapping[int, int] = {}) -> Pod:
+    def launch(self, *command: str, ports: Sequence[Port] = (), annotations: Mapping[str, str] = {}) -> Pod:
         name = f"pod{next(_numbers)}"
         sandbox = cri.PodSandboxConfig(
             metadata=cri.PodSandboxMetadata(name=name, uid=name, namespace="default"),
             hostname=name,
             log_directory=str(self.directory / "logs"),
-            port_mappings=[cri.PortMapping(host_port=outside, container_port=ports[outside]) for outside in ports],
+            port_mappings=[_mapping(port) for port in ports],
+            annotations=annotations,
             linux=cri.LinuxPodSandboxConfig(),
         )
         identity = self._runtime.RunPodSandbox(cri.RunPodSandboxRequest(config=sandbox)).pod_sandbox_id
@@ -142,7 +143,6 @@ class Containerd(Runtime):
         self._runtime.StopPodSandbox(cri.StopPodSandboxRequest(pod_sandbox_id=identity))
 
     def namespace(self, identity: str) -> Path:
-        """Of a pod's network."""
         asked = cri.PodSandboxStatusRequest(pod_sandbox_id=identity, verbose=True)
         info = json.loads(self._runtime.PodSandboxStatus(asked).info["info"])
         found = info["runtimeSpec"]["linux"]["namespaces"]
@@ -155,3 +155,8 @@ class Containerd(Runtime):
     def remove_all(self) -> None:
         for pod in self._runtime.ListPodSandbox(cri.ListPodSandboxRequest()).items:
             self.remove(pod.id)
+
+
+def _mapping(port: Port) -> Any:
+    protocol = {"tcp": cri.TCP, "udp": cri.UDP}[port.protocol]
+    return cri.PortMapping(host_port=port.outside, container_port=port.inside, protocol=protocol)

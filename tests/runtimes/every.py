@@ -5,15 +5,13 @@ Law: a runtime gets no help. What a test sees of a pod is what the runtime itsel
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import pytest
 
-from tests.runtimes.leftovers import remains
-from tests.runtimes.runtime import Pair, Pod, Runtime, fetch
+from tests.runtimes.leftovers import notes_of, remains, state
+from tests.runtimes.runtime import Pair, Pod, Port, fetch
 from tunrouter.bench.agent import Agent
 from tunrouter.bench.capture import Capture
 from tunrouter.bench.fabric import GATEWAY
@@ -21,7 +19,11 @@ from tunrouter.bench.namespaces import wait_until
 
 RANGE = "10.32.0.0/12"
 HOST_PORT = 8080
-BROKEN = {"cniVersion": "1.0.0", "code": 999, "msg": "broken on purpose"}
+BROKEN = """\
+[ $CNI_COMMAND = ADD ] || exec $whole
+echo '{"cniVersion": "1.0.0", "code": 999, "msg": "broken on purpose"}'
+exit 1
+"""
 DEPARTURES: dict[str, Callable[[Agent], None]] = {"stopped": Agent.stop, "killed": Agent.kill}
 
 
@@ -33,21 +35,6 @@ def held(pod: Pod) -> bool:
     """Whether the agent knows the pod, by the address that the runtime tells."""
     lines = pod.runtime.host.agent.command("ps", "-o", "wide").stdout.splitlines()
     return any(pod.identity in line and f" {pod.address}/32" in line for line in lines)
-
-
-@contextmanager
-def broken_portmap(runtime: Runtime) -> Iterator[None]:
-    """It fails in ADD, after our plugin has done its part."""
-    plugin = runtime.directory / "plugins" / "portmap"
-    whole = plugin.readlink()
-    plugin.unlink()
-    plugin.write_text(f"#!/bin/sh\n[ $CNI_COMMAND = ADD ] || exec {whole}\necho '{json.dumps(BROKEN)}'\nexit 1\n")
-    plugin.chmod(0o755)
-    try:
-        yield
-    finally:
-        plugin.unlink()
-        plugin.symlink_to(whole)
 
 
 class EveryRuntime:
@@ -116,6 +103,21 @@ class EveryRuntime:
         assert "hello" not in client.fetch(server.address)
         assert "hello" not in fetch(two.host, one.host.address, HOST_PORT)
 
+    def test_a_pod_with_ports_leaves_its_host_as_it_was(self, pair: Pair) -> None:
+        one, _ = pair
+        ports = (Port(HOST_PORT), Port(HOST_PORT, protocol="udp"), Port(HOST_PORT + 1, protocol="udp"))
+        one.launch("sleep", "infinity", ports=ports).remove()
+        # What is for all pods, portmap makes with the first one's ports.
+        before = state(one.host)
+        pod = one.launch("sleep", "infinity", ports=ports)
+        assert state(one.host) != before
+        assert pod.namespace.exists()
+        assert notes_of(pod.identity)
+        pod.remove()
+        assert state(one.host) == before
+        assert not pod.namespace.exists()
+        assert notes_of(pod.identity) == []
+
     def test_pods_that_start_at_once_all_have_addresses_of_their_own(self, pair: Pair) -> None:
         with ThreadPoolExecutor(4) as pool:
             pods = list(pool.map(lambda number: pair[number % 2].serve(f"pod {number}"), range(6)))
@@ -129,7 +131,7 @@ class EveryRuntime:
 
     def test_a_pod_whose_set_up_fails_at_a_later_plugin_leaves_nothing(self, pair: Pair) -> None:
         one, _ = pair
-        with broken_portmap(one), pytest.raises(Exception, match="broken on purpose"):
+        with one.instead("portmap", BROKEN), pytest.raises(Exception, match="broken on purpose"):
             one.serve("hello", host_port=HOST_PORT)
         assert remains(one.host) == {}
         server = one.serve("hello", host_port=HOST_PORT)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +29,26 @@ def remains(host: Host) -> dict[str, list[str]]:
     rules = host.namespace.run("iptables-save", "-t", "nat").stdout.splitlines()
     found = {
         "links": [line for line in links if line.startswith("vethwe")],
+        "limits": [line for line in links if line.startswith("bwp")],
         "addresses": host.agent.command("ps").stdout.splitlines(),
         "port rules": [line for line in rules if "CNI-DN-" in line],
     }
     return {kind: lines for kind, lines in found.items() if lines}
+
+
+def state(host: Host) -> list[str]:
+    """All that plugins could leave in a host's network, without counters."""
+    run_in = host.namespace.run
+    commands = ("nft -s list ruleset", "ip -o link", "ip -4 -o address", "ip -4 route show table all", "ip rule",
+                "tc qdisc")  # fmt: skip
+    lines = [line for command in commands for line in run_in(*command.split()).stdout.splitlines()]
+    # The kernel finds out about carriers when it has time.
+    return [re.sub(r"NO-CARRIER,|,LOWER_UP| state \w+", "", line) for line in lines]
+
+
+def notes_of(container: str) -> list[Path]:
+    """What libcni has written down of it."""
+    return list(NOTES.glob(f"*-{container}-*"))
 
 
 def clear(host: Host) -> None:
@@ -61,7 +78,7 @@ class _Note:
             run(["umount", "--lazy", str(namespace)], check=False)
             namespace.unlink(missing_ok=True)
         # containerd has the loopback device made as if by a network of its own.
-        for path in NOTES.glob(f"*-{self.container}-*"):
+        for path in notes_of(self.container):
             path.unlink(missing_ok=True)
 
 

@@ -6,12 +6,13 @@ them below one directory.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from pathlib import Path
 
 from tests.runtimes import image
 from tests.runtimes.cell import program
 from tests.runtimes.leftovers import NETWORK
-from tests.runtimes.runtime import Pod, Runtime
+from tests.runtimes.runtime import Pod, Port, Runtime
 
 CONFIGURATION = """\
 [containers]
@@ -65,14 +66,17 @@ class Podman(Runtime):
     def remove_all(self) -> None:
         self.podman("rm", "--all", "--force", "--time", "0")
 
-    def launch(self, *command: str, ports: Mapping[int, int] = {}) -> Pod:
-        published = [f"--publish={outside}:{inside}" for outside, inside in ports.items()]
+    def launch(self, *command: str, ports: Sequence[Port] = ()) -> Pod:
+        published = [f"--publish={outside}:{inside}/{protocol}" for outside, inside, protocol in ports]
         identity = self.podman("run", "--detach", "--pull=never", *published, image.NAME, *command).strip()
         return Pod(self, identity)
 
     def address(self, identity: str) -> str:
         wanted = f'{{{{(index .NetworkSettings.Networks "{NETWORK}").IPAddress}}}}'
         return self.podman("inspect", "--format", wanted, identity).strip()
+
+    def namespace(self, identity: str) -> Path:
+        return Path(self.podman("inspect", "--format", "{{.NetworkSettings.SandboxKey}}", identity).strip())
 
     def execute(self, identity: str, *argv: str) -> str:
         return self.podman("exec", identity, *argv, check=False)

@@ -1,7 +1,7 @@
 """What the tests ask of any container runtime, and the network configuration that each of them is given.
 
     a runtime on a lab's host ──(CNI)──> tunrouter-cni ──> the host's agent
-                              ──(CNI)──> portmap, for the ports of the host
+                              ──(CNI)──> portmap, for the ports of the host; bandwidth, for limits
 
 Law: a runtime is met as its users meet it: it finds our plugin by the configuration alone. Leaving a runtime removes
 its pods in the runtime's own way, and its cell removes what that left.
@@ -13,24 +13,45 @@ import json
 import os
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from tests.runtimes import image, leftovers
 from tests.runtimes.cell import Cell, program
-from tests.runtimes.leftovers import NETWORK
 from tunrouter.bench.lab import Host
 from tunrouter.bench.namespaces import run
-from tunrouter.edge import runtimes
 
-PLUGIN: Final = runtimes.source()
 DEBIANS: Final = Path("/usr/lib/cni")
-CNI_VERSION: Final = "1.0.0"
-"""The latest of Debian's portmap."""
+CHAINED: Final = ("loopback", "portmap", "bandwidth")
+"""Of Debian's plugins, those that runtimes call beside ours."""
 SERVED: Final = 80
 """The port of every server in a pod."""
 ANSWER_SECONDS: Final = 5
+OVERHEARD: Final = """\
+config=$(cat)
+printf '%s\\n' "$CNI_COMMAND" "$CNI_NETNS" "$CNI_ARGS" "$config" >> {file}
+printf '%s' "$config" | $whole
+"""
+
+
+class Port(NamedTuple):
+    """Of the host, and the one of a pod that it leads to."""
+
+    outside: int
+    inside: int = SERVED
+    protocol: str = "tcp"
+
+
+class Call(NamedTuple):
+    """Of a plugin."""
+
+    namespace: Path
+    arguments: str
+    """CNI_ARGS."""
+    config: dict[str, Any]
 
 
 class Pod:
@@ -43,6 +64,11 @@ class Pod:
 
     def __repr__(self) -> str:
         return f"{self.runtime.host}/{self.identity[:12]}"
+
+    @cached_property
+    def namespace(self) -> Path:
+        """Of its network."""
+        return self.runtime.namespace(self.identity)
 
     def run(self, *argv: str) -> str:
         """What a command in it prints, its errors too."""
@@ -102,8 +128,32 @@ class Runtime(ABC):
 
     def serve(self, word: str, *, host_port: int = 0) -> Pod:
         """A pod that says `word` to whoever connects, also on a port of its host."""
-        ports = {host_port: SERVED} if host_port else {}
+        ports = (Port(host_port),) if host_port else ()
         return self.launch("nc", "-ll", "-p", str(SERVED), "-e", "echo", word, ports=ports)
+
+    @contextmanager
+    def instead(self, plugin: str, script: str) -> Iterator[None]:
+        """A plugin of the chain is a shell script, in which `$whole` is the one that it stands for."""
+        path, whole = self.directory / "plugins" / plugin, self.directory / f"{plugin}.whole"
+        path.rename(whole)
+        path.write_text(f"#!/bin/sh\nwhole={whole}\n{script}\n")
+        path.chmod(0o755)
+        try:
+            yield
+        finally:
+            whole.rename(path)
+
+    @contextmanager
+    def overheard(self, plugin: str) -> Iterator[list[Call]]:
+        """What a plugin of the chain was asked to add; known at the end of the context."""
+        file, calls = self.directory / f"{plugin}.calls", list[Call]()
+        with self.instead(plugin, OVERHEARD.format(file=file)):
+            yield calls
+        lines = file.read_text().splitlines()
+        file.unlink()
+        for verb, path, arguments, config in zip(*(iter(lines),) * 4, strict=True):
+            if verb == "ADD":
+                calls.append(Call(Path(path), arguments, json.loads(config)))
 
     @abstractmethod
     def start(self) -> None:
@@ -114,8 +164,8 @@ class Runtime(ABC):
         self.remove_all()
 
     @abstractmethod
-    def launch(self, *command: str, ports: Mapping[int, int] = {}) -> Pod:
-        """A pod; `ports` maps those of the host to its own."""
+    def launch(self, *command: str, ports: Sequence[Port] = ()) -> Pod:
+        """A pod; these ports of the host lead to it."""
 
     @abstractmethod
     def execute(self, identity: str, *argv: str) -> str:
@@ -124,6 +174,10 @@ class Runtime(ABC):
     @abstractmethod
     def address(self, identity: str) -> str:
         """A pod's, as the runtime tells it."""
+
+    @abstractmethod
+    def namespace(self, identity: str) -> Path:
+        """Of a pod's network."""
 
     @abstractmethod
     def remove(self, identity: str) -> None:
@@ -137,21 +191,12 @@ Pair = tuple[Runtime, Runtime]
 
 
 def with_our_plugin(host: Host, directory: Path) -> None:
-    """Makes `cni`, with the network's configuration, and `plugins`, with the programs that it names."""
-    plugins, networks = directory / "plugins", directory / "cni"
-    for made in (plugins, networks):
-        made.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for found in (PLUGIN, *(Path(program(str(DEBIANS / name))) for name in ("loopback", "portmap"))):
-        (plugins / found.name).symlink_to(found)
-    agent = host.agent.directory
-    ours = {
-        "type": PLUGIN.name,
-        "socket": str(agent / "run" / "tunrouter.sock"),
-        "notes": str(agent / "state" / "cni"),
-    }
-    ports = {"type": "portmap", "capabilities": {"portMappings": True}}
-    configuration = {"cniVersion": CNI_VERSION, "name": NETWORK, "plugins": [ours, ports]}
-    (networks / "10-tunrouter.conflist").write_text(json.dumps(configuration, indent=2))
+    """Makes `plugins` with Debian's, and has the product install itself there and in `cni`."""
+    plugins = directory / "plugins"
+    plugins.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name in CHAINED:
+        (plugins / name).symlink_to(program(str(DEBIANS / name)))
+    host.agent.command("cni", "install", f"--cni-bin-dir={plugins}", f"--cni-conf-dir={directory / 'cni'}")
 
 
 # --- a host itself, beside its pods ----------------------------------------------------------------------------------

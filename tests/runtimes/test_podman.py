@@ -7,11 +7,15 @@ import json
 import pytest
 
 from tests.runtimes import image
+from tests.runtimes.crashes import Crashes
 from tests.runtimes.every import EveryRuntime, held, wait_serving
 from tests.runtimes.leftovers import NETWORK, remains
 from tests.runtimes.podman import Podman
+from tests.runtimes.ports import Ports
 from tests.runtimes.runtime import Pod, fetch
+from tests.runtimes.spoofing import Spoofing
 from tunrouter.bench.namespaces import wait_until
+from tunrouter.edge.runtimes import PLUGIN
 
 pytestmark = pytest.mark.root
 
@@ -20,6 +24,18 @@ Podmans = tuple[Podman, Podman]
 
 
 class TestPodman(EveryRuntime):
+    """All of them."""
+
+
+class TestCrashes(Crashes):
+    """All of them."""
+
+
+class TestPorts(Ports):
+    """All of them."""
+
+
+class TestSpoofing(Spoofing):
     """All of them."""
 
 
@@ -59,7 +75,11 @@ def test_podman_tells_what_the_container_has(pair: Podmans) -> None:
 def test_a_container_has_the_address_that_was_asked_for(pair: Podmans) -> None:
     one, two = pair
     wanted = "10.32.1.77"
-    identity = one.podman("run", "--detach", "--ip", wanted, image.NAME, "sleep", "infinity").strip()
+    with one.overheard(PLUGIN) as calls:
+        identity = one.podman("run", "--detach", "--ip", wanted, image.NAME, "sleep", "infinity").strip()
+    # As an argument, although the network has the capability.
+    assert [f"IP={wanted}" in call.arguments for call in calls] == [True]
+    assert "runtimeConfig" not in calls[0].config
     assert Pod(one, identity).address == wanted
     assert two.launch("sleep", "infinity").ping(wanted)
     refused = one.podman("run", "--detach", "--ip", wanted, image.NAME, "sleep", "infinity", check=False)

@@ -11,13 +11,13 @@ from collections.abc import Collection
 from typing import Final
 
 from tunrouter.edge.netlink.nft import Elements
-from tunrouter.host.plan import HostPlan
+from tunrouter.host.plan import HostPlan, mac_of
 
 NAME: Final = "tunrouter"
 TABLES: Final = (("inet", NAME), ("bridge", NAME))
 PORT_PREFIX: Final = "vethwe"
 PODS: Final = Elements("bridge", NAME, "pods", frozenset())
-"""Which port may use which address."""
+"""Which port may use which address, with the MAC that follows from it."""
 IFNAMSIZ: Final = 16
 
 
@@ -38,15 +38,18 @@ def ruleset(plan: HostPlan, gateway: ipaddress.IPv4Address | None, fenced: Colle
 
 def permissions(ports: Collection[Port]) -> str:
     """What gives these to the tables of `ruleset`."""
-    listed = ", ".join(f'"{port}" . {address}' for port, address in sorted(ports))
+    listed = ", ".join(f'"{port}" . {address} . {mac_of(address)}' for port, address in sorted(ports))
     return f"add element {PODS.family} {PODS.table} {PODS.name} {{ {listed} }}\n" if ports else ""
 
 
 def permitted(ports: Collection[Port]) -> Elements:
-    """The same as the kernel holds it: a device's name in the four registers that it has, then the address."""
-    return PODS._replace(
-        keys=frozenset(port.encode().ljust(IFNAMSIZ, b"\0") + address.packed for port, address in ports)
-    )
+    """The same as the kernel holds it: each part fills whole registers of four bytes."""
+    return PODS._replace(keys=frozenset(_key(port, address) for port, address in ports))
+
+
+def _key(port: str, address: ipaddress.IPv4Address) -> bytes:
+    mac = bytes.fromhex(mac_of(address).replace(":", ""))
+    return port.encode().ljust(IFNAMSIZ, b"\0") + address.packed + mac + b"\0\0"
 
 
 def _routed(plan: HostPlan, gateway: ipaddress.IPv4Address | None, fenced: Collection[ipaddress.IPv4Address]) -> str:
@@ -124,7 +127,7 @@ def _bridged(plan: HostPlan) -> str:
     return f"""
 table bridge {NAME} {{
   set pods {{
-    type ifname . ipv4_addr
+    type ifname . ipv4_addr . ether_addr
   }}
   chain prerouting {{
     # Before br_netfilter (0), which may rewrite addresses.
@@ -133,8 +136,9 @@ table bridge {NAME} {{
     # What goes to the gateway is routed, where policies see it. Whatever goes elsewhere, broadcasts included, would be
     # bridged to other pods, past those that match their addresses, or past all while the mode changes. The host's
     # loopback is no pod's to reach even where portmap has opened it (route_localnet).
-    ether type ip ether daddr {plan.bridge_mac} ip daddr != 127.0.0.0/8 iifname . ip saddr @pods accept
-    ether type arp iifname . arp saddr ip @pods accept
+    ether type ip ether daddr {plan.bridge_mac} ip daddr != 127.0.0.0/8 iifname . ip saddr . ether saddr @pods accept
+    # Whoever says that he is at another's MAC, or at everybody's, has his own traffic sent there.
+    ether type arp iifname . arp saddr ip . ether saddr @pods iifname . arp saddr ip . arp saddr ether @pods accept
     drop
   }}
   chain forward {{
