@@ -16,8 +16,8 @@ from tests.runtimes.inside import Place, Talk
 from tunrouter.bench.namespaces import wait_until
 
 PIECE: Final = 1 << 18
-WINDOW_SECONDS: Final = 0.2
-MEASURED_SECONDS: Final = 1.0
+WINDOW_SECONDS: Final = 0.1
+MEASURED_SECONDS: Final = 0.5
 BUCKET_SECONDS: Final = 20.0
 
 

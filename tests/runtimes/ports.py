@@ -20,7 +20,7 @@ from tunrouter.bench.fabric import GATEWAY
 from tunrouter.bench.namespaces import wait_until
 
 LOOPBACK = "127.0.0.1"
-UNANSWERED_SECONDS = 0.5
+UNANSWERED_SECONDS = 0.3
 OWN = 7777
 """A port of what a host offers nobody but itself."""
 in_both_modes = pytest.mark.usefixtures("bridge_mode")
