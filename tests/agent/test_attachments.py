@@ -45,6 +45,11 @@ class FakeHost:
         return pod
 
     async def detach(self, unwanted: Unwanted) -> list[Attached]:
+        """Done by a thread, whoever gives up waiting for it."""
+        return await asyncio.shield(asyncio.ensure_future(self._detach(unwanted)))
+
+    async def _detach(self, unwanted: Unwanted) -> list[Attached]:
+        await self.went.wait()
         path, name, interface = unwanted
         key = next((key for key, pod in self.pods.items() if (pod.name, pod.interface) == (name, interface)), None)
         pod = self.pods.pop((path, interface) if path else key or ("", ""), None)
@@ -227,6 +232,23 @@ def test_a_pod_that_vanished_frees_its_address_unless_its_container_is_there_aga
         await gone
         assert world.given == {("b", "eth0"): TWO[2]}
         assert len(world.attachments._turns) == 0, "nothing is kept of turns that are over"
+
+    running(scenario())
+
+
+def test_who_gives_up_waiting_for_a_deletion_leaves_no_address_held() -> None:
+    async def scenario() -> None:
+        world = World()
+        await world.attach("a")
+        world.host.went.clear()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await world.detach("a")
+        world.host.went.set()
+        async with asyncio.timeout(5):
+            while world.given:
+                await asyncio.sleep(0)
+        assert world.host.pods == {}
 
     running(scenario())
 

@@ -516,6 +516,12 @@ def routes_of(*given: Any, local: Local = LOCAL) -> list[str]:
     return [str(route) for route in ask("ADD", ipam={"routes": list(given)}, local=local).routes]
 
 
+def test_no_pod_has_more_routes_than_a_host_can_tell_it_at_once() -> None:
+    many = [{"dst": f"10.{number}.0.0/16"} for number in range(129)]
+    assert len(ask("ADD", ipam={"routes": many[:128]}).routes) >= 128
+    assert refused("ADD", ipam={"routes": many}).code == 7
+
+
 def test_no_routes_are_a_default_route_and_an_empty_list_is_the_network_itself() -> None:
     assert ask("ADD", ipam={"routes": None}).routes == (IPv4Network("0.0.0.0/0"),)
     assert routes_of() == ["10.32.0.0/12"]

@@ -140,6 +140,25 @@ def test_inside_it_is_as_asked_however_it_was_before(inside: Within[None], pod: 
 
 
 @pytest.mark.root
+def test_addresses_that_go_along_with_others_are_gone_and_many_routes_are_all_there(
+    inside: Within[None], pod: Path
+) -> None:
+    many = tuple(IPv4Network((0x0B000000 + (number << 8), 24)) for number in range(300))
+
+    def work() -> None:
+        with Netlink() as netlink:
+            make(netlink, pod)
+            for address in ("192.168.5.1/24", "192.168.5.2/24", "192.0.2.7 peer 192.0.2.8"):
+                subprocess.run(["ip", "-n", pod.name, "addr", "add", *address.split(), "dev", "eth0"], check=True)
+            configure(pod, "eth0", ADDRESS, *many)
+            (link,) = shown("addr", "show", "eth0", pod=pod)
+            assert [a["local"] for a in link["addr_info"] if a["family"] == "inet"] == [str(ADDRESS)]
+            assert {dst for dst, _, _ in routes(pod)} == {str(GATEWAY), *map(str, many)}
+
+    inside(work)
+
+
+@pytest.mark.root
 def test_a_second_interface_leaves_the_first_its_routes(inside: Within[None], pod: Path) -> None:
     def work() -> None:
         with Netlink() as netlink:

@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import struct
+import time
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import pytest
 
 from tests.host.lab import BLOCK, GATEWAY, LISTEN, PLAN, SEND, Lab, Namespace, attach, detach, wait_until
 from tunrouter.edge import netns
-from tunrouter.edge.netlink import nft
+from tunrouter.edge.netlink import Link, nft
+from tunrouter.edge.netlink.pairs import Pairs
 from tunrouter.errors import ConfigError, HostError
 from tunrouter.host import Attached, Host, Wanted
 
@@ -160,6 +162,121 @@ def test_nobody_keeps_a_namespace_that_its_container_has_left(
         assert len(os.listdir("/proc/self/fd")) == before
     finally:
         gc.enable()
+
+
+def test_the_gateway_is_there_while_others_are_taken_off(lab: Lab, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    pod, seen = lab.pod(host, str(A)), []
+    replace = nft.replace
+
+    def looked(gone: nft.Elements, come: nft.Elements, generation: int) -> bool:
+        seen.append(host.gateway)
+        return replace(gone, come, generation)
+
+    monkeypatch.setattr("tunrouter.edge.netlink.nft.replace", looked)
+    lab.inside(lambda: detach(host, pod.path, pod.name, "eth0"))
+    assert seen == [GATEWAY]
+
+
+def test_attaching_again_what_has_more_addresses_leaves_it_its_port(lab: Lab, host: Host) -> None:
+    pod = lab.pod(host, str(A))
+    for address in ("192.168.5.1/24", "192.168.5.2/24"):
+        pod.run("ip", "addr", "add", address, "dev", "eth0")
+    lab.inside(lambda: attach(host, pod.path, pod.name, A, "eth0", PLAN.mtu))
+    assert pod.pings(str(GATEWAY))
+
+
+def test_attaching_again_in_vain_takes_nothing_away(lab: Lab, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise HostError("inside", "again")
+
+    pod = lab.pod(host, str(A))
+    with monkeypatch.context() as patch:
+        patch.setattr("tunrouter.edge.netlink.Inside.configure", fails)
+        with pytest.raises(HostError, match="inside"):
+            lab.inside(lambda: attach(host, pod.path, pod.name, A, "eth0", PLAN.mtu))
+    assert pod.pings(str(GATEWAY))
+
+
+def test_what_a_killed_agent_left_half_done_goes_and_nothing_of_others(lab: Lab, host: Host) -> None:
+    run = lab.host_ns.run
+    kept, doomed, half = lab.pod(host, str(A)), lab.pod(host, str(B)), lab._namespace("p")
+    run("ip", "link", "set", port_of(lab, B), "group", "1953853042")
+    for name, end in (("vethwe012345678", "eth0"), ("vethwepl1234567", "eth1")):
+        run("ip", "link", "add", name, "type", "veth", "peer", "name", end, "netns", half.name)
+    lab.inside(lab.host().apply)
+    assert kept.pings(str(GATEWAY))
+    assert "eth0" not in doomed.run("ip", "link")
+    left = half.run("ip", "link")
+    assert "eth0" not in left
+    assert "eth1" in left
+
+
+def test_a_permission_for_everybody_is_taken_back(lab: Lab, host: Host) -> None:
+    pod = lab.pod(host, str(A))
+    lab.host_ns.run("nft", "add element bridge tunrouter pods { * }")
+    assert "table bridge tunrouter" in lab.inside(host.repair)
+    assert "*" not in permitted(lab)
+    assert pod.pings(str(GATEWAY))
+
+
+def test_a_bridge_that_is_down_keeps_a_batch_waiting_once(
+    lab: Lab, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunrouter.host.setup.FORWARDING_SECONDS", 1.0)
+    pods = [lab._namespace("p") for _ in range(5)]
+    lab.host_ns.run("ip", "link", "set", "weave", "down")
+    began = time.monotonic()
+    results = attach_all(lab, host, *(wanted(pod, BLOCK[number + 2]) for number, pod in enumerate(pods)))
+    assert time.monotonic() - began < 3.0
+    assert all("does not come up" in str(result) for result in results.values())
+    assert host.facts().attachments == 0
+    lab.inside(host.repair)
+    assert all(isinstance(result, Attached) for result in attach_all(lab, host, wanted(pods[0], A)).values())
+
+
+def test_ports_are_put_back_as_they_were_made(lab: Lab, host: Host) -> None:
+    pod = lab.pod(host, str(A))
+    before, port = lab.state(), port_of(lab, A)
+    run = lab.host_ns.run
+    mac = json.loads(pod.run("ip", "-j", "link", "show", "eth0"))[0]["address"]
+    for change in (
+        ("ip", "link", "set", port, "down"),
+        ("bridge", "link", "set", "dev", port, "learning", "on", "flood", "on"),
+        ("ip", "link", "set", port, "type", "bridge_slave", "group_fwd_mask", "0"),
+        ("bridge", "fdb", "del", mac, "dev", port, "master"),
+    ):
+        run(*change)
+        run("ip", "link", "set", "lo", "mtu", "65000")  # news of neighbours are not heard
+        run("ip", "link", "set", "lo", "mtu", "65536")
+        assert any(port in line for line in lab.inside(host.repair)), change
+        assert lab.state() == before, change
+        assert pod.pings(str(GATEWAY)), change
+
+
+def test_a_port_that_goes_while_all_are_repaired_keeps_nobody_else_waiting(
+    lab: Lab, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        lab.pod(host, str(BLOCK[number + 2]))
+    ensure = Pairs.ensure_mode
+    gone: list[str] = []
+
+    def goes(self: Pairs, port: Link, *, isolated: bool) -> bool:
+        if not gone:
+            gone.append(port.name)
+            lab.host_ns.run("ip", "link", "del", port.name)
+        return ensure(self, port, isolated=isolated)
+
+    lab.nf_call(1)
+    monkeypatch.setattr("tunrouter.edge.netlink.pairs.Pairs.ensure_mode", goes)
+    lab.inside(host.repair)
+    details = lab.host_ns.run("bridge", "-d", "link")
+    assert details.count("hairpin on") == 2
+    lab.nf_call(0)
+
+
+def port_of(lab: Lab, address: IPv4Address) -> str:
+    return next(line.split('"')[1] for line in permitted(lab).splitlines() if f" {address} " in f"{line} ")
 
 
 SEND_FRAME = """

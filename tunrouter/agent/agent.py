@@ -244,6 +244,8 @@ class Agent:
             return foreign
         if self._gateway() is None:
             return f"this node has no block of addresses yet: {allocator.ipam.reason or 'it asks for one'}"
+        if self._host.host is not None and self._host.host.full:
+            return "this node has as many pods as a bridge has ports"
         if allocator.addresses.free(time.monotonic()):
             return ""
         why = allocator.ipam.reason or allocator.electors.proposer.hindrance or "all are held or rest"

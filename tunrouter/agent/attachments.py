@@ -8,10 +8,11 @@ One thing at a time is done to one interface of one container, and none is attac
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 from tunrouter.agent.hostside import HostSide
@@ -22,6 +23,9 @@ from tunrouter.host import EVERYTHING, Attached, Unwanted, Wanted
 
 HOST: Final = "weave:expose"
 """Container of the addresses that this host itself has, as Weave called it."""
+
+
+T = TypeVar("T")
 
 
 class Wish(NamedTuple):
@@ -54,7 +58,8 @@ class Attachments:
         self._allocator = allocator
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         self._leaving = False
-        self._attaching: set[asyncio.Future[Attached]] = set()
+        self._attaching: set[asyncio.Future[Any]] = set()
+        self._detaching: set[asyncio.Future[Any]] = set()
         self._quiet = asyncio.Event()
         """Nothing is being attached."""
         self._quiet.set()
@@ -68,14 +73,17 @@ class Attachments:
         if self._leaving:
             raise AgentError("this node is leaving its cluster", "attach the container on another node")
         self._quiet.clear()
-        # Who gives up waiting leaves work that has begun: its turn lasts until it is done, or undone.
-        work = asyncio.ensure_future(self._attach(wish))
-        self._attaching.add(work)
-        work.add_done_callback(self._attached)
-        return await asyncio.shield(work)
+        return await self._whole(self._attach(wish), self._attaching)
 
-    def _attached(self, work: asyncio.Future[Attached]) -> None:
-        self._attaching.discard(work)
+    async def _whole(self, work: Coroutine[Any, Any, T], among: set[asyncio.Future[Any]]) -> T:
+        """Who gives up waiting leaves work that has begun: its turn lasts until it is done, or undone."""
+        begun = asyncio.ensure_future(work)
+        among.add(begun)
+        begun.add_done_callback(partial(self._ended, among))
+        return await asyncio.shield(begun)
+
+    def _ended(self, among: set[asyncio.Future[Any]], work: asyncio.Future[Any]) -> None:
+        among.discard(work)
         if not self._attaching:
             self._quiet.set()
         if not work.cancelled():
@@ -113,6 +121,9 @@ class Attachments:
 
     async def detach(self, call: DetachCall) -> None:
         _check(call.name, call.interface)
+        await self._whole(self._detach(call), self._detaching)
+
+    async def _detach(self, call: DetachCall) -> None:
         async with self._turn(call.name, call.interface):
             removed = await self._host.detach(Unwanted(call.netns, call.name, call.interface))
         await self.release({(pod.name, pod.interface) for pod in removed} | {(call.name, call.interface)})

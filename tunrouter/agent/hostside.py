@@ -136,8 +136,8 @@ class HostSide:
             for line in done.result():
                 log.warning("repaired: %s", line)
         self._name_strangers()
-        self.changed()
         self._schedule(max(SETTLE_SECONDS, self._rested_at - now) if self._news else REPAIR_SECONDS)
+        self.changed()
 
     def _name_strangers(self) -> None:
         """Other networks in our place: once when they come, once when they go."""

@@ -27,6 +27,7 @@ SINCE: Final = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
 """Verbs that older versions do not have."""
 MAX_ID: Final = 64
 """Bytes of a container's id, and of a network's name: the kernel's alias of a port holds both."""
+MAX_ROUTES: Final = 128
 EVERYTHING: Final = ipaddress.IPv4Network("0.0.0.0/0")
 VALID_ATTACHMENTS: Final = "cni.dev/valid-attachments"
 ATTACHMENTS: Final = "cni.dev/attachments"
@@ -226,6 +227,8 @@ def _routes(ipam: Mapping[str, Any], local: Local) -> tuple[ipaddress.IPv4Networ
         return (EVERYTHING,)
     if not isinstance(given, list):
         raise CniError(INVALID_NETWORK, "ipam.routes is no list")
+    if len(given) > MAX_ROUTES:
+        raise CniError(INVALID_NETWORK, f"ipam.routes has {len(given)} routes", f"give at most {MAX_ROUTES}")
     routes = {_route(each, local) for each in given}
     return tuple(sorted(routes if EVERYTHING in routes else routes | {local.range}))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 import time
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
@@ -26,9 +27,12 @@ from tunrouter.host.ruleset import PORT_PREFIX
 ALIAS: Final = "tunrouter"
 EVERYTHING: Final = (ipaddress.IPv4Network("0.0.0.0/0"),)
 """Routes of a pod that has a default route."""
-FORWARDING_SECONDS: Final = 3.0
+PORT_DIGITS: Final = 9
 MAX_NAME: Final = 129
 """Characters of a pod's name; the kernel's alias has 255 bytes for everything."""
+
+
+_PORT_NAME: Final = re.compile(f"{PORT_PREFIX}[0-9a-f]{{{PORT_DIGITS}}}")
 
 
 class Attached(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +101,15 @@ def from_link(link: Link) -> Attached | None:
         return None
 
 
+def is_half_made(link: Link) -> bool:
+    """A port of ours before it was named. Weave Net's, which have no names either, have other letters in theirs."""
+    return link.kind == "veth" and not link.alias and not link.master and _PORT_NAME.fullmatch(link.name) is not None
+
+
+def mac_octets(pod: Attached) -> bytes:
+    return bytes.fromhex(mac_of(pod.address).replace(":", ""))
+
+
 def adopt(netlink: Netlink, bridge: str) -> None:
     """Pods of a version that did not write their gateway down: it is the bridge's address in whose network they are."""
     orphans = [pod for pod in attached(netlink).values() if pod.gateway is None]
@@ -109,7 +122,8 @@ def adopt(netlink: Netlink, bridge: str) -> None:
 
 
 def port_name(namespace: Namespace, interface: str) -> str:
-    return PORT_PREFIX + hashlib.blake2b(f"{namespace.inode} {interface}".encode(), digest_size=5).hexdigest()[:9]
+    digest = hashlib.blake2b(f"{namespace.inode} {interface}".encode(), digest_size=5)
+    return PORT_PREFIX + digest.hexdigest()[:PORT_DIGITS]
 
 
 def check(blocks: Blocks, pod: Attached, others: dict[str, Attached]) -> None:
@@ -137,9 +151,11 @@ def connect(
     routes: Sequence[ipaddress.IPv4Network],
     *,
     isolated: bool,
+    until: float,
 ) -> None:
-    """Brings the pair to what `pod` says; a half-made one is taken away again."""
+    """Brings the pair to what `pod` says, by the monotonic time `until`; a half-made one is taken away again."""
     link = netlink.link(pod.port)
+    there = link is not None and link.alias == pod.alias
     try:
         if link is not None and link.alias != pod.alias:
             netlink.delete_link(pod.port)
@@ -151,17 +167,17 @@ def connect(
         assert pod.gateway is not None  # who has a block has a gateway
         with netns.within(namespace, lambda: _enter(pod)) as inside:
             inside.configure(pod.address, mac_of(pod.address), pod.mtu, pod.gateway, routes, plan.range)
-        _await_bridge(netlink, pod.port)
+        _await_bridge(netlink, pod.port, until)
     except BaseException:
-        netlink.delete_link(pod.port)
+        if not there:
+            netlink.delete_link(pod.port)
         raise
 
 
-def _await_bridge(netlink: Netlink, port: str) -> None:
+def _await_bridge(netlink: Netlink, port: str, until: float) -> None:
     """A port takes part when the kernel has noticed that both ends are up; a first packet before that is lost."""
-    deadline = time.monotonic() + FORWARDING_SECONDS
     while not netlink.require(port).forwarding:
-        if time.monotonic() > deadline:
+        if time.monotonic() > until:
             raise HostError(f"port {port} does not come up", f"see: bridge link show dev {port}; then try again")
         time.sleep(0.001)
 

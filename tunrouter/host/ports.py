@@ -11,17 +11,21 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from ipaddress import IPv4Address, IPv4Network
+from typing import Final
 
 import msgspec
 
 from tunrouter.edge.netlink import Link, Netlink
 from tunrouter.edge.netns import Namespace
-from tunrouter.errors import ConfigError
+from tunrouter.errors import ConfigError, HostError
 from tunrouter.host import pods
 from tunrouter.host.blocks import Blocks
 from tunrouter.host.plan import HostPlan
 from tunrouter.host.pods import Attached, Unwanted, Wanted
 from tunrouter.host.ruleset import Port
+
+MAX_PORTS: Final = 1023
+"""Of a bridge (BR_PORT_BITS)."""
 
 
 class Ports:
@@ -83,8 +87,9 @@ class Ports:
         pod = self.find(namespace, interface)
         if pod is None:
             return [f"{interface} is not attached"]
-        joined = {link.name for link in self._netlink.ports(self._plan.bridge)}
-        unplugged = [] if pod.port in joined else [f"{pod.port} is not on {self._plan.bridge}"]
+        port, bridge = self._netlink.link(pod.port), self._netlink.link(self._plan.bridge)
+        joined = port is not None and bridge is not None and port.master == bridge.index
+        unplugged = [] if joined else [f"{pod.port} is not on {self._plan.bridge}"]
         return unplugged + pods.faults(pod, namespace, routes)
 
     # --- one that comes ----------------------------------------------------------------------------------------------
@@ -124,9 +129,9 @@ class Ports:
         key = pod.name, pod.interface
         return [p for p, other in self._pods.items() if p != pod.port and (other.name, other.interface) == key]
 
-    def connect(self, pod: Attached, one: Wanted, *, isolated: bool) -> Attached | Exception:
+    def connect(self, pod: Attached, one: Wanted, *, isolated: bool, until: float) -> Attached | Exception:
         try:
-            pods.connect(self._netlink, self._plan, pod, one.namespace, one.routes, isolated=isolated)
+            pods.connect(self._netlink, self._plan, pod, one.namespace, one.routes, isolated=isolated, until=until)
         except Exception as error:
             return error
         return pod
@@ -155,14 +160,27 @@ class Ports:
         return [pod for port in ports if (pod := self.look_at(port)) is not None]
 
     # --- keeping them ------------------------------------------------------------------------------------------------
-    def ensure(self, links: Collection[Link], *, isolated: bool) -> list[str]:
-        """In the right mode, and back on the bridge if somebody took them off it; `links` are on it."""
+    def clear(self) -> None:
+        """What an agent that was killed has left half made, or half deleted, goes."""
+        self._netlink.pairs.delete_doomed()
+        self._netlink.pairs.delete([link for link in self._netlink.links() if pods.is_half_made(link)])
+
+    def ensure(self, bridge: int, links: Collection[Link], *, isolated: bool) -> list[str]:
+        """As they were made, and back on the bridge of this index, on which `links` are."""
         joined = {link.name: link for link in links}
+        neighbours = self._netlink.pairs.neighbours(bridge)
         done = []
         for name, pod in self._pods.items():
-            if name not in joined:
-                pods.join(self._netlink, self._plan, pod, isolated=isolated)
-                done.append(f"port {name} on {self._plan.bridge}")
-            elif self._netlink.pairs.ensure_mode(joined[name], isolated=isolated):
-                done.append(f"port {name} {'isolated' if isolated else 'hairpin'}")
+            link = joined.get(name)
+            known = link is not None and (link.index, pods.mac_octets(pod)) in neighbours
+            try:
+                if link is None or not known:
+                    pods.join(self._netlink, self._plan, pod, isolated=isolated)
+                    done.append(f"port {name} on {self._plan.bridge}")
+                elif self._netlink.pairs.ensure_mode(link, isolated=isolated):
+                    done.append(f"port {name} {'isolated' if isolated else 'hairpin'}")
+            except HostError:
+                if self._netlink.link(name) is not None:
+                    raise
+                # It went with its namespace meanwhile, and others' ports are still to be seen to.
         return done

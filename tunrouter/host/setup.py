@@ -8,6 +8,7 @@ rule sets, the notifications of the routing socket, a handful of files under /pr
 from __future__ import annotations
 
 import ipaddress
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
@@ -22,7 +23,7 @@ from tunrouter.host import pods, switches
 from tunrouter.host.blocks import Blocks, blocks_of
 from tunrouter.host.plan import HostPlan
 from tunrouter.host.pods import Attached, Unwanted, Wanted
-from tunrouter.host.ports import Ports
+from tunrouter.host.ports import MAX_PORTS, Ports
 from tunrouter.host.preflight import check_place, check_tools
 from tunrouter.host.ruleset import TABLES, ruleset
 from tunrouter.host.strangers import Strangers, foreign_ports
@@ -31,6 +32,8 @@ from tunrouter.host.ways import Ways
 
 NF_CALL: Final = "net/bridge/bridge-nf-call-iptables"
 QUEUE: Final = 1000
+FORWARDING_SECONDS: Final = 3.0
+"""For all pods of a batch to take part in the bridge."""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +70,7 @@ class Host:
         self._exposed: frozenset[ipaddress.IPv4Address] = frozenset()
         self._ports = Ports(plan, self._netlink)
         self._begun = False
+        self._gateway: ipaddress.IPv4Address | None = None
         self._unfinished = False
         """The last attempt to shape the host failed half-way."""
         self._isolated = True
@@ -97,6 +101,7 @@ class Host:
         # Taken before our own changes: whatever anybody changes from here on is looked at by the next `repair`.
         self._generation = nft.generation()
         self._begun = True
+        self._ports.clear()
         pods.adopt(self._netlink, self.plan.bridge)
         return self._shape() + self._allow()
 
@@ -109,6 +114,8 @@ class Host:
         if wanted == self._blocks:
             return []
         self._ways.own(wanted)
+        if self._gateway != self._blocks.gateway:
+            self._gateway = None
         return self._shape() if self._begun else []
 
     def fence(self, addresses: Collection[ipaddress.IPv4Address]) -> list[str]:
@@ -146,6 +153,7 @@ class Host:
         done = self._devices(links) + self._switches() + self._tables() + self._retire()
         self._strangers.look([*self._bridge_addresses(), *self._tun_addresses()])
         self._unfinished = False
+        self._gateway = self._blocks.gateway
         return done
 
     def _devices(self, links: Sequence[Link]) -> list[str]:
@@ -168,7 +176,7 @@ class Host:
         bridge = self._netlink.require(self.plan.bridge).index
         joined = [link for link in links if link.master == bridge]
         self._strangers.ports = foreign_ports(joined)
-        return self._ports.ensure(joined, isolated=self._isolated)
+        return self._ports.ensure(bridge, joined, isolated=self._isolated)
 
     def _retire(self) -> list[str]:
         """Addresses of gateways that nobody has any more. They take the routes along whose source they are."""
@@ -234,18 +242,19 @@ class Host:
         try:
             # The addresses are allowed before the pods can send their first packets.
             self._tables()
+            until = time.monotonic() + FORWARDING_SECONDS
             for number, pod in list(ready.items()):
-                result = self._ports.connect(pod, wanted[number], isolated=self._isolated)
+                result = self._ports.connect(pod, wanted[number], isolated=self._isolated, until=until)
                 if result is pod:
                     del ready[number]
                 done(number, result)
         finally:
-            if ready:
-                for pod in ready.values():
-                    self._ports.look_at(pod.port)  # which is not there, unless it was before
-                self._tables()
             for one in wanted:
                 one.namespace.close()
+            for pod in ready.values():
+                self._ports.look_at(pod.port)  # which is not there, unless it was before
+            if ready:
+                self._tables()
 
     def open(self, path: str) -> Namespace:
         """The namespace at `path`. Raises ConfigError if it is none, or this host's own."""
@@ -302,7 +311,7 @@ class Host:
     @property
     def gateway(self) -> ipaddress.IPv4Address | None:
         """What pods are configured with now; None while the node has no block, or the host does not have it yet."""
-        return None if self._unfinished or not self._begun else self._blocks.gateway
+        return self._gateway
 
     @property
     def mode(self) -> str:
@@ -312,6 +321,11 @@ class Host:
     def strangers(self) -> tuple[str, ...]:
         """Other networks in our place, each with what takes it away."""
         return self._strangers.complaints()
+
+    @property
+    def full(self) -> bool:
+        """There is no port for another pod."""
+        return len(self._ports) >= MAX_PORTS
 
     def facts(self) -> Facts:
         """As of the last `apply`, `repair` or `attach`: asks the kernel nothing."""

@@ -15,6 +15,7 @@ from tunrouter.errors import HostError
 FIXES: Final = {
     errno.EPERM: "run as root, or give the process CAP_NET_ADMIN",
     errno.EOPNOTSUPP: "use a kernel with bridge, veth and tun support",
+    errno.EXFULL: "a bridge has at most 1,023 ports: attach the container on another node",
     errno.EEXIST: "remove the device of that name, or choose another",
 }
 

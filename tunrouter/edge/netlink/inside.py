@@ -1,18 +1,20 @@
 """A pod's own side: its interface up, its address, and its routes by way of the gateway.
 
-Law: whoever makes an `Inside` is in the pod's namespace; its socket stays there, whoever uses it. Everything is brought
-to what is asked, whatever was there before, and what another interface of the pod reaches it goes on reaching: our
-route to the same is a spare one.
+Law: whoever makes an `Inside` is in the pod's namespace; its socket stays there, whoever uses it. What is asked is
+there afterwards, and of addresses nothing else; other routes stay. What another interface of the pod reaches it goes on
+reaching: our route to the same is a spare one.
 """
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from collections.abc import Collection
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Final, NamedTuple
 
+from tunrouter.edge.netlink import wire
 from tunrouter.edge.netlink.faults import explained
 from tunrouter.edge.netlink.links import ADDRESS, HEAD, IFF_UP, MTU, Link, Links
 from tunrouter.edge.netlink.pairs import RTM_NEWLINK
@@ -111,20 +113,22 @@ class Inside:
                 *(_address(RTM_DELADDR, link.index, other) for other in others),
                 _route(link.index, IPv4Network(gateway), taken, source=address),
                 *(_route(link.index, route, taken, gateway=gateway) for route in routes),
+                but=(errno.EADDRNOTAVAIL,),  # one that went along with the one it was secondary to
             )
 
 
 def _differing(link: Link, mac: str, mtu: int) -> bytes:
     """What is to be changed of it; setting what is set already would make its neighbours forget it."""
-    changed = attribute(ADDRESS, bytes.fromhex(mac.replace(":", ""))) if link.mac != mac else b""
+    changed = wire.mac(ADDRESS, mac) if link.mac != mac else b""
     return changed + (number(MTU, mtu) if link.mtu != mtu else b"")
 
 
 def _address(kind: int, index: int, address: IPv4Interface) -> Message:
     head = _ADDRESS.pack(socket.AF_INET, address.network.prefixlen, 0, RT_SCOPE_UNIVERSE, index)
-    octets = address.ip.packed
-    flags = CREATE | REPLACE if kind == RTM_NEWADDR else 0
-    return Message(kind, flags, head + attribute(IFA_LOCAL, octets) + attribute(IFA_ADDRESS, octets))
+    local = attribute(IFA_LOCAL, address.ip.packed)
+    if kind == RTM_DELADDR:
+        return Message(kind, 0, head + local)  # whatever its peer is
+    return Message(kind, CREATE | REPLACE, head + local + attribute(IFA_ADDRESS, address.ip.packed))
 
 
 def _route(index: int, to: IPv4Network, taken: Collection[IPv4Network], *, gateway: IPv4Address | None = None,

@@ -22,7 +22,7 @@ RTM_GETLINK: Final = 18
 IFF_UP: Final = 1
 ADDRESS, NAME, MTU, MASTER, QUEUE, INFO, ALIAS = 1, 3, 4, 10, 13, 18, 20  # IFLA_*
 KIND, PORT_KIND, PORT_DATA = 1, 4, 5  # IFLA_INFO_*
-PORT_STATE, PORT_HAIRPIN, PORT_GROUPS, PORT_ISOLATED = 1, 4, 31, 33  # IFLA_BRPORT_*
+PORT_STATE, PORT_HAIRPIN, PORT_LEARNING, PORT_FLOOD, PORT_GROUPS, PORT_ISOLATED = 1, 4, 8, 9, 31, 33  # IFLA_BRPORT_*
 BR_STATE_FORWARDING: Final = 3
 
 HEAD: Final = struct.Struct("=BxHiII")
@@ -43,6 +43,9 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     alias: str
     isolated: bool = False
     hairpin: bool = False
+    learning: bool = False
+    flooded: bool = False
+    """With what is for nobody that is known."""
     groups: int = 0
     """Addresses 01:80:c2:00:00:0x, a bit each, whose frames the bridge takes for any others (group_fwd_mask)."""
     forwarding: bool = False
@@ -88,6 +91,8 @@ def _read(body: bytes) -> Link:
         alias=text_of(found.get(ALIAS)),
         isolated=any(port.get(PORT_ISOLATED, b"")),
         hairpin=any(port.get(PORT_HAIRPIN, b"")),
+        learning=any(port.get(PORT_LEARNING, b"")),
+        flooded=any(port.get(PORT_FLOOD, b"")),
         groups=int.from_bytes(port.get(PORT_GROUPS, b""), sys.byteorder),
         forwarding=bytes(port.get(PORT_STATE, b"")) == bytes([BR_STATE_FORWARDING]),
     )

@@ -115,12 +115,13 @@ def elements(of: Elements) -> Elements:
             found = query.elements(FAMILIES[of.family], text(TABLE, of.table), of.name)
         except FileNotFoundError:
             found = []
-    keys = (dict(attributes(dict(attributes(element))[ELEMENT_KEY]))[VALUE] for element in found)
+    # One without a key is for all that nobody has: not one of ours.
+    keys = (dict(attributes(dict(attributes(element)).get(ELEMENT_KEY, b""))).get(VALUE, b"") for element in found)
     return of._replace(keys=frozenset(map(bytes, keys)))
 
 
 def replace(gone: Elements, come: Elements, generation: int) -> bool:
-    """One transaction that takes `gone` out of a set and puts `come` in; False, and nothing is done, if it cannot be.
+    """One transaction that takes `gone` out of a set and puts `come` in; False if it cannot be, or nobody knows.
 
     `generation` is of the rule set in which it can; afterwards it is the next one.
     """

@@ -16,7 +16,7 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final, NamedTuple
 
 REQUEST, ACK, DUMP = 1, 4, 0x300
@@ -29,6 +29,8 @@ KIND: Final = 0x3FFF
 RECEIVE_BYTES: Final = 1 << 18
 SECONDS: Final = 5.0
 TRIES: Final = 10
+AT_ONCE: Final = 64
+"""Messages before their answers are read: what does not fit the socket's buffer is lost."""
 SOL_NETLINK: Final = 270
 NETLINK_ADD_MEMBERSHIP: Final = 1
 DRAIN_LIMIT: Final = 1024
@@ -43,6 +45,10 @@ class Message(NamedTuple):
     kind: int
     flags: int
     body: bytes
+
+
+class LostError(OSError):
+    """Answers are lost, or there are none: nobody knows what was carried out."""
 
 
 class Wire:
@@ -76,17 +82,28 @@ class Wire:
                 continue
         raise InterruptedError(errno.EINTR, "they change too fast to be listed")
 
-    def tell(self, *messages: Message) -> None:
-        """All are carried out, one after the other, whether those before fail or not. Raises the first's OSError."""
+    def tell(self, *messages: Message, but: Collection[int] = ()) -> None:
+        """All are carried out, one after the other, whether those before fail or not.
+
+        Raises the first's OSError; those of the codes `but` are no failures.
+        """
+        parts = (messages[first : first + AT_ONCE] for first in range(0, len(messages), AT_ONCE))
+        codes = [code for part in parts for code in self._told(part)]
+        if failed := [code for code in codes if code not in but]:
+            raise _refusal(failed[0])
+
+    def _told(self, messages: Sequence[Message]) -> list[int]:
+        """What went wrong with each that did."""
         self._send([message._replace(flags=message.flags | REQUEST | ACK) for message in messages])
         codes = []
         for sequence in range(self._sequence - len(messages) + 1, self._sequence + 1):
             try:
                 list(self._answers(sequence))
+            except LostError:
+                raise
             except OSError as error:
-                codes.append(error.errno)
-        if codes:
-            raise _refusal(codes[0])
+                codes.append(error.errno or errno.EIO)
+        return codes
 
     def tell_at_once(self, first: Message, *messages: Message, last: Message) -> None:
         """As one transaction of nfnetlink, from `first` to `last`: all are carried out, or none. Raises OSError."""
@@ -94,7 +111,7 @@ class Wire:
         begin = self._sequence - len(messages) - 1
         pending, codes = set(range(begin + 1, self._sequence)), [0]
         while pending:
-            for kind, _, sequence, body in messages_of(self._socket.recv(RECEIVE_BYTES)):
+            for kind, _, sequence, body in messages_of(self._received()):
                 if kind != ERROR or not begin <= sequence <= self._sequence:
                     continue
                 if sequence == begin:
@@ -112,11 +129,19 @@ class Wire:
             data += head + message.body
         self._socket.send(data)
 
+    def _received(self) -> bytes:
+        try:
+            return self._socket.recv(RECEIVE_BYTES)
+        except TimeoutError:
+            raise LostError(errno.ETIMEDOUT, "the kernel does not answer") from None
+        except OSError as error:
+            raise LostError(error.errno, error.strerror) from None
+
     def _answers(self, wanted: int) -> Iterator[bytes]:
         """The bodies of what is answered to one request; what is left of others, that were given up, goes unread."""
         interrupted = False
         while True:
-            for kind, flags, sequence, body in messages_of(self._socket.recv(RECEIVE_BYTES)):
+            for kind, flags, sequence, body in messages_of(self._received()):
                 if sequence != wanted:
                     continue
                 interrupted |= bool(flags & INTERRUPTED)
@@ -196,9 +221,9 @@ def _code(body: bytes) -> int:
     return max(-int.from_bytes(body[:4], sys.byteorder, signed=True), 0)
 
 
-def _refusal(code: int | None) -> OSError:
+def _refusal(code: int) -> OSError:
     """Raised at once: whoever keeps it keeps all that its callers have, pods' namespaces as well."""
-    return OSError(code, os.strerror(code or errno.EIO))
+    return OSError(code, os.strerror(code))
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -208,6 +233,10 @@ def attribute(kind: int, data: bytes) -> bytes:
 
 def text(kind: int, value: str) -> bytes:
     return attribute(kind, value.encode() + b"\0")
+
+
+def mac(kind: int, value: str) -> bytes:
+    return attribute(kind, bytes.fromhex(value.replace(":", "")))
 
 
 def number(kind: int, value: int) -> bytes:
