@@ -22,6 +22,7 @@ complete -c tunrouter -n '__fish_seen_subcommand_from up' -l state-dir -r -F -d 
 complete -c tunrouter -n '__fish_seen_subcommand_from up' -l run-dir -r -F -d '[default: /run/tunrouter]'
 complete -c tunrouter -n '__fish_seen_subcommand_from up' -l cni-bin-dir -x -d 'Plugins of container runtimes. [default: /opt/cni/bin]'
 complete -c tunrouter -n '__fish_seen_subcommand_from up' -l cni-conf-dir -x -d 'Networks of theirs. [default: /etc/cni/net.d]'
+complete -c tunrouter -n '__fish_seen_subcommand_from up' -l metrics-addr -x -d 'Of metrics and health checks, or off. [default: 127.0.0.1:6782]'
 complete -c tunrouter -n '__fish_seen_subcommand_from up' -l host-firewall -l no-host-firewall -d 'Let our traffic pass foreign firewalls.'
 complete -c tunrouter -n '__fish_seen_subcommand_from up' -l workers -x -d 'Processes that move packets, 1 to 64. [default: 1]'
 complete -c tunrouter -n '__fish_seen_subcommand_from up' -l bench -l no-bench -d 'Let peers measure the path to this node.'

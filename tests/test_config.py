@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tunrouter.config import DEFAULT_FILE, Config, File, Resolved, hand_over, read_handed_over, resolve
+from tunrouter.config import DEFAULT_FILE, Config, File, Resolved, hand_over, listening, read_handed_over, resolve
 from tunrouter.config.founding import IPALLOC_INIT
 from tunrouter.config.model import KEYS, SECRET_KEYS, Key
 from tunrouter.config.sources import PASSWORD_FILE_VARIABLE, PASSWORD_VARIABLES
@@ -148,6 +148,13 @@ def test_peers_that_are_refused(peer: str) -> None:
         ({"run_dir": "/" + "x" * 100}, ["--run-dir", "at most"]),
         ({"host": "10.32.0.9"}, ["10.32.0.9", "inside the pods' range"]),
         ({"host": "nowhere"}, ["--host", "an address of this host"]),
+        ({"metrics_addr": "6782"}, ["--metrics-addr", ":PORT for all addresses", "--metrics-addr 127.0.0.1:6782"]),
+        ({"metrics_addr": "127.0.0.1"}, ["--metrics-addr", "ADDRESS:PORT"]),
+        ({"metrics_addr": "localhost:6782"}, ["--metrics-addr", "ADDRESS:PORT"]),
+        ({"metrics_addr": "127.0.0.1:0"}, ["--metrics-addr"]),
+        ({"metrics_addr": "127.0.0.1:65536"}, ["--metrics-addr"]),
+        ({"metrics_addr": "::1:6782"}, ["--metrics-addr", "[IPV6]:PORT"]),
+        ({"metrics_addr": ""}, ["--metrics-addr", "nothing"]),
         ({"peers": ["10.32.5.5:6783"]}, ["10.32.5.5:6783", "inside the pods' range"]),
         ({"peers": [f"h{n}" for n in range(1025)]}, ["at most 1024 peers"]),
         ({"log_level": "loud"}, ["--log-level", "one of debug, info"]),
@@ -157,6 +164,27 @@ def test_peers_that_are_refused(peer: str) -> None:
 def test_flags_that_are_refused(flags: Mapping[str, object], words: list[str]) -> None:
     text = refusal(flags)
     assert all(word in text for word in words), text
+
+
+@pytest.mark.parametrize(
+    ("given", "canonical", "where"),
+    [
+        ("127.0.0.1:6782", "127.0.0.1:6782", ("127.0.0.1", 6782)),
+        ("0.0.0.0:06782", "0.0.0.0:6782", ("0.0.0.0", 6782)),
+        (":6782", ":6782", ("", 6782)),
+        ("[::1]:6782", "[::1]:6782", ("::1", 6782)),
+        ("[2001:db8:0::1]:1", "[2001:db8::1]:1", ("2001:db8::1", 1)),
+    ],
+)
+def test_addresses_to_listen_at(given: str, canonical: str, where: tuple[str, int]) -> None:
+    assert configured({"metrics_addr": given}).metrics_addr == canonical
+    assert listening(canonical) == where
+
+
+def test_metrics_may_be_off() -> None:
+    assert configured({"metrics_addr": "off"}).metrics_addr == ""
+    assert configured(environ={"WEAVE_METRICS_ADDR": "off"}).metrics_addr == ""
+    assert resolved({}, {}, 'metrics_addr = ""').config.metrics_addr == ""
 
 
 def automatic(flags: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None) -> Config:

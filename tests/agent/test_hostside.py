@@ -97,6 +97,8 @@ class BrokenHost:
         self.repairs = 0
         self.looks = 0
         """At the links."""
+        self.broken: list[str] = []
+        self.beyond_repair = False
 
     def own(self, blocks: tuple[IPv4Network, ...]) -> list[str]:
         return []
@@ -115,7 +117,10 @@ class BrokenHost:
         if links:
             self.looks += 1
             time.sleep(self.seconds)
-        return []
+        if self.beyond_repair:
+            raise HostError("nft is gone", "install it again")
+        broken, self.broken = self.broken, []
+        return broken
 
     def close(self) -> None:
         self.monitor.close()
@@ -210,6 +215,42 @@ def test_a_change_by_somebody_else_is_looked_at_at_once(what: str) -> None:
         for count in (1, 2, 3):
             getattr(host, what).change()
             await until(lambda count=count: host.repairs == count, 1.0)  # type: ignore[misc]
+        await side.close()
+
+    asyncio.run(scenario())
+
+
+def test_repairs_are_counted_one_by_one() -> None:
+    host = BrokenHost()
+
+    async def scenario() -> None:
+        side = side_of(host)
+        await side.apply()
+        assert side.repairs == 0
+        for broken, sum_ in ((["link weave up"], 1), ([], 1), (["table inet tunrouter", "table bridge tunrouter"], 3)):
+            looks, host.broken = host.repairs, broken
+            host.monitor.change()
+            await until(lambda looks=looks, sum_=sum_: host.repairs > looks and side.repairs == sum_)  # type: ignore[misc]
+        await side.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_host_that_is_not_as_it_should_be_says_why_until_it_is_again() -> None:
+    host = BrokenHost()
+
+    async def scenario() -> None:
+        side = side_of(host)
+        assert side.trouble == "this host is not set up yet"
+        await side.apply()
+        assert side.trouble == ""
+        host.beyond_repair = True
+        host.monitor.change()
+        await until(lambda: side.trouble != "")
+        assert side.trouble == "the host's set-up could not be repaired: nft is gone; install it again"
+        host.beyond_repair = False
+        host.monitor.change()
+        await until(lambda: side.trouble == "")
         await side.close()
 
     asyncio.run(scenario())

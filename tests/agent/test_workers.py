@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, ClassVar
@@ -134,6 +135,21 @@ def test_each_worker_has_its_socket_and_its_share() -> None:
         assert bench.workers.kernel == "fake"
         bench.children[1].end.send(seam.Used(128, 1, 10, 1, 10, 5.0, 5.0))
         await bench.until(lambda: bench.heard)
+
+    run(scenario)
+
+
+def test_what_a_worker_uses_is_reported_while_it_is_there() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.start()
+        bench.children[0].pid = os.getpid()
+        report = bench.workers.report()[0]
+        assert report.resident_bytes > 1 << 20
+        assert report.cpu_seconds > 0
+        gone = bench.workers._children.pop(0)
+        report = bench.workers.report()[0]
+        bench.workers._children[0] = gone
+        assert (report.pid, report.resident_bytes, report.cpu_seconds) == (0, 0, 0.0)
 
     run(scenario)
 

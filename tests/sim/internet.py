@@ -21,6 +21,7 @@ from tunrouter.core.node import Node
 from tunrouter.core.outbox import Effect, Fenced, KernelMtu, Log, Own, Remember, Said
 from tunrouter.core.routes import Announced
 from tunrouter.core.session import Session
+from tunrouter.core.states import STANDING
 
 RANGE = IPv4Network("10.32.0.0/12")
 Datagram = tuple[seam.Endpoint, seam.Endpoint, bytes]
@@ -235,7 +236,7 @@ class Host:
 
     def established(self, peer: Host) -> bool:
         session = self.session(peer)
-        return session is not None and session.state in report.STANDING
+        return session is not None and session.state in STANDING
 
     def connections(self) -> tuple[status.Connection, ...]:
         return report.connections(self.node, self.internet.now)

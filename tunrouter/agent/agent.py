@@ -14,7 +14,7 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -35,8 +35,10 @@ from tunrouter.agent.hostside import HostSide
 from tunrouter.agent.ledger import Ledger
 from tunrouter.agent.logs import OncePerKey
 from tunrouter.agent.memory import Memory
+from tunrouter.agent.monitoring import Monitoring
+from tunrouter.agent.readiness import Readiness
 from tunrouter.agent.recall import Kept, founding, recall
-from tunrouter.agent.snapshot import Facts, snapshot
+from tunrouter.agent.snapshot import Facts, Seen, snapshot
 from tunrouter.agent.targets import Targets
 from tunrouter.agent.tickets import Tickets
 from tunrouter.agent.workers import Workers
@@ -85,10 +87,12 @@ class Agent:
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
         self._once = OncePerKey(log)
         self._barrier = Barrier(log)
-        self._started = time.monotonic()
+        self._started, self._started_at = time.monotonic(), time.time()
         self._tasks: set[asyncio.Task[None]] = set()
         self._warnings: tuple[str, ...] = ()
         self._runtimes = Directories(Path(config.cni_bin_dir), Path(config.cni_conf_dir))
+        self._readiness = Readiness(self._host, self._runtimes)
+        self._monitoring = Monitoring(loop, config.metrics_addr, self._once, self._measure, self._readiness.unready)
         self._control: Control | None = None
         self._ready = False
         self.stopped = asyncio.Event()
@@ -104,6 +108,7 @@ class Agent:
         stack.push_async_callback(self._host.close)
         server = await serve(config.socket, self._answer)
         stack.push_async_callback(server.close)
+        await self._monitoring.start(stack)
         ring = self._loop.run_in_executor(None, _derive, config)
         stack.push_async_callback(_finish, ring)
         self._store = await self._loop.run_in_executor(self._disk, Store, Path(config.state_dir))
@@ -127,6 +132,7 @@ class Agent:
         self._exposure = Exposure(node, self._host, self._tickets, self._attachments, exposed)
         here = await self._host.attached()
         self._control = control
+        self._readiness.watch(control, self._attachments)
         control.carry_out(node.start(kept.endpoints, time.monotonic(), kept.rows, moved=kept.moved))
         self._spawn(self._reconcile(control.node, here))
         self._targets.start(config.peers, kept.targets)
@@ -159,10 +165,14 @@ class Agent:
         self._tickets = Tickets(self._loop, control.ask)
         control.answered, control.fatal = self._tickets.answered, self._end
         self._attachments = Attachments(self._host, self._tickets)
-        self._cni = Cni(node, self._host, plan, self._attachments, self.config.notes, self._hindrance)
+        self._cni = Cni(node, self._host, plan, self._attachments, self.config.notes, self._readiness.hindrance)
         self._addresses = Addressing(control, self._tickets)
         self._bench = Bench(
-            self._loop, control, self._gateway, allowed=self.config.bench, kernel=lambda: self._workers.kernel
+            self._loop,
+            control,
+            lambda: self._host.gateway,
+            allowed=self.config.bench,
+            kernel=lambda: self._workers.kernel,
         )
         stack.callback(self._bench.close)
         control.said = self._hear
@@ -223,33 +233,13 @@ class Agent:
             self._spawn(self._attachments.release([(pod.name, pod.interface) for pod in gone]))
         self._exposure.look()
         self._spawn(self._cni.settle())
-        if not self._ready and self._gateway() is not None:
+        if not self._ready and self._host.gateway is not None:
             self._ready = True
             self._say_ready(self._control.node)
 
     def _say_ready(self, node: Node) -> None:
         blocks, config = ", ".join(str(block) for block, _ in node.routes.own), self.config
         log.info("ready: pods of %s on %s, MTU %d, UDP port %d", blocks, config.bridge, node.local.pod_mtu, config.port)
-
-    def _gateway(self) -> IPv4Address | None:
-        return self._host.host.gateway if self._host.host is not None else None
-
-    def _hindrance(self) -> str:
-        """Why no pod could be added now; empty if one could."""
-        assert self._control is not None
-        allocator = self._control.node.allocator
-        if self._attachments.closed:
-            return "this node is leaving its cluster"
-        if foreign := self._runtimes.hindrance():
-            return foreign
-        if self._gateway() is None:
-            return f"this node has no block of addresses yet: {allocator.ipam.reason or 'it asks for one'}"
-        if self._host.host is not None and self._host.host.full:
-            return "this node has as many pods as a bridge has ports"
-        if allocator.addresses.free(time.monotonic()):
-            return ""
-        why = allocator.ipam.reason or allocator.electors.proposer.hindrance or "all are held or rest"
-        return f"no address is free: {why}"
 
     def _memory(
         self, what: str, write: Callable[[tuple[T, ...]], None], stack: contextlib.AsyncExitStack
@@ -316,11 +306,7 @@ class Agent:
 
     # --- the API -----------------------------------------------------------------------------------------------------
     async def _answer(self, call: api.Call) -> Any:
-        control = self._control
-        if control is None:
-            raise AgentError("the agent is still starting", "try again in a second")
-        if control.stopped:
-            raise AgentError("the agent is stopping", "start it again first")
+        control = self._standing()
         try:
             async with asyncio.timeout(CALL_SECONDS) as bound:
                 return await self._obey(control, call)
@@ -331,15 +317,34 @@ class Agent:
                 f"this was not done within {CALL_SECONDS:g} s", "see the agent's log, then try again"
             ) from None
 
+    def _standing(self) -> Control:
+        """Raises AgentError while there is no node to ask."""
+        if self._control is None:
+            raise AgentError("the agent is still starting", "try again in a second")
+        if self._control.stopped:
+            raise AgentError("the agent is stopping", "start it again first")
+        return self._control
+
+    def _measure(self) -> status.Snapshot:
+        """The snapshot for metrics. Raises AgentError."""
+        return self._snapshot(self._standing(), cluster=False)
+
+    def _snapshot(self, control: Control, *, cluster: bool) -> status.Snapshot:
+        others = (*self._exposure.complaints(), *self._monitoring.warnings)
+        warnings = (*self._warnings, *others, *filter(None, [self._runtimes.hindrance()]))
+        facts = Facts(self._started, self._started_at, **self._facts)
+        seen = Seen(
+            warnings=warnings,
+            unready=self._readiness.unready(),
+            counters=self._workers.counters | self._bench.counters,
+            lag=self._monitoring.lag,
+        )
+        return snapshot(self.config, facts, seen, control, self._workers, self._host, cluster=cluster)
+
     async def _obey(self, control: Control, call: api.Call) -> Any:
         match call:
             case api.StatusCall():
-                assert self._host.host is not None
-                foreign = self._runtimes.hindrance()
-                warnings = (*self._warnings, *self._exposure.complaints(), *filter(None, [foreign]))
-                facts = Facts(self._started, warnings=warnings, **self._facts)
-                counters = self._workers.counters | self._bench.counters
-                return snapshot(self.config, facts, control, self._workers, self._host.host, counters)
+                return self._snapshot(control, cluster=True)
             case api.ConnectCall(peers, replace):
                 await self._targets.connect(peers, replace=replace)
             case api.ForgetCall(peers):

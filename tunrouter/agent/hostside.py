@@ -56,6 +56,9 @@ class HostSide:
             loop, self._submit, lambda batch, done: self._ready().detach(batch, done)
         )
         self.host: Host | None = None
+        self._applied = False
+        self.repairs = 0
+        """Things that somebody changed and that are as they were again."""
         self.changed: Callable[[], None] = lambda: None
         """Is called after each look at the host, and when it was given something."""
 
@@ -83,6 +86,7 @@ class HostSide:
         await self.call(self.host.expose, exposed)
         for line in await self.call(self.host.apply):
             log.debug("%s", line)
+        self._applied = True
         self._loop.add_reader(self.host.monitor.fileno(), self._on_change)
         self._loop.add_reader(self.host.links.fileno(), self._on_links)
         self._schedule(REPAIR_SECONDS)
@@ -134,6 +138,7 @@ class HostSide:
         else:
             self._complaint = ""
             for line in done.result():
+                self.repairs += 1
                 log.warning("repaired: %s", line)
         self._name_strangers()
         self._schedule(max(SETTLE_SECONDS, self._rested_at - now) if self._news else REPAIR_SECONDS)
@@ -149,6 +154,16 @@ class HostSide:
 
     def _submit(self, work: Callable[[], R], then: Callable[[Future[R]], None]) -> None:
         self._thread.submit(work).add_done_callback(lambda done: self._loop.call_soon_threadsafe(then, done))
+
+    @property
+    def gateway(self) -> IPv4Address | None:
+        """What new pods are configured with; None while there is no block."""
+        return self.host.gateway if self.host is not None else None
+
+    @property
+    def trouble(self) -> str:
+        """Why this host is not as it should be; empty if it is, as of the last look."""
+        return self._complaint or ("" if self._applied else "this host is not set up yet")
 
     def _complain(self, text: str) -> None:
         if text != self._complaint:

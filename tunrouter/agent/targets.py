@@ -15,7 +15,8 @@ from tunrouter.agent import resolve
 from tunrouter.agent.control import Control
 from tunrouter.agent.logs import OncePerKey
 from tunrouter.config import values
-from tunrouter.core import bounds, report
+from tunrouter.core import bounds
+from tunrouter.core.states import STANDING
 from tunrouter.errors import AgentError, ConfigError, TunrouterError
 
 SOUGHT: Final = "its name is being looked up"
@@ -56,7 +57,7 @@ class Targets:
 
     async def look_up(self) -> None:
         """Names that have no session, again: the peer may have moved."""
-        up = {s.endpoint for s in self._node.sessions.values() if s.state in report.STANDING}
+        up = {s.endpoint for s in self._node.sessions.values() if s.state in STANDING}
         targets = [target for target in self._node.targets if target.endpoint is None or target.endpoint not in up]
         names = [target.name for target in targets if resolve.literal(target.name, 0) is None]
         await asyncio.gather(*map(self._locate, names))

@@ -23,6 +23,7 @@ from tunrouter.agent.child import Child, Order
 from tunrouter.agent.logs import OncePerKey
 from tunrouter.core import seam, status
 from tunrouter.core.shares import Shares
+from tunrouter.edge import processes
 from tunrouter.errors import HostError, ProtocolError
 
 CHECK_SECONDS: Final = 1.0
@@ -262,15 +263,20 @@ class Workers:
         return "+".join(sorted({child.kernel for child in self._children.values() if child.kernel}))
 
     def report(self) -> tuple[status.Worker, ...]:
-        now = time.monotonic()
-        return tuple(
-            status.Worker(
-                number=number,
-                pid=self._children[number].pid if number in self._children else 0,
-                uptime=now - self._children[number].started if number in self._children else 0.0,
-                restarts=restarts,
-            )
-            for number, restarts in self._restarts.items()
+        return tuple(self._report(number, restarts) for number, restarts in self._restarts.items())
+
+    def _report(self, number: int, restarts: int) -> status.Worker:
+        child = self._children.get(number)
+        if child is None:
+            return status.Worker(number=number, pid=0, uptime=0.0, restarts=restarts)
+        used = processes.used(child.pid)
+        return status.Worker(
+            number=number,
+            pid=child.pid,
+            uptime=time.monotonic() - child.started,
+            restarts=restarts,
+            cpu_seconds=used.cpu_seconds,
+            resident_bytes=used.resident_bytes,
         )
 
     @property

@@ -56,6 +56,9 @@ StateDir = Annotated[Text, typer.Option(metavar="DIR", help="[default: /var/lib/
 RunDir = Annotated[Text, typer.Option(metavar="DIR", help="[default: /run/tunrouter]")]
 CniBinDir = Annotated[Text, typer.Option(metavar="DIR", help="Plugins of container runtimes. [default: /opt/cni/bin]")]
 CniConfDir = Annotated[Text, typer.Option(metavar="DIR", help="Networks of theirs. [default: /etc/cni/net.d]")]
+MetricsAddr = Annotated[
+    Text, typer.Option(metavar="ADDR:PORT", help="Of metrics and health checks, or off. [default: 127.0.0.1:6782]")
+]
 HostFirewall = Annotated[
     bool | None, typer.Option("--host-firewall/--no-host-firewall", help="Let our traffic pass foreign firewalls.")
 ]
@@ -124,6 +127,7 @@ def up(
     run_dir: RunDir = None,
     cni_bin_dir: CniBinDir = None,
     cni_conf_dir: CniConfDir = None,
+    metrics_addr: MetricsAddr = None,
     host_firewall: HostFirewall = None,
     workers: Workers = None,
     bench: Bench = None,

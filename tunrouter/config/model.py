@@ -47,6 +47,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Where container runtimes look for plugins."""
     cni_conf_dir: str = "/etc/cni/net.d"
     """Where they look for networks."""
+    metrics_addr: str = "127.0.0.1:6782"
+    """Where metrics and health are served; empty: nowhere."""
     host_firewall: bool = True
     workers: int = 1
     """Processes that move packets."""
@@ -134,6 +136,7 @@ KEYS: Final = (
     Key("run_dir", str, values.run_directory, "/run/tunrouter"),
     Key("cni_bin_dir", str, values.directory, "/opt/cni/bin"),
     Key("cni_conf_dir", str, values.directory, "/etc/cni/net.d"),
+    Key("metrics_addr", str, values.listener, "127.0.0.1:6782", weave_variable="WEAVE_METRICS_ADDR"),
     Key("host_firewall", bool, values.as_given, "true", flag="--host-firewall"),
     Key("workers", int, values.workers, "2"),
     Key("bench", bool, values.as_given, "true"),

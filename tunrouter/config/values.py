@@ -183,6 +183,30 @@ def split_peer(value: str) -> tuple[str, str]:
     return host, number
 
 
+def listener(value: str) -> str:
+    """Where to listen: canonical, or empty for nowhere."""
+    if value in ("", "off"):
+        return ""
+    host, number = split_peer(value)
+    if not re.fullmatch(r"[0-9]{1,5}", number) or not 1 <= int(number) <= 65535 or (host and not _is_address(host)):
+        raise InvalidValueError("ADDRESS:PORT, [IPV6]:PORT, :PORT for all addresses, or off")
+    return f"[{ip_address(host)}]:{int(number)}" if ":" in host else f"{host}:{int(number)}"
+
+
+def listening(value: str) -> tuple[str, int]:
+    """Address and port of what `listener` returned; no address stands for all of them."""
+    host, number = split_peer(value)
+    return host, int(number)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def peer_address(value: str) -> IPv4Address | IPv6Address | None:
     """The peer's address when it is given as one."""
     try:

@@ -291,5 +291,10 @@ class Allocator:
                 return  # nobody behind it has a better chance
 
     @property
+    def claims(self) -> int:
+        """Addresses that wait until their block is ours."""
+        return len(self._expected)
+
+    @property
     def pending(self) -> tuple[Waiting, ...]:
         return tuple(self._waiting.values())

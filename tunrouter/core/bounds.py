@@ -1,7 +1,7 @@
 """Every limit in one place: each table, queue, message and rate of the product, with its unit.
 
 Law: what is not bounded here is bounded by one of these (a session's lanes by `MAX_WORKERS`, say). A limit that is hit
-is counted under the name that stands beside it, and the counter is shown in `status -o json`.
+is counted under the name that stands beside it, and the counter is shown in `status -o json` and in metrics.
 """
 
 from __future__ import annotations
@@ -92,12 +92,12 @@ REPLAY_WINDOW: Final = 8128
 # --- data plane ----------------------------------------------------------------------------------------------------
 MAX_WORKERS: Final = 64
 MAX_WAITING: Final = 64
-"""Packets that wait for one node's session (`queue_full`)."""
+"""Packets that wait for one node's session (`drop_queue_full`)."""
 MAX_WAITING_NODES: Final = 256
 MAX_WAITING_BYTES: Final = 16 << 20
 """Of all packets that wait for a session; super-packets are large."""
 MAX_HELD: Final = 256
-"""Opened packets, in all, that wait for their sender's identity (`held_full`)."""
+"""Opened packets, in all, that wait for their sender's identity (`drop_held_full`)."""
 MAX_FRAME: Final = 65_535
 MAX_SEGMENTS: Final = 1366
 """Packets that one super-packet is cut into (`drop_malformed`): TCP's segments have at least 48 bytes."""
@@ -306,6 +306,10 @@ PATH_MTU_MAX: Final = 9216
 PATH_MTU_PROBES: Final = 3
 """Losses in a row that end the trial of a larger size; twice as many condemn the size in use."""
 PATH_MTU_RAISE_SECONDS: Final = 600.0
+
+# --- metrics ---------------------------------------------------------------------------------------------------------
+MAX_PEER_SERIES: Final = 32
+"""Neighbours that have series of their own; all others' traffic is one sum."""
 
 # --- the agent's API -----------------------------------------------------------------------------------------------
 API_REQUEST_BYTES: Final = 64 << 10

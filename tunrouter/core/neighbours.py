@@ -13,16 +13,13 @@ dead.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
-from typing import Final
 
 from tunrouter.core import bounds, seam, wire
 from tunrouter.core.dial import Dials
 from tunrouter.core.local import Local
 from tunrouter.core.mesh import Mesh
 from tunrouter.core.session import Session
-from tunrouter.core.states import State
-
-STANDING: Final = (State.ESTABLISHED, State.REKEYING, State.SUSPECT)
+from tunrouter.core.states import STANDING, State
 
 
 class Neighbours:

@@ -33,6 +33,7 @@ from tunrouter.core.requests import Request
 from tunrouter.core.routes import Announced, Routes
 from tunrouter.core.session import Session
 from tunrouter.core.states import Event, State
+from tunrouter.core.tally import Tally
 from tunrouter.core.timetable import NEVER, Timetable
 from tunrouter.errors import ProtocolError
 
@@ -60,6 +61,7 @@ class Node:
         self.local = local
         self.routes = Routes(network, local.blocks, local.id)
         self.worker_counters: dict[str, int] = {}
+        self.tally = Tally()
         self._out = Outbox()
         self.mesh = Mesh(local, self.routes, self._out, self._say, read)
         self.hops = Hops(self.mesh.topology, self._out)
@@ -179,7 +181,9 @@ class Node:
                     self._rearranged = True
             case seam.Used(base):
                 if session := self._session_of(base):
+                    before = session.traffic()
                     session.on_used(message, now)
+                    self.tally.passed(session.node, before, session.traffic())
             case seam.TooBig(base, size):
                 if session := self._session_of(base):
                     session.mtu.refused(size + session.outer_bytes, now)
@@ -251,6 +255,7 @@ class Node:
         if self._rearranged:
             standing = self.neighbours.standing()
             self.mesh.link({s.node: s.live.rtt for s in standing}, now, self.neighbours.missed)
+            self.tally.tell_apart(session.node for session in standing)
             doubts = self.mesh.topology.trust({s.node for s in standing if s.state is not State.SUSPECT})
         self.mesh.tick(now)
         self.hops.refresh(now, urgent=doubts)
@@ -334,6 +339,8 @@ class Node:
             return
         session = self._session_of(message.session)
         if session is not None:
+            if isinstance(body, wire.GossipBody):
+                self.tally.heard(len(message.body))
             by_relay = seam.relay_target(message.source) != 0
             in_use = session.on_spoken(message.session, body, now, by_relay=by_relay)
             # What came on another path tells no round trip and no size of this one, and no handshake proves it.
@@ -418,7 +425,7 @@ class Node:
 
     def _say(self, node: int, body: wire.ControlBody) -> None:
         if session := self.sessions.get(node):
-            session.say(body)
+            self.tally.said(session.say(body))
 
     @property
     def counters(self) -> dict[str, int]:

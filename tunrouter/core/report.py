@@ -8,10 +8,9 @@ from tunrouter.core.halfopen import Rejected
 from tunrouter.core.node import Node
 from tunrouter.core.seam import Endpoint
 from tunrouter.core.session import Session
-from tunrouter.core.states import State
+from tunrouter.core.states import STANDING, State
+from tunrouter.core.tally import Counts
 from tunrouter.core.targets import Target
-
-STANDING = (State.ESTABLISHED, State.REKEYING, State.SUSPECT)
 
 
 def connections(node: Node, now: float) -> tuple[status.Connection, ...]:
@@ -111,12 +110,23 @@ def gossip(node: Node) -> status.Gossip:
             unacknowledged=len(spread.flight) if spread is not None else 0,
         )
         neighbours.append(row)
+    told = node.tally.gossip
     return status.Gossip(
         nodes=len(replica.nodes),
         reachable=len(node.mesh.topology.ways()) + 1,
         records=len(replica),
         digest=f"{replica.digest:016x}",
         neighbours=tuple(neighbours),
+        sent_messages=told[0],
+        sent_bytes=told[1],
+        received_messages=told[2],
+        received_bytes=told[3],
+    )
+
+
+def traffic(counts: Counts) -> status.Traffic:
+    return status.Traffic(
+        sent_packets=counts[0], sent_bytes=counts[1], received_packets=counts[2], received_bytes=counts[3]
     )
 
 
@@ -149,6 +159,7 @@ def _of_session(node: Node, session: Session, now: float) -> status.Connection:
         sent_bytes=sent_bytes,
         received_packets=received_packets,
         received_bytes=received_bytes,
+        apart=session.node in node.tally.apart,
         reason=_trouble(node, session) if standing else _reason(session, dial),
         retry_in=max(0.0, dial.next_at - now) if dial is not None and not standing else None,
     )

@@ -34,6 +34,8 @@ def ipam(node: Node, now: float, fenced: tuple[str, ...]) -> status.Ipam:
         free=allocator.addresses.free(now),
         resting=allocator.addresses.resting,
         pending=tuple(_pending(allocator)),
+        pending_allocates=len(allocator.pending),
+        pending_claims=allocator.claims,
         owners=tuple(_owners(node)),
         fenced=fenced,
     )

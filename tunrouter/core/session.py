@@ -17,7 +17,7 @@ from tunrouter.core.liveness import Liveness, Loss
 from tunrouter.core.local import Local
 from tunrouter.core.outbox import Outbox
 from tunrouter.core.pathmtu import PathMtu
-from tunrouter.core.states import TABLE, Event, State
+from tunrouter.core.states import STANDING, TABLE, Event, State
 
 RESPONDER_GRACE: Final = 10.0
 """How much later than the initiator the responder renews the keys, so that normally only one of them does."""
@@ -116,12 +116,15 @@ class Session:
             return
         before, (self.state, action) = self.state, transition
         getattr(self, f"_{action}")(now)
+        if before in STANDING and self.state not in STANDING:
+            self._out.count("sessions_ended")
         if before is not self.state and Event.ADOPTED is not event:
             key = f"session {self.node} {self.state.value}"
             self._out.log("info", key, f"{self}: {self.state.value}, {event.value}")
 
     def adopt(self, opened: Opened, now: float) -> None:
         """A handshake with this peer came to its end and its identity is proved."""
+        self._out.count("rekeys" if self.state in STANDING else "sessions_opened")
         keys = Keys(opened, now)
         self._out.put(seam.Deliver(keys.base))
         reborn = opened.incarnation > self.incarnation
@@ -398,13 +401,15 @@ class Session:
         self.slots.drop(now)
 
     # --- what is said ------------------------------------------------------------------------------------------------
-    def say(self, body: wire.ControlBody, size: int = 0, base: int | None = None) -> None:
-        """Seals a control body on the keys under `base`, normally those in use."""
+    def say(self, body: wire.ControlBody, size: int = 0, base: int | None = None) -> int:
+        """Seals a control body on the keys under `base`, normally those in use; its bytes, 0 without keys."""
         if base is None:
             if self.current is None:
-                return
+                return 0
             base = self.current.base
-        self._out.put(seam.SendControl(base, wire.encode_control(body), size))
+        encoded = wire.encode_control(body)
+        self._out.put(seam.SendControl(base, encoded, size))
+        return len(encoded)
 
     def say_directly(self, body: wire.ControlBody, base: int | None = None) -> None:
         """Not by relay as well, though the session is backed up: of two copies the first hides the other's way."""

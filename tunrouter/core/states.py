@@ -25,6 +25,10 @@ class State(Enum):
     SUSPECT = "suspect"
 
 
+STANDING: Final = (State.ESTABLISHED, State.REKEYING, State.SUSPECT)
+"""There are keys that are sealed with."""
+
+
 class Event(Enum):
     WANTED = "packets wait, or the operator wants this peer"
     ADOPTED = "a handshake came to its end"

@@ -5,7 +5,7 @@ Law: fields are only added, and `schema` grows when one changes its meaning. Dur
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -37,9 +37,20 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     sent_bytes: int = 0
     received_packets: int = 0
     received_bytes: int = 0
+    apart: bool = False
+    """Metrics show its sums, instead of adding them to those of the others."""
     reason: str = ""
     """Why it is not established, or of the last failure."""
     retry_in: float | None = None
+
+
+class Traffic(msgspec.Struct, frozen=True, kw_only=True):
+    """Packets of pods between this node and others, since the agent started."""
+
+    sent_packets: int = 0
+    sent_bytes: int = 0
+    received_packets: int = 0
+    received_bytes: int = 0
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +102,11 @@ class Gossip(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     """Of all records: equal where views are equal."""
     neighbours: tuple[Neighbour, ...]
+    sent_messages: int = 0
+    """Of gossip, since the agent started."""
+    sent_bytes: int = 0
+    received_messages: int = 0
+    received_bytes: int = 0
 
 
 class Elector(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,6 +167,10 @@ class Ipam(msgspec.Struct, frozen=True, kw_only=True):
     resting: int
     """Released so lately that nobody gets them yet."""
     pending: tuple[Pending, ...] = ()
+    pending_allocates: int = 0
+    """Containers that wait for an address."""
+    pending_claims: int = 0
+    """Addresses that are used here and whose block this node does not have."""
     owners: tuple[Owner, ...]
     """This node first, then by name."""
     fenced: tuple[str, ...] = ()
@@ -190,6 +210,31 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     """Pods whose traffic is dropped because this node lost their block, each with its address."""
     strangers: tuple[str, ...] = ()
     """Devices of other networks in our range or on our bridge, each with what takes it away."""
+    repairs: int = 0
+    """Things that somebody changed and the agent put back, since it started."""
+
+
+class Process(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process has used, as the kernel says."""
+
+    cpu_seconds: float = 0.0
+    resident_bytes: int = 0
+    virtual_bytes: int = 0
+    open_files: int = 0
+    max_files: int = 0
+
+
+LAG_SECONDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
+class Lag(msgspec.Struct, frozen=True, kw_only=True):
+    """How much later than planned the agent's loop looked at its clock, since the agent started."""
+
+    looks: int
+    seconds: float
+    """Of all of them together."""
+    within: tuple[int, ...]
+    """Looks that came within each of `LAG_SECONDS`."""
 
 
 class Worker(msgspec.Struct, frozen=True, kw_only=True):
@@ -201,6 +246,9 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     uptime: float
     restarts: int
     """How often it was replaced since the agent started."""
+    cpu_seconds: float = 0.0
+    """Of the process that is there now; so are the next."""
+    resident_bytes: int = 0
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -233,6 +281,16 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[Route, ...] = ()
     gossip: Gossip | None = None
     ipam: Ipam | None = None
+    started: float = 0.0
+    """When the agent did, in seconds since 1970."""
+    unready: str = ""
+    """Why no pod can be given its network now; empty if one can."""
+    traffic: Traffic = Traffic()
+    traffic_others: Traffic = Traffic()
+    """Of it, what is of no connection that is `apart`."""
+    process: Process = Process()
+    """The agent's own."""
+    lag: Lag | None = None
 
 
 def peer_name(node: int) -> str:

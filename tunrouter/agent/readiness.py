@@ -1,0 +1,51 @@
+"""Whether this node can give pods their network, and what is in the way if it cannot.
+
+Law: one reason at a time, in the order in which they have to go away.
+"""
+
+from __future__ import annotations
+
+import time
+
+from tunrouter.agent.attachments import Attachments
+from tunrouter.agent.control import Control
+from tunrouter.agent.hostside import HostSide
+from tunrouter.edge.runtimes import Directories
+
+
+class Readiness:
+    def __init__(self, host: HostSide, runtimes: Directories) -> None:
+        self._host = host
+        self._runtimes = runtimes
+        self._control: Control | None = None
+        self._attachments: Attachments | None = None
+
+    def watch(self, control: Control, attachments: Attachments) -> None:
+        """The node stands; until then nothing is ready."""
+        self._control, self._attachments = control, attachments
+
+    def unready(self) -> str:
+        """Empty if there is nothing in the way."""
+        if self._control is None:
+            return "the agent is still starting"
+        if self._control.stopped:
+            return "the agent is stopping"
+        return self._host.trouble or self.hindrance()
+
+    def hindrance(self) -> str:
+        """Why no pod could be added now; empty if one could."""
+        assert self._control is not None
+        assert self._attachments is not None
+        allocator = self._control.node.allocator
+        if self._attachments.closed:
+            return "this node is leaving its cluster"
+        if foreign := self._runtimes.hindrance():
+            return foreign
+        if self._host.gateway is None:
+            return f"this node has no block of addresses yet: {allocator.ipam.reason or 'it asks for one'}"
+        if self._host.host is not None and self._host.host.full:
+            return "this node has as many pods as a bridge has ports"
+        if allocator.addresses.free(time.monotonic()):
+            return ""
+        why = allocator.ipam.reason or allocator.electors.proposer.hindrance or "all are held or rest"
+        return f"no address is free: {why}"

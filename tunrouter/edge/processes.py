@@ -1,0 +1,43 @@
+"""What the kernel says of a process: its use of processor, memory and descriptors, as proc(5) describes them.
+
+Law: a process that is gone has used nothing; nobody has to look whether it is there first.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from pathlib import Path
+from typing import Final, NamedTuple
+
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+_UTIME, _STIME, _VSIZE, _RSS = 11, 12, 20, 21
+"""Fields of /proc/PID/stat, counted from the one behind the name, which may hold anything."""
+
+
+class Used(NamedTuple):
+    cpu_seconds: float = 0.0
+    """In user and in system mode."""
+    resident_bytes: int = 0
+    virtual_bytes: int = 0
+
+
+class Files(NamedTuple):
+    open: int
+    most: int
+    """How many may be."""
+
+
+def used(pid: int) -> Used:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return Used()
+    cpu = (int(fields[_UTIME]) + int(fields[_STIME])) / _TICKS
+    return Used(cpu, int(fields[_RSS]) * _PAGE, int(fields[_VSIZE]))
+
+
+def files() -> Files:
+    """Of this very process."""
+    return Files(len(os.listdir("/proc/self/fd")), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
