@@ -79,12 +79,23 @@ def hasten_watchdog(machine: Machine) -> None:
 
 
 # --- installing ------------------------------------------------------------------------------------------------------
+def test_what_belongs_to_others_is_not_replaced(machine: Machine) -> None:
+    for path in ("/opt/tunrouter", "/usr/local/bin/tunrouter"):
+        machine.sh(f"mv {path} /root/aside; mkdir {path}; touch {path}/theirs")
+        for target in ("install-service", "uninstall-service"):
+            done = machine.run("make", "-C", SOURCE, target, check=False)
+            assert done.returncode != 0
+            assert f"{path} is not what this program made" in done.stderr
+        machine.sh(f"rm {path}/theirs; rmdir {path}; mv /root/aside {path}")
+
+
 def test_without_a_secret_it_does_not_start_and_does_not_try_for_ever(machine: Machine) -> None:
     assert machine.run("systemctl", "is-enabled", "tunrouter", check=False).stdout.strip() == "disabled"
     assert machine.run("systemctl", "start", "tunrouter", check=False).returncode != 0
     assert machine.show("ActiveState") == "failed"
     assert machine.show("ExecMainStatus") == "243"
     assert machine.show("NRestarts") == "0"
+    machine.sh("[ -e /run/xtables.lock ]")
 
 
 def test_systemd_knows_every_key_of_the_units(machine: Machine) -> None:
@@ -218,6 +229,24 @@ def test_pods_of_every_kind_are_found_and_given_up(agent: Machine) -> None:
     agent.run("kill", *pids)
     agent.run("ip", "netns", "del", "late")
     wait_until("all addresses are free", lambda: not agent.run("tunrouter", "ps").stdout.count("10."), 10, pause=0.1)
+
+
+def test_networkd_leaves_our_devices_alone(agent: Machine) -> None:
+    everything = "[Match]\nName=*\n\n[Network]\nAddress=198.51.100.1/24\nLinkLocalAddressing=no\n"
+    agent.write("/etc/systemd/network/80-everything.network", everything)
+    address = attach(agent, "a")
+    agent.run("ip", "link", "add", "other", "type", "bridge")
+    agent.run("systemctl", "start", "systemd-networkd")
+    wait_until("it manages others", lambda: "198.51.100.1" in agent.sh("ip address show other"), 20, pause=0.2)
+    networks = {line.split()[1]: line.split()[-1] for line in agent.sh("networkctl --no-legend").splitlines()}
+    ours = {name: setup for name, setup in networks.items() if name in ("weave", "tunrouter0") or name[:6] == "vethwe"}
+    assert len(ours) == 3
+    assert set(ours.values()) == {"unmanaged"}
+    addresses = [line.split() for line in agent.sh("ip -o -4 address").splitlines()]
+    assert {words[1] for words in addresses if words[3] == "198.51.100.1/24"} == networks.keys() - ours.keys()
+    assert address in agent.run("tunrouter", "ps").stdout
+    agent.sh("systemctl stop systemd-networkd systemd-networkd.socket; ip link del other")
+    forget(agent, "a")
 
 
 def attached(machine: Machine, pid: str) -> str:

@@ -19,7 +19,8 @@ def main(arguments: list[str]) -> int:
 
         config, given = read_handed_over(int(arguments[1]))
         os.umask(0o077)
-        faulthandler.enable()  # an agent that its watchdog aborts says where it stood
+        if sys.stderr is not None:
+            faulthandler.enable()  # an agent that its watchdog aborts says where it stood
         import uvloop
 
         from tunrouter.agent import logs, process

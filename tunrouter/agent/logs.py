@@ -56,11 +56,11 @@ def configure(level: str, *, json: bool) -> None:
 
 def _is_journal() -> bool:
     """Whether our standard error is what the service manager made for us, not redirected since."""
-    named = os.environ.get(JOURNAL)
-    if not named:
-        return False
-    found = os.fstat(sys.stderr.fileno())
-    return named == f"{found.st_dev}:{found.st_ino}"
+    try:
+        found = os.fstat(2)
+    except OSError:
+        return False  # there is none
+    return os.environ.get(JOURNAL) == f"{found.st_dev}:{found.st_ino}"
 
 
 def set_level(level: str) -> None:
