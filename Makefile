@@ -10,16 +10,22 @@ PLUGIN   := tunrouter/edge/tunrouter-cni
 ARGS     ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint soak bench-compare bench-check bench-sessions bench-pods fresh-machine clean
+.PHONY: help install install-service uninstall-service demo test lint soak bench-compare bench-check bench-sessions bench-pods fresh-machine clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
 
 install: $(STAMP) ## a virtual environment in .venv, and the host packages that are missing
 
 $(STAMP): setup.cfg pyproject.toml .ci/install $(KERNEL) $(wildcard cni-plugin/c/*)
 	@.ci/install $(VENV)
 	@touch $@
+
+install-service: ## a service of this host: /opt/tunrouter, unit, completions, CNI plugin (docs/systemd.md)
+	@systemd/install
+
+uninstall-service: ## takes all of that away again, and the network off this host (PURGE=1: configuration and identity, too)
+	@systemd/install remove
 
 demo: install ## three hosts, three agents, six pods, 1 GiB, on this machine (ARGS="--forward-drop --nf-call 1 --size 64M")
 	@$(PYTHON) -m tunrouter.bench.demo $(ARGS)

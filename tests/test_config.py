@@ -13,10 +13,26 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tunrouter.config import DEFAULT_FILE, Config, File, Resolved, hand_over, listening, read_handed_over, resolve
+from tunrouter.config import (
+    DEFAULT_FILE,
+    Config,
+    File,
+    Given,
+    Resolved,
+    hand_over,
+    listening,
+    read_handed_over,
+    resolve,
+)
 from tunrouter.config.founding import IPALLOC_INIT
 from tunrouter.config.model import KEYS, SECRET_KEYS, Key
-from tunrouter.config.sources import PASSWORD_FILE_VARIABLE, PASSWORD_VARIABLES
+from tunrouter.config.secrets import CREDENTIALS_VARIABLE
+from tunrouter.config.sources import (
+    CREDENTIAL_SOURCE_VARIABLE,
+    FILE_VARIABLE,
+    PASSWORD_FILE_VARIABLE,
+    PASSWORD_VARIABLES,
+)
 from tunrouter.errors import ConfigError, TunrouterError
 
 BLOCK = {"block": "10.32.1.0/24"}
@@ -433,14 +449,46 @@ def test_a_group_may_read_a_password_file() -> None:
 
 
 def test_a_configuration_is_handed_over_once_and_sealed() -> None:
-    config = configured({"password": SECRET, "peers": ["a", "b"]})
-    fd = hand_over(config)
+    flags = {"password": SECRET, "peers": ["a", "b"], "port": None, "silent": True}
+    config, given = configured(flags), Given.of(flags, {"TUNROUTER_MTU": "1300", "HOME": "/root"})
+    fd = hand_over(config, given)
     assert os.get_inheritable(fd)
     with pytest.raises(PermissionError):
         os.pwrite(fd, b"x", 0)
-    assert read_handed_over(fd) == config
+    assert read_handed_over(fd) == (config, given)
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
+
+
+def test_what_was_given_is_resolved_again_with_the_files_of_then() -> None:
+    flags = {"password": None, "port": "7000", "peers": ["a"]}
+    environ = {"TUNROUTER_MTU": "1300", "WEAVE_PASSWORD": "of the variable", "HOME": "/root", "IPALLOC_RANGE": ""}
+    given = Given.of(flags, environ)
+    assert given.environ.keys() == environ.keys() - {"HOME"}
+    config = given.resolve(Files({str(DEFAULT_FILE): "log_level = 'debug'\nport = 1"})).config
+    assert (config.port, config.mtu, config.log_level, config.peers) == (7000, 1300, "debug", ("a",))
+    assert config.secrets == ("of the variable",)
+    assert "of the variable" not in repr(given)
+
+
+def test_no_variable_of_ours_is_lost_on_the_way_to_a_reload() -> None:
+    names = [name for key in (*KEYS, IPALLOC_INIT) for name in key.variables]
+    names += [*PASSWORD_VARIABLES, PASSWORD_FILE_VARIABLE, CREDENTIAL_SOURCE_VARIABLE, FILE_VARIABLE]
+    names.append(CREDENTIALS_VARIABLE)
+    assert Given.of({}, dict.fromkeys(names, "x")).environ.keys() == set(names)
+
+
+def test_a_credential_is_read_again_where_systemd_took_it_from() -> None:
+    environ = {"CREDENTIALS_DIRECTORY": "/c", "TUNROUTER_CREDENTIAL_SOURCE": "/etc/p"}
+    files = Files({"/c/password": "old", "/etc/p": File(b"new\nold\n", 0o640)})
+    assert resolve({}, environ, files, hostname="here").config.secrets == ("old",)
+    assert Given({}, environ).resolve(files).config.secrets == ("new", "old")
+    assert Given({}, {"CREDENTIALS_DIRECTORY": "/c"}).resolve(files).config.secrets == ("old",)
+    assert Given({}, {"TUNROUTER_CREDENTIAL_SOURCE": "/etc/p"}).resolve(files).config.secrets == ()
+    with pytest.raises(ConfigError, match=r"credential's source /etc/p: '/etc/p' does not exist"):
+        Given({}, environ).resolve(Files({"/c/password": "old"}))
+    with pytest.raises(ConfigError, match="password is empty"):
+        Given({}, environ).resolve(Files({"/c/password": "old", "/etc/p": ""}))
 
 
 def test_other_descriptors_hold_no_configuration(tmp_path: Path) -> None:
@@ -493,4 +541,6 @@ def test_every_key_and_variable_is_documented() -> None:
         assert f"`{key.name}`" in text or key is IPALLOC_INIT
         assert all(f"`{variable}`" in text for variable in key.variables)
         assert key.option in text
-    assert all(f"`{name}`" in text for name in (*PASSWORD_VARIABLES, PASSWORD_FILE_VARIABLE))
+    assert all(
+        f"`{name}`" in text for name in (*PASSWORD_VARIABLES, PASSWORD_FILE_VARIABLE, CREDENTIAL_SOURCE_VARIABLE)
+    )

@@ -194,6 +194,27 @@ def test_messages_do_not_put_off_what_is_due() -> None:
     run(scenario)
 
 
+class LateLoop:
+    """Its clock moves on while a timer is made: uvloop then calls at once, and what it gives has no `when`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.time, self._loop = loop.time, loop
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> asyncio.Handle:
+        return self._loop.call_soon(callback)
+
+
+def test_a_timer_that_is_due_when_it_is_made_can_be_made_again() -> None:
+    async def scenario(carried: Carried) -> None:
+        carried.control._loop = cast("Any", LateLoop(asyncio.get_running_loop()))
+        carried.node.deadline = 0.0
+        for _ in range(3):
+            carried.control.carry_out([])
+        await until(lambda: "timer" in carried.node.calls)
+
+    assert run(scenario).barrier.errors == 0
+
+
 def test_the_last_step_is_the_last_and_comes_once() -> None:
     async def scenario(carried: Carried) -> None:
         carried.control.carry_out([])

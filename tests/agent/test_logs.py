@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +37,33 @@ def test_json_lines_are_json(capsys: pytest.CaptureFixture[str]) -> None:
     (line,) = capsys.readouterr().err.splitlines()
     assert json.loads(line)["message"] == 'a "quoted"\nline'
     assert json.loads(line)["level"] == "warning"
+
+
+@pytest.mark.parametrize("json", [False, True])
+def test_the_journal_gets_a_priority_and_not_the_time(json: bool, tmp_path: Path) -> None:
+    """As a service's: standard error is what JOURNAL_STREAM names."""
+    program = f"import logging; from tunrouter.agent import logs; logs.configure('debug', json={json})\n"
+    program += "for level in 'debug', 'info', 'warning', 'error': getattr(logging.getLogger('x'), level)('a\\nb')"
+    for named in (True, False):
+        with (tmp_path / "journal").open("w+b") as journal:
+            found = os.fstat(journal.fileno())
+            stream = f"{found.st_dev}:{found.st_ino}" if named else f"{found.st_dev}:{found.st_ino + 1}"
+            environ = dict(os.environ, JOURNAL_STREAM=stream)
+            subprocess.run([sys.executable, "-c", program], stderr=journal, env=environ, check=True, timeout=30)
+            journal.seek(0)
+            lines = journal.read().decode().splitlines()
+        assert [line.startswith("<") for line in lines] == [named] * 4
+        if named:
+            assert [line[:3] for line in lines] == ["<7>", "<6>", "<4>", "<3>"]
+            assert all(line[3:] == "a\\nb" or json for line in lines)
+
+
+def test_the_level_changes_while_it_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("warning", json=False)
+    logging.getLogger("x").info("before")
+    logs.set_level("debug")
+    logging.getLogger("x").debug("after")
+    assert capsys.readouterr().err.endswith("debug   after\n")
 
 
 def test_a_key_is_silent_for_a_minute_and_then_says_how_often_it_was(capsys: pytest.CaptureFixture[str]) -> None:

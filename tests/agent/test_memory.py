@@ -84,7 +84,7 @@ def test_writes_keep_their_distance_and_the_last_value_is_written_at_the_end(dis
         assert loop.time() - began < memory.PAUSE_SECONDS
         assert disk.written == [peers(0)]
         assert held._timer is not None
-        assert held._timer.when() >= began + memory.PAUSE_SECONDS
+        assert held._due >= began + memory.PAUSE_SECONDS
         await held.close()
         assert disk.written == [peers(0), peers(2)]
 

@@ -105,6 +105,38 @@ def test_replace_keeps_only_what_it_names() -> None:
     run(scenario)
 
 
+def test_a_new_configuration_takes_and_gives_only_what_is_its_own() -> None:
+    async def scenario(lab: Lab) -> None:
+        lab.targets.start((ONE, TWO), ("192.0.2.8",))
+        await connect(lab, TWO)
+        lab.targets.configure((THREE, "192.0.2.9"))
+        assert set(lab.node.targets.names) == {TWO, "192.0.2.8", THREE, "192.0.2.9"}
+        assert lab.remembered[-1] == ("192.0.2.8", TWO), "what `connect` named stays and is remembered as before"
+        lab.targets.configure(())
+        assert set(lab.node.targets.names) == {TWO, "192.0.2.8"}
+        lab.targets.forget((TWO,))
+        lab.targets.configure((TWO,))
+        assert set(lab.node.targets.names) == {TWO, "192.0.2.8"}, "as at a start"
+
+    run(scenario)
+
+
+def test_a_name_that_leads_somewhere_still_does_after_a_reload(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def found(name: str, port: int) -> tuple[tuple[str, int], str]:
+        return ("192.0.2.77", port), ""
+
+    monkeypatch.setattr(resolve, "resolve", found)
+
+    async def scenario(lab: Lab) -> None:
+        lab.targets.start((THREE,), ())
+        await lab.targets.look_up()
+        lab.targets.configure((THREE, ONE))
+        (target,) = [target for target in lab.node.targets if target.name == THREE]
+        assert target.endpoint == ("192.0.2.77", 6783)
+
+    run(scenario)
+
+
 def test_what_an_earlier_life_remembered_is_remembered_on() -> None:
     async def scenario(lab: Lab) -> None:
         lab.targets.start((), (ONE, TWO))

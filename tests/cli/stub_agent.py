@@ -13,7 +13,7 @@ from tunrouter.edge.api.server import serve
 
 
 async def main() -> None:
-    config = read_handed_over(int(sys.argv[2]))
+    config, _ = read_handed_over(int(sys.argv[2]))
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
 

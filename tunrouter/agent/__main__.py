@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 import sys
@@ -16,17 +17,19 @@ def main(arguments: list[str]) -> int:
             raise ConfigError("the agent is not started by hand", "start it with: tunrouter up")
         from tunrouter.config import read_handed_over
 
-        config = read_handed_over(int(arguments[1]))
+        config, given = read_handed_over(int(arguments[1]))
         os.umask(0o077)
+        if sys.stderr is not None:
+            faulthandler.enable()  # an agent that its watchdog aborts says where it stood
         import uvloop
 
         from tunrouter.agent import logs, process
-        from tunrouter.agent.agent import run
+        from tunrouter.agent.life import run
 
         logs.configure(config.log_level, json=config.log_format == "json")
         process.keep_secrets_in_memory()
         gc.freeze()  # what start-up made lives as long as the process
-        uvloop.run(run(config))
+        uvloop.run(run(config, given))
     except TunrouterError as error:
         print(f"tunrouter: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code

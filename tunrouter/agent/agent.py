@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,7 @@ from typing import Any, Final, TypeVar
 from nacl.utils import random
 
 import tunrouter
-from tunrouter.agent import resolve
+from tunrouter.agent import logs, membership, resolve
 from tunrouter.agent.addressing import RESERVED, Addressing
 from tunrouter.agent.attachments import HOST, Attachments, Wish, asked
 from tunrouter.agent.barrier import Barrier
@@ -47,6 +46,7 @@ from tunrouter.core import keys, seam, status, wire
 from tunrouter.core.local import Local
 from tunrouter.core.node import Node
 from tunrouter.core.routes import Announced
+from tunrouter.core.states import STANDING
 from tunrouter.dataplane.tun import prepare_tun
 from tunrouter.edge import api
 from tunrouter.edge.api.server import serve
@@ -63,20 +63,6 @@ CALL_SECONDS: Final = 30.0
 """For the work of one API call: generous, so that only what is stuck meets it."""
 T = TypeVar("T")
 log = logging.getLogger("tunrouter")
-
-
-async def run(config: Config) -> None:
-    """Returns after SIGTERM or SIGINT; raises TunrouterError for what prevents the start."""
-    loop = asyncio.get_running_loop()
-    agent = Agent(config, loop)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, agent.stopped.set)
-    async with contextlib.AsyncExitStack() as stack:
-        await agent.start(stack)
-        await agent.stopped.wait()
-        log.info("stopping; pods on this host go on reaching each other")
-    if agent.failure is not None:
-        raise agent.failure
 
 
 class Agent:
@@ -109,7 +95,7 @@ class Agent:
         server = await serve(config.socket, self._answer)
         stack.push_async_callback(server.close)
         await self._monitoring.start(stack)
-        ring = self._loop.run_in_executor(None, _derive, config)
+        ring = self._loop.run_in_executor(None, membership.derive, config)
         stack.push_async_callback(_finish, ring)
         self._store = await self._loop.run_in_executor(self._disk, Store, Path(config.state_dir))
         stack.callback(self._store.close)
@@ -134,9 +120,9 @@ class Agent:
         self._control = control
         self._readiness.watch(control, self._attachments)
         control.carry_out(node.start(kept.endpoints, time.monotonic(), kept.rows, moved=kept.moved))
-        self._spawn(self._reconcile(control.node, here))
+        self.spawn(self._reconcile(control.node, here))
         self._targets.start(config.peers, kept.targets)
-        self._spawn(self._keep_names())
+        self.spawn(self._keep_names())
         self._host.changed = self._look_at_host
         self._look_at_host()
         if not self._ready:
@@ -230,9 +216,9 @@ class Agent:
         if self._host.host is None or self._control is None or self._control.stopped:
             return
         if gone := self._host.host.vanished():
-            self._spawn(self._attachments.release([(pod.name, pod.interface) for pod in gone]))
+            self.spawn(self._attachments.release([(pod.name, pod.interface) for pod in gone]))
         self._exposure.look()
-        self._spawn(self._cni.settle())
+        self.spawn(self._cni.settle())
         if not self._ready and self._host.gateway is not None:
             self._ready = True
             self._say_ready(self._control.node)
@@ -240,6 +226,14 @@ class Agent:
     def _say_ready(self, node: Node) -> None:
         blocks, config = ", ".join(str(block) for block, _ in node.routes.own), self.config
         log.info("ready: pods of %s on %s, MTU %d, UDP port %d", blocks, config.bridge, node.local.pod_mtu, config.port)
+
+    def condition(self) -> str:
+        """In a line: what it does, or what it waits for."""
+        assert self._control is not None
+        node = self._control.node
+        standing = sum(session.state in STANDING for session in node.sessions.values())
+        blocks = ", ".join(str(block) for block, _ in node.routes.own)
+        return f"{self._readiness.hindrance() or f'pods of {blocks}'}; {standing} peers connected"
 
     def _memory(
         self, what: str, write: Callable[[tuple[T, ...]], None], stack: contextlib.AsyncExitStack
@@ -281,25 +275,38 @@ class Agent:
     def _announce(self, local: Local) -> None:
         ours = f"{status.peer_name(local.id)}({local.name})"
         log.info("tunrouter %s; our name is %s", tunrouter.__version__, ours)
-        warnings = []
-        if not local.sealed:
-            warnings.append("Communication between peers is unencrypted: give every node the same password")
-        elif min(keys.strength_bits(secret) for secret in self.config.secrets) < keys.WEAK_BITS:
-            warnings.append(
-                "the password is weak (below about 60 bits): whoever records one handshake can guess it offline; "
-                "make a strong one with `tunrouter genkey`"
-            )
-        for warning in warnings:
+        self._warn(sealed=local.sealed)
+
+    def _warn(self, *, sealed: bool) -> None:
+        self._warnings = membership.warnings(self.config.secrets, sealed=sealed)
+        for warning in self._warnings:
             log.warning("%s", warning)
-        self._warnings = tuple(warnings)
+
+    def adopt(self, config: Config, ring: keys.KeyRing | None) -> None:
+        """What a reload changes; `ring` is None if the secrets stay."""
+        control = self._control
+        if control is None or control.stopped:
+            return
+        before, self.config = self.config, config
+        if ring is not None:
+            control.carry_out(control.node.use_secrets(ring, time.monotonic()))
+            self._warn(sealed=len(ring) > 0)
+        if config.peers != before.peers:
+            self._targets.configure(config.peers)
+            self.spawn(self._look_up())
+        logs.set_level(config.log_level)
+        self._workers.set_log_level(config.log_level)
+
+    async def _look_up(self) -> None:
+        with self._barrier:
+            await self._targets.look_up()
 
     async def _keep_names(self) -> None:
         while True:
-            with self._barrier:
-                await self._targets.look_up()
+            await self._look_up()
             await asyncio.sleep(NAMES_SECONDS)
 
-    def _spawn(self, work: Any) -> None:
+    def spawn(self, work: Any) -> None:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -393,10 +400,6 @@ def _plan(config: Config, mtu: int) -> HostPlan:
         tun=config.tun,
         manage_firewall=config.host_firewall,
     )
-
-
-def _derive(config: Config) -> keys.KeyRing:
-    return keys.KeyRing(tuple(keys.derive_psk(secret, config.network) for secret in config.secrets))
 
 
 async def _finish(work: asyncio.Future[Any]) -> None:

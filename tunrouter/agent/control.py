@@ -61,7 +61,9 @@ class Control:
         self._set_path_mtu = set_path_mtu
         self._own = own
         self._fence = fence
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._due = 0.0
+        """When the timer fires: what uvloop gives for something that is due at once has no `when`."""
 
     @property
     def counters(self) -> dict[str, int]:
@@ -153,10 +155,10 @@ class Control:
         # Timers have millisecond resolution: one that fires early must not spin.
         at = self._loop.time() + min(max(pause, least, 0.001), LONGEST_SECONDS)
         if self._timer is not None:
-            if self._timer.when() <= at:
+            if self._due <= at:
                 return
             self._timer.cancel()
-        self._timer = self._loop.call_at(at, self._on_timer)
+        self._due, self._timer = at, self._loop.call_at(at, self._on_timer)
 
     # --- the end -----------------------------------------------------------------------------------------------------
     def stop(self) -> None:

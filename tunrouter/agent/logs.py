@@ -7,12 +7,16 @@ line, and then says how often it was silent. Control characters are escaped, so 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections import OrderedDict
 from typing import Final
 
 import msgspec
 
+JOURNAL: Final = "JOURNAL_STREAM"
+PRIORITIES: Final = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.NOTSET, 7))
+"""Of syslog, for lines of at least this level."""
 SILENT_SECONDS: Final = 60.0
 MAX_KEYS: Final = 1024
 
@@ -28,12 +32,39 @@ class _Machines(logging.Formatter):
         return msgspec.json.encode(line).decode()
 
 
+class _Journal(logging.Formatter):
+    """The line's priority before it, as sd-daemon(3) has it; the journal knows the time itself."""
+
+    def __init__(self, machines: _Machines | None) -> None:
+        super().__init__()
+        self._machines = machines
+
+    def format(self, record: logging.LogRecord) -> str:
+        priority = next(number for level, number in PRIORITIES if record.levelno >= level)
+        line = self._machines.format(record) if self._machines else printable(record.getMessage())
+        return f"<{priority}>{line}"
+
+
 def configure(level: str, *, json: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Machines() if json else _People())
+    machines = _Machines() if json else None
+    handler.setFormatter(_Journal(machines) if _is_journal() else machines or _People())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("pyroute2").setLevel(logging.ERROR)
     logging.getLogger("asyncio").setLevel(logging.ERROR)
+
+
+def _is_journal() -> bool:
+    """Whether our standard error is what the service manager made for us, not redirected since."""
+    try:
+        found = os.fstat(2)
+    except OSError:
+        return False  # there is none
+    return os.environ.get(JOURNAL) == f"{found.st_dev}:{found.st_ino}"
+
+
+def set_level(level: str) -> None:
+    logging.getLogger().setLevel(level.upper())
 
 
 def printable(text: str) -> str:

@@ -36,7 +36,9 @@ class Memory(Generic[Value]):
         self._complain = complain
         self._waiting: tuple[Value] | None = None
         self._under_way: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._due = 0.0
+        """When the timer fires: what uvloop gives for something that is due at once has no `when`."""
         self._not_before = 0.0
         self._closed = False
 
@@ -50,14 +52,14 @@ class Memory(Generic[Value]):
         if self._under_way is not None or self._closed:
             return
         if self._timer is not None:
-            if self._timer.when() <= at:
+            if self._due <= at:
                 return
             self._timer.cancel()
             self._timer = None
         if at <= self._loop.time():
             self._start()
         else:
-            self._timer = self._loop.call_at(at, self._start)
+            self._due, self._timer = at, self._loop.call_at(at, self._start)
 
     def _start(self) -> None:
         self._timer = None

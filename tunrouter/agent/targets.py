@@ -36,11 +36,11 @@ class Targets:
         self._remember = remember
         self._named: dict[str, None] = {}
         """By `connect`, in this life or an earlier one."""
+        self._configured: tuple[str, ...] = ()
 
     def start(self, configured: Sequence[str], remembered: Sequence[str]) -> None:
         """All of them; what has to be looked up is, by the next `look_up`."""
-        for name in configured:
-            self._put(name)
+        self.configure(configured)
         for name in remembered:
             try:
                 self._check(name)
@@ -49,6 +49,14 @@ class Targets:
             else:
                 self._put(name)
         self._named = dict.fromkeys(name for name in remembered if name in self._node.targets)
+
+    def configure(self, configured: Sequence[str]) -> None:
+        """What the configuration names now; what it named before goes, unless `connect` named it, too."""
+        self._drop([name for name in self._configured if name not in configured and name not in self._named])
+        for name in configured:
+            if name not in self._node.targets:  # else it may be where its name was found to lead
+                self._put(name)
+        self._configured = tuple(configured)
 
     def _put(self, name: str) -> None:
         endpoint = resolve.literal(name, self._port)

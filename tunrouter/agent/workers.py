@@ -91,6 +91,10 @@ class Workers:
         except TimeoutError:
             raise HostError("the workers do not start", "see the log, and whether the machine is overloaded") from None
 
+    def set_log_level(self, level: str) -> None:
+        """Of workers that start from now on: those that run say little, and nothing that they could leave out."""
+        self._order = self._order._replace(log_level=level)
+
     async def close(self) -> None:
         """Lets each do what it was told, then ends them."""
         self._closed = True

@@ -16,7 +16,7 @@ SCHEMA = 1
 
 
 def check(flags: Mapping[str, object]) -> None:
-    resolved = settings(flags)
+    resolved = settings(flags, again=True)
     _refuse_mistyped(resolved.config)
     file = printable(str(resolved.file)) if resolved.file else "no file"
     encryption = "encrypted" if resolved.config.secrets else "NOT encrypted: no password is set"
@@ -34,7 +34,7 @@ def _refuse_mistyped(config: Config) -> None:
 
 def show(flags: Mapping[str, object], output: str) -> None:
     one_of("output", output, ("text", "wide", "json"))
-    resolved = settings(flags)
+    resolved = settings(flags, again=True)
     if output == "json":
         typer.echo(msgspec.json.encode({"schema": SCHEMA, "config": resolved.config.masked()}))
     else:

@@ -25,15 +25,15 @@ SLOW_SECONDS = 2 * SECONDS
 """For what needs other nodes: the agent, which gives up earlier, says why."""
 
 
-def settings(flags: Mapping[str, object]) -> Resolved:
-    """What flags, environment and file say; raises ConfigError."""
+def settings(flags: Mapping[str, object], *, again: bool = False) -> Resolved:
+    """What flags, environment and file say; raises ConfigError. `again`: as for a reload."""
     from tunrouter.config import resolve
     from tunrouter.config.sources import PASSWORD_VARIABLES
 
     environ = dict(os.environ)
     for variable in PASSWORD_VARIABLES:
         os.environ.pop(variable, None)
-    return resolve(flags, environ)
+    return resolve(flags, environ, again=again)
 
 
 def agent(socket: str | None, seconds: float = SECONDS) -> Client:

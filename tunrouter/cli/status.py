@@ -6,7 +6,6 @@ import sys
 import time
 from typing import Final
 
-import click
 import msgspec
 import typer
 
@@ -18,6 +17,8 @@ from tunrouter.edge.api import StatusCall
 
 REPORTS: Final = ("connections", "gossip", "ipam", "peers", "routes", "targets")
 WATCH_SECONDS: Final = 1.0
+CLEAR: Final = "\x1b[2J\x1b[H"
+"""The whole screen, and the cursor at its beginning."""
 
 
 def run(report: str | None, output: str, socket: str | None, *, watch: bool = False) -> None:
@@ -27,7 +28,7 @@ def run(report: str | None, output: str, socket: str | None, *, watch: bool = Fa
     while True:
         snapshot = agent(socket).ask(StatusCall(), Snapshot)
         if watch and sys.stdout.isatty():
-            click.clear()
+            typer.echo(CLEAR, nl=False)
         _show(snapshot, report, output)
         if not watch:
             return

@@ -23,9 +23,10 @@ def run(flags: Mapping[str, object]) -> None:
     """Does not return; raises ConfigError or HostError."""
     _require_root()
     from tunrouter.cli.settings import settings
-    from tunrouter.config import hand_over
+    from tunrouter.config import Given, hand_over
 
-    descriptor = hand_over(settings(flags).config)
+    given = Given.of(flags, os.environ)  # first: the settings take the passwords out of the environment
+    descriptor = hand_over(settings(flags).config, given)
     # -P: the agent must not import from the directory it happens to be started in.
     command = [sys.executable, "-P", "-m", AGENT, "--config-fd", str(descriptor)]
     sys.stdout.flush()

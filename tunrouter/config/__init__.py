@@ -1,6 +1,6 @@
 """What a user may set: one frozen value, resolved once from flags, environment and file."""
 
-from tunrouter.config.handover import hand_over, read_handed_over
+from tunrouter.config.handover import Given, hand_over, read_handed_over
 from tunrouter.config.model import DEFAULT_FILE, SOCKET_NAME, Config, Origin
 from tunrouter.config.resolve import Resolved, resolve
 from tunrouter.config.sources import File, read_file
@@ -11,6 +11,7 @@ __all__ = [
     "SOCKET_NAME",
     "Config",
     "File",
+    "Given",
     "Origin",
     "Resolved",
     "hand_over",

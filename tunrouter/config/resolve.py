@@ -32,9 +32,14 @@ class Resolved(msgspec.Struct, frozen=True):
 
 
 def resolve(
-    flags: Mapping[str, object], environ: Mapping[str, str], read: Read = read_file, *, hostname: str | None = None
+    flags: Mapping[str, object],
+    environ: Mapping[str, str],
+    read: Read = read_file,
+    *,
+    hostname: str | None = None,
+    again: bool = False,
 ) -> Resolved:
-    """What an agent would start with; raises ConfigError."""
+    """What an agent would start with; raises ConfigError. `again`: what was copied at the start is not good enough."""
     refuse_misspelt_variables(environ)
     document = read_document(flags, environ, read)
     fields: dict[str, object] = {}
@@ -47,7 +52,7 @@ def resolve(
         fields["name"] = _name_of_host(os.uname().nodename if hostname is None else hostname)
         origins["name"] = Origin("the host's name")
     founding.translate(flags, environ, fields, origins)
-    secrets = find_secrets(flags, environ, document, read)
+    secrets = find_secrets(flags, environ, document, read, again=again)
     if secrets:
         fields["secrets"], origins["secrets"] = secrets[0], Origin(secrets[1])
     resolved = Resolved(_with_block_size(msgspec.convert(fields, Config), origins), origins, document.path)

@@ -3,6 +3,9 @@
     --password, --password-file > TUNROUTER_PASSWORD, TUNROUTER_PASSWORD_FILE > WEAVE_PASSWORD
     > $CREDENTIALS_DIRECTORY/password (systemd) > password, password_file in the configuration file
 
+systemd copies a credential when it starts the service, and not again for a reload: then the file that it was copied
+from, TUNROUTER_CREDENTIAL_SOURCE in the unit, stands for it.
+
 Law: one secret a line, at most `bounds.MAX_SECRETS`, the first seals. No message contains a secret. A present but empty
 source is an error: without encryption runs only who says nothing at all.
 """
@@ -14,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from tunrouter.config.sources import (
+    CREDENTIAL_SOURCE_VARIABLE,
     PASSWORD_FILE_VARIABLE,
     PASSWORD_VARIABLES,
     Document,
@@ -33,8 +37,9 @@ Secrets = tuple[tuple[str, ...], str]
 
 
 def find_secrets(
-    flags: Mapping[str, object], environ: Mapping[str, str], document: Document, read: Read
+    flags: Mapping[str, object], environ: Mapping[str, str], document: Document, read: Read, *, again: bool = False
 ) -> Secrets | None:
+    """`again`: the agent runs already, and a credential may be older than what it was copied from."""
     return (
         _one_of(flags.get("password"), "--password", flags.get("password_file"), "--password-file", read)
         or _one_of(
@@ -45,7 +50,7 @@ def find_secrets(
             read,
         )
         or _one_of(environ.get(PASSWORD_VARIABLES[1]), PASSWORD_VARIABLES[1], None, "", read)
-        or _credential(environ, read)
+        or _credential(environ, read, again=again)
         or _from_document(document, read)
     )
 
@@ -65,11 +70,14 @@ def _one_of(password: object, password_name: str, file: object, file_name: str, 
     return parse_secrets(text.splitlines(), f"{file_name} {path}"), f"{file_name} {path}"
 
 
-def _credential(environ: Mapping[str, str], read: Read) -> Secrets | None:
+def _credential(environ: Mapping[str, str], read: Read, *, again: bool) -> Secrets | None:
     """Its mode is not looked at: systemd protects the directory."""
-    directory = environ.get(CREDENTIALS_VARIABLE)
+    directory, source = environ.get(CREDENTIALS_VARIABLE), environ.get(CREDENTIAL_SOURCE_VARIABLE)
     if not directory:
         return None
+    if again and source:
+        where = f"credential's source {source}"
+        return parse_secrets(read_text(Path(source), where, read)[0].splitlines(), where), where
     path = Path(directory) / CREDENTIAL
     where = f"credential {path}"
     found = read_if_present(path, where, read)

@@ -24,6 +24,7 @@ PREFIX: Final = "TUNROUTER_"
 FILE_VARIABLE: Final = "TUNROUTER_CONFIG"
 PASSWORD_VARIABLES: Final = ("TUNROUTER_PASSWORD", "WEAVE_PASSWORD")
 PASSWORD_FILE_VARIABLE: Final = "TUNROUTER_PASSWORD_FILE"  # noqa: S105 (a name, not a password)
+CREDENTIAL_SOURCE_VARIABLE: Final = "TUNROUTER_CREDENTIAL_SOURCE"
 SPELLINGS: Final = {
     **dict.fromkeys(("true", "yes", "on", "1"), True),
     **dict.fromkeys(("false", "no", "off", "0"), False),
@@ -130,7 +131,7 @@ def _refuse_unknown_keys(table: Iterable[str], path: Path) -> None:
 def refuse_misspelt_variables(environ: Iterable[str]) -> None:
     """A typo in TUNROUTER_PASSWORD must not mean plaintext; what resembles no key of ours is somebody else's."""
     known = [key.variables[0] for key in KEYS]
-    known += [PASSWORD_VARIABLES[0], PASSWORD_FILE_VARIABLE, FILE_VARIABLE]
+    known += [PASSWORD_VARIABLES[0], PASSWORD_FILE_VARIABLE, CREDENTIAL_SOURCE_VARIABLE, FILE_VARIABLE]
     short = [name.removeprefix(PREFIX) for name in known]
     for name in environ:
         if name.startswith(PREFIX) and name not in known:

@@ -1,0 +1,40 @@
+"""The agent's process between its start and its end: what signals ask for, and what the service manager is told.
+
+SIGTERM, SIGINT ──> the end        SIGHUP ──> reload.py        NOTIFY_SOCKET <── service.py
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+
+from tunrouter.agent.agent import Agent
+from tunrouter.agent.reload import Reload
+from tunrouter.agent.service import Service
+from tunrouter.config import Config, Given
+from tunrouter.edge.notify import Notifier
+
+log = logging.getLogger("tunrouter")
+
+
+async def run(config: Config, given: Given) -> None:
+    """Returns after SIGTERM or SIGINT; raises TunrouterError for what prevents the start."""
+    loop = asyncio.get_running_loop()
+    agent, service = Agent(config, loop), Service(loop, Notifier(os.environ, os.getpid()))
+    reload = Reload(given, service)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, agent.stopped.set)
+    loop.add_signal_handler(signal.SIGHUP, reload.ask)
+    async with contextlib.AsyncExitStack() as stack:
+        service.starting("setting this host up")
+        await agent.start(stack)
+        service.ready(agent.condition)
+        agent.spawn(reload.keep(config, agent.adopt))
+        await agent.stopped.wait()
+        service.stopping()
+        log.info("stopping; pods on this host go on reaching each other")
+    if agent.failure is not None:
+        raise agent.failure
