@@ -10,7 +10,7 @@ from configparser import ConfigParser
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-MODULES = {"python-pytun": "pytun", "pynacl": "nacl"}
+MODULES = {"python-pytun": "pytun", "pynacl": "nacl", "prometheus-client": "prometheus_client"}
 """Of distributions whose module has another name."""
 
 
