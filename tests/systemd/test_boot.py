@@ -343,9 +343,9 @@ def test_reset_leaves_nothing_in_the_kernel(agent: Machine) -> None:
     attach(agent, "a")
     agent.run("iptables", "-P", "FORWARD", "DROP")
     wait_until("accepts", lambda: "tunrouter" in agent.run("iptables-save").stdout, 10, pause=0.1)
-    agent.run("systemctl", "stop", "tunrouter")
-    agent.run("tunrouter", "reset")
-    assert leftovers(agent) == []
+    agent.run("tunrouter", "reset", "--force")
+    wait_until("it is over", lambda: agent.show("ActiveState") == "inactive", 10, pause=0.1)
+    assert leftovers(agent) == [], "and no new agent has made it again"
     agent.run("ip", "netns", "del", "a")
 
 
