@@ -43,7 +43,7 @@ def state(host: Host) -> list[str]:
                 "tc qdisc")  # fmt: skip
     lines = [line for command in commands for line in run_in(*command.split()).stdout.splitlines()]
     # The kernel finds out about carriers when it has time.
-    return [re.sub(r"NO-CARRIER,|,LOWER_UP| state \w+", "", line) for line in lines]
+    return [re.sub(r"NO-CARRIER,|,LOWER_UP| state \w+| linkdown", "", line) for line in lines]
 
 
 def notes_of(container: str) -> list[Path]:
