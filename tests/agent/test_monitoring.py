@@ -29,7 +29,7 @@ async def watching(address: str, collect: Callable[[], Snapshot] = lambda: SNAPS
     once = OncePerKey(logging.getLogger("tunrouter"))
     found = Monitoring(asyncio.get_running_loop(), address, once, collect, lambda: "")
     async with contextlib.AsyncExitStack() as stack:
-        await found.start(stack)
+        found.start(stack)
         yield found
 
 

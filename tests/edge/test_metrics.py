@@ -43,6 +43,9 @@ class Agent:
         self.port = self.server.listen(HOST, 0)
         self._goes_on = threading.Event()
 
+    def another(self, **options: float) -> Server[int]:
+        return Server(self.loop, Source(self.collect, self.render, lambda: ""), **options)  # type: ignore[arg-type]
+
     def collect(self) -> int:
         self.collected += 1
         self.threads.append(threading.get_ident())
@@ -183,8 +186,10 @@ def test_other_pages_and_methods(agent: Agent) -> None:
     assert agent.get("/").status == 404
     assert agent.get("/metrics/x").status == 404
     assert agent.get("/metrics", "POST").status == 405
-    head = agent.get("/healthz", "HEAD")
-    assert (head.status, head.headers["Content-Length"], head.read()) == (200, "3", b"")
+    head = agent.say(b"HEAD /healthz HTTP/1.1\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"\r\nContent-Length: 3\r\n" in head
+    assert head.endswith(b"\r\n\r\n"), "no body"
 
 
 @pytest.mark.parametrize(
@@ -233,15 +238,19 @@ def test_who_says_nothing_or_drop_by_drop_is_closed(agent: Agent) -> None:
 
 
 def test_where_there_are_too_many_the_newest_are_served(agent: Agent) -> None:
-    with contextlib.ExitStack() as stack:
+    patient = agent.another(client_seconds=60, clients=CLIENTS)
+    with contextlib.closing(patient), contextlib.ExitStack() as stack:
+        agent.port = patient.listen(HOST, 0)
         crowd = [stack.enter_context(agent.connected()) for _ in range(5 * CLIENTS)]
         assert agent.get("/healthz").status == 200
-        for client in crowd[:CLIENTS]:
+        for client in crowd[: 4 * CLIENTS]:
             assert everything(client) == b"", "they gave way"
+        crowd[-1].sendall(b"GET /healthz HTTP/1.1\r\n\r\n")
+        assert everything(crowd[-1]).endswith(b"ok\n")
 
 
 def test_an_address_in_use_is_an_error_and_nothing_is_left_behind(agent: Agent) -> None:
-    other = Server(agent.loop, Source(agent.collect, agent.render, lambda: ""))
+    other = agent.another()
     threads = threading.active_count()
     with pytest.raises(OSError, match="in use"):
         other.listen(HOST, agent.port)
@@ -255,7 +264,7 @@ def test_an_address_in_use_is_an_error_and_nothing_is_left_behind(agent: Agent) 
 
 @pytest.mark.parametrize(("host", "to"), [("", HOST), ("", "::1"), ("::1", "::1"), ("0.0.0.0", HOST)])
 def test_every_address_or_one(agent: Agent, host: str, to: str) -> None:
-    other = Server(agent.loop, Source(agent.collect, agent.render, lambda: ""))
+    other = agent.another()
     with contextlib.closing(other), socket.create_connection((to, other.listen(host, 0)), timeout=10) as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\n\r\n")
         assert everything(client).endswith(b"ok\n")
@@ -269,3 +278,12 @@ def test_closing_waits_for_nobody(agent: Agent) -> None:
         agent.server.close()
         assert time.monotonic() - began < 5
         assert everything(client) == b""
+
+
+def test_whoever_comes_while_it_closes_is_closed_too(agent: Agent) -> None:
+    for _ in range(30):
+        server = agent.another(client_seconds=60)
+        agent.port = server.listen(HOST, 0)
+        with agent.connected() as client:
+            server.close()
+            assert everything(client) == b""

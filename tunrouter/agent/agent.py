@@ -94,7 +94,7 @@ class Agent:
         stack.push_async_callback(self._host.close)
         server = await serve(config.socket, self._answer)
         stack.push_async_callback(server.close)
-        await self._monitoring.start(stack)
+        self._monitoring.start(stack)
         ring = self._loop.run_in_executor(None, membership.derive, config)
         stack.push_async_callback(_finish, ring)
         self._store = await self._loop.run_in_executor(self._disk, Store, Path(config.state_dir))

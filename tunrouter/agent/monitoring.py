@@ -46,7 +46,7 @@ class Monitoring:
     def lag(self) -> Lag:
         return self._probe.report()
 
-    async def start(self, stack: contextlib.AsyncExitStack) -> None:
+    def start(self, stack: contextlib.AsyncExitStack) -> None:
         self._probe.start()
         stack.callback(self._probe.close)
         if self._address:
