@@ -34,16 +34,20 @@ class HostPlan(msgspec.Struct, frozen=True, kw_only=True):
         return mac_of(self.range.network_address)
 
 
-def mac_of(address: ipaddress.IPv4Address) -> str:
+def mac_octets_of(address: ipaddress.IPv4Address) -> bytes:
     """A local unicast MAC that follows from the address: neighbours' caches stay right when it changes hands."""
-    digest = hashlib.blake2b(address.packed, digest_size=5, person=b"tunrouter-mac").digest()
-    return ":".join(f"{byte:02x}" for byte in b"\x02" + digest)
+    return b"\x02" + hashlib.blake2b(address.packed, digest_size=5, person=b"tunrouter-mac").digest()
+
+
+def mac_of(address: ipaddress.IPv4Address) -> str:
+    """The same as it is written."""
+    return mac_octets_of(address).hex(":")
 
 
 def port_mac_of(address: ipaddress.IPv4Address) -> str:
     """Of the pod's end on the host."""
     digest = hashlib.blake2b(address.packed, digest_size=5, person=b"tunrouter-port").digest()
-    return ":".join(f"{byte:02x}" for byte in b"\x02" + digest)
+    return (b"\x02" + digest).hex(":")
 
 
 def check_device_name(name: str) -> None:

@@ -106,10 +106,6 @@ def is_half_made(link: Link) -> bool:
     return link.kind == "veth" and not link.alias and not link.master and _PORT_NAME.fullmatch(link.name) is not None
 
 
-def mac_octets(pod: Attached) -> bytes:
-    return bytes.fromhex(mac_of(pod.address).replace(":", ""))
-
-
 def adopt(netlink: Netlink, bridge: str) -> None:
     """Pods of a version that did not write their gateway down: it is the bridge's address in whose network they are."""
     orphans = [pod for pod in attached(netlink).values() if pod.gateway is None]

@@ -20,7 +20,7 @@ from tunrouter.edge.netns import Namespace
 from tunrouter.errors import ConfigError, HostError
 from tunrouter.host import pods
 from tunrouter.host.blocks import Blocks
-from tunrouter.host.plan import HostPlan
+from tunrouter.host.plan import HostPlan, mac_octets_of
 from tunrouter.host.pods import Attached, Unwanted, Wanted
 from tunrouter.host.ruleset import Port
 
@@ -172,7 +172,7 @@ class Ports:
         done = []
         for name, pod in self._pods.items():
             link = joined.get(name)
-            known = link is not None and (link.index, pods.mac_octets(pod)) in neighbours
+            known = link is not None and (link.index, mac_octets_of(pod.address)) in neighbours
             try:
                 if link is None or not known:
                     pods.join(self._netlink, self._plan, pod, isolated=isolated)

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from typing import Final
 
 from tunrouter.edge.netlink.nft import Elements
-from tunrouter.host.plan import HostPlan, mac_of
+from tunrouter.host.plan import HostPlan, mac_octets_of, mac_of
 
 NAME: Final = "tunrouter"
 TABLES: Final = (("inet", NAME), ("bridge", NAME))
@@ -48,8 +48,7 @@ def permitted(ports: Collection[Port]) -> Elements:
 
 
 def _key(port: str, address: ipaddress.IPv4Address) -> bytes:
-    mac = bytes.fromhex(mac_of(address).replace(":", ""))
-    return port.encode().ljust(IFNAMSIZ, b"\0") + address.packed + mac + b"\0\0"
+    return port.encode().ljust(IFNAMSIZ, b"\0") + address.packed + mac_octets_of(address) + b"\0\0"
 
 
 def _routed(plan: HostPlan, gateway: ipaddress.IPv4Address | None, fenced: Collection[ipaddress.IPv4Address]) -> str:
