@@ -10,7 +10,7 @@ from tests.runtimes.crashes import Crashes
 from tests.runtimes.every import EveryRuntime, held, wait_serving
 from tests.runtimes.inside import in_pod, on_host
 from tests.runtimes.leftovers import remains, state
-from tests.runtimes.limits import limited, unlimited
+from tests.runtimes.limits import unlimited, wait_limited
 from tests.runtimes.ports import Ports
 from tests.runtimes.runtime import Port, fetch
 from tests.runtimes.scene import Scene
@@ -72,7 +72,7 @@ def test_a_pod_is_as_fast_as_it_was_annotated_to_be_and_leaves_no_limit(pair: Co
     host, slow, fast = on_host(one.host), in_pod(pods[0], "slow"), in_pod(pods[1], "fast")
     assert remains(one.host).keys() == {"links", "addresses", "limits"}
     for sender, receiver, limit in ((host, slow, INGRESS), (slow, host, EGRESS)):
-        assert 0.7 * limit < limited(sender, receiver, limit) < 1.1 * limit, f"{sender} to {receiver}"
+        wait_limited(sender, receiver, limit)
     for sender, receiver in ((host, fast), (fast, host)):
         assert unlimited(sender, receiver) > 20 * max(INGRESS, EGRESS), f"{sender} to {receiver}"
     for pod in pods:
