@@ -69,7 +69,7 @@ class FirstFree:
         self._blocks = blocks
         self._given = {(pod.name, pod.interface): pod.address for pod in pods}
 
-    async def allocate(self, container: str, interface: str, wanted: IPv4Address | None) -> IPv4Address:
+    async def allocate(self, container: str, interface: str, wanted: IPv4Address | None, pod: str) -> IPv4Address:
         key, blocks = (container, interface), self._blocks()
         if not blocks:
             raise AgentError("this node has no block of addresses", "wait until it has one: see tunrouter status")

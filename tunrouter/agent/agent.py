@@ -119,13 +119,14 @@ class Agent:
         here = await self._host.attached()
         self._control = control
         self._readiness.watch(control, self._attachments)
+        self._attachments.hold_back()
         control.carry_out(node.start(kept.endpoints, time.monotonic(), kept.rows, moved=kept.moved))
         self.spawn(self._reconcile(control.node, here))
         self._targets.start(config.peers, kept.targets)
         self.spawn(self._keep_names())
         self._host.changed = self._look_at_host
         self._look_at_host()
-        if not self._ready:
+        if not self._ready and not node.allocator.addresses.blocks:
             log.info("this node has no block of addresses yet; pods can be attached when it has one")
 
     def _make_control(
@@ -186,12 +187,15 @@ class Agent:
 
     async def _reconcile(self, node: Node, here: list[Attached]) -> None:
         """What is attached has its address, whatever the disk says; what is gone has none."""
-        await asyncio.gather(*(self._tickets.claim(pod.name, pod.interface, pod.address) for pod in here))
-        there = {(pod.name, pod.interface) for pod in here}
-        held = [(lease.container, lease.interface) for lease in node.allocator.addresses.leases()]
-        await self._attachments.release(
-            key for key in held if key not in there and key[0] != HOST and key[1] != RESERVED
-        )
+        try:
+            await asyncio.gather(*(self._tickets.claim(pod.name, pod.interface, pod.address) for pod in here))
+            there = {(pod.name, pod.interface) for pod in here}
+            held = [(lease.container, lease.interface) for lease in node.allocator.addresses.leases()]
+            await self._attachments.release(
+                key for key in held if key not in there and key[0] != HOST and key[1] != RESERVED
+            )
+        finally:
+            self._attachments.let_in()
 
     def _hear(self, node: int, body: wire.AgentBody) -> None:
         """Another agent, by way of the session with its node."""

@@ -38,12 +38,14 @@ class Wish(NamedTuple):
     address: IPv4Address | None = None
     """This one and no other."""
     routes: Sequence[IPv4Network] = EVERYTHING
+    pod: str = ""
+    """What the container is for, where its successor shall have the same address."""
 
 
 class Allocator(Protocol):
     """Gives addresses of this node's blocks to interfaces of containers."""
 
-    async def allocate(self, container: str, interface: str, wanted: IPv4Address | None) -> IPv4Address:
+    async def allocate(self, container: str, interface: str, wanted: IPv4Address | None, pod: str) -> IPv4Address:
         """The same again for the same; `wanted` and no other, where it is given. Raises TunrouterError."""
         ...
 
@@ -58,6 +60,9 @@ class Attachments:
         self._allocator = allocator
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         self._leaving = False
+        self._known = asyncio.Event()
+        """Who is attached, and who went while no agent ran."""
+        self._known.set()
         self._attaching: set[asyncio.Future[Any]] = set()
         self._detaching: set[asyncio.Future[Any]] = set()
         self._quiet = asyncio.Event()
@@ -70,6 +75,7 @@ class Attachments:
     async def attach(self, wish: Wish) -> Attached:
         """Idempotent: the same wish again has the same address."""
         _check(wish.name, wish.interface)
+        await self._known.wait()
         if self._leaving:
             raise AgentError("this node is leaving its cluster", "attach the container on another node")
         self._quiet.clear()
@@ -93,13 +99,20 @@ class Attachments:
         there = await self._host.find(wish.namespace, wish.interface)
         name, interface = there.name if there is not None else wish.name, wish.interface
         async with self._turn(name, interface):
-            address = await self._allocator.allocate(name, interface, wish.address)
+            address = await self._allocator.allocate(name, interface, wish.address, wish.pod)
             try:
                 return await self._host.attach(Wanted(wish.namespace, name, address, interface, wish.mtu, wish.routes))
             except Exception:
                 if not self._host.holds(name, interface):
                     await self._allocator.release(name, interface)
                 raise
+
+    def hold_back(self) -> None:
+        """Whoever comes waits until `let_in`: what an earlier container had may be its own, once that is free."""
+        self._known.clear()
+
+    def let_in(self) -> None:
+        self._known.set()
 
     @property
     def closed(self) -> bool:
@@ -134,11 +147,13 @@ class Attachments:
             await self.detach(DetachCall("", pod.name, pod.interface))
 
     async def release(self, gone: Iterable[tuple[str, str]]) -> None:
-        """These interfaces of containers are gone, unless they are there again."""
-        for name, interface in gone:
-            async with self._turn(name, interface):
-                if not self._host.holds(name, interface):
-                    await self._allocator.release(name, interface)
+        """These interfaces of containers are gone, unless they are there again. All of them wait for the disk at once."""
+        await asyncio.gather(*(self._release(name, interface) for name, interface in gone))
+
+    async def _release(self, name: str, interface: str) -> None:
+        async with self._turn(name, interface):
+            if not self._host.holds(name, interface):
+                await self._allocator.release(name, interface)
 
 
 def _check(name: str, interface: str) -> None:

@@ -102,7 +102,7 @@ class Cni:
         except TimeoutError:
             raise CniError(errors.TRY_AGAIN, "the pod's policies are not in force yet") from None
         mtu = asked.mtu or self._plan.mtu
-        wish = Wish(namespace, asked.name, asked.interface, mtu, asked.address, asked.routes)
+        wish = Wish(namespace, asked.name, asked.interface, mtu, asked.address, asked.routes, asked.pod)
         pod = await self._attachments.attach(wish)
         assert pod.gateway is not None  # who was just attached has one
         return result.added(
