@@ -87,6 +87,10 @@ class FirstFree:
     async def release(self, container: str, interface: str) -> None:
         self._given.pop((container, interface), None)
 
+    async def claim(self, container: str, interface: str, address: IPv4Address) -> bool:
+        self._given[container, interface] = address
+        return True
+
     def _free(self, blocks: tuple[IPv4Network, ...]) -> IPv4Address:
         taken = set(self._given.values())
         for block in blocks:

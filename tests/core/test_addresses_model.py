@@ -221,7 +221,9 @@ class AddressesAgainstModel(RuleBasedStateMachine):
         lost = self.addresses.drop_block(block)
         known = block in self.model.blocks
         mine = {address: entry for address, entry in self.model.entries.items() if address in block}
-        assert {lease[:3] for lease in lost} == {(a, *entry.owner) for a, entry in mine.items() if entry.owner and known}
+        assert {lease[:3] for lease in lost} == {
+            (a, *entry.owner) for a, entry in mine.items() if entry.owner and known
+        }
         for address in mine:
             del self.model.entries[address]
         for address in block:  # whose rest is another's business now

@@ -21,8 +21,8 @@ from nacl.utils import random
 
 import tunrouter
 from tunrouter.agent import logs, membership, resolve
-from tunrouter.agent.addressing import RESERVED, Addressing
-from tunrouter.agent.attachments import HOST, Attachments, Wish, asked
+from tunrouter.agent.addressing import Addressing
+from tunrouter.agent.attachments import Attachments, Wish, asked
 from tunrouter.agent.barrier import Barrier
 from tunrouter.agent.bench import Bench
 from tunrouter.agent.child import Order
@@ -37,6 +37,7 @@ from tunrouter.agent.memory import Memory
 from tunrouter.agent.monitoring import Monitoring
 from tunrouter.agent.readiness import Readiness
 from tunrouter.agent.recall import Kept, founding, recall
+from tunrouter.agent.recall import blocks as recalled_blocks
 from tunrouter.agent.snapshot import Facts, Seen, snapshot
 from tunrouter.agent.targets import Targets
 from tunrouter.agent.tickets import Tickets
@@ -53,7 +54,7 @@ from tunrouter.edge.api.server import serve
 from tunrouter.edge.runtimes import Directories
 from tunrouter.edge.store import Store
 from tunrouter.errors import AgentError, ConfigError, TunrouterError
-from tunrouter.host import Attached, HostPlan
+from tunrouter.host import HostPlan
 
 NAMES_SECONDS: Final = 10.0
 """How often names of targets that are not connected are looked up again."""
@@ -108,7 +109,9 @@ class Agent:
         self._workers = await self._open_dataplane(stack)
         static = (IPv4Network(config.block),) if config.block else ()
         exposed = kept_on(kept.rows)
-        await self._host.apply(static, exposed=[a for a in exposed.values() if not static or a in static[0]])
+        # What pods live by is there without a pause, whoever decides about blocks.
+        blocks = static or recalled_blocks(kept, plan.range, _block_length(config, plan, static))
+        await self._host.apply(blocks, exposed=[a for a in exposed.values() if not static or a in static[0]])
         local = self._local(kept, await ring, plan, static)
         self._announce(local)
         await self._workers.ready()
@@ -119,9 +122,8 @@ class Agent:
         here = await self._host.attached()
         self._control = control
         self._readiness.watch(control, self._attachments)
-        self._attachments.hold_back()
         control.carry_out(node.start(kept.endpoints, time.monotonic(), kept.rows, moved=kept.moved))
-        self.spawn(self._reconcile(control.node, here))
+        self.spawn(self._attachments.reconcile(here, node.allocator.addresses.leases))
         self._targets.start(config.peers, kept.targets)
         self.spawn(self._keep_names())
         self._host.changed = self._look_at_host
@@ -176,7 +178,7 @@ class Agent:
             network=config.network,
             name=config.name,
             blocks=tuple(Announced(block) for block in static),
-            block_length=static[0].prefixlen if static else max(config.block_size, plan.range.prefixlen),
+            block_length=_block_length(config, plan, static),
             pod_mtu=plan.mtu,
             random=random,
             workers=config.workers,
@@ -184,18 +186,6 @@ class Agent:
             endpoints=((config.host, config.port),) if config.host else (),
             discovery=config.discovery,
         )
-
-    async def _reconcile(self, node: Node, here: list[Attached]) -> None:
-        """What is attached has its address, whatever the disk says; what is gone has none."""
-        try:
-            await asyncio.gather(*(self._tickets.claim(pod.name, pod.interface, pod.address) for pod in here))
-            there = {(pod.name, pod.interface) for pod in here}
-            held = [(lease.container, lease.interface) for lease in node.allocator.addresses.leases()]
-            await self._attachments.release(
-                key for key in held if key not in there and key[0] != HOST and key[1] != RESERVED
-            )
-        finally:
-            self._attachments.let_in()
 
     def _hear(self, node: int, body: wire.AgentBody) -> None:
         """Another agent, by way of the session with its node."""
@@ -393,6 +383,10 @@ class Agent:
         # Nothing is left to do for an agent without a cluster; the answer goes first.
         self._loop.call_later(LEFT_SECONDS, self.stopped.set)
         return left
+
+
+def _block_length(config: Config, plan: HostPlan, static: tuple[IPv4Network, ...]) -> int:
+    return static[0].prefixlen if static else max(config.block_size, plan.range.prefixlen)
 
 
 def _plan(config: Config, mtu: int) -> HostPlan:

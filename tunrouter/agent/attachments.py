@@ -8,7 +8,7 @@ One thing at a time is done to one interface of one container, and none is attac
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 from tunrouter.agent.hostside import HostSide
+from tunrouter.core.pool import Lease
 from tunrouter.edge.api import DetachCall
 from tunrouter.edge.netns import Namespace
 from tunrouter.errors import AgentError, ConfigError
@@ -23,7 +24,8 @@ from tunrouter.host import EVERYTHING, Attached, Unwanted, Wanted
 
 HOST: Final = "weave:expose"
 """Container of the addresses that this host itself has, as Weave called it."""
-
+RESERVED: Final = ""
+"""Interface of a lease that no device of ours carries."""
 
 T = TypeVar("T")
 
@@ -51,6 +53,10 @@ class Allocator(Protocol):
 
     async def release(self, container: str, interface: str) -> None:
         """It has no address any more; nothing happens where it had none."""
+        ...
+
+    async def claim(self, container: str, interface: str, address: IPv4Address) -> bool:
+        """It was found to have this one; whether that can be."""
         ...
 
 
@@ -107,12 +113,22 @@ class Attachments:
                     await self._allocator.release(name, interface)
                 raise
 
-    def hold_back(self) -> None:
-        """Whoever comes waits until `let_in`: what an earlier container had may be its own, once that is free."""
-        self._known.clear()
+    def reconcile(self, here: Sequence[Attached], held: Callable[[], Iterable[Lease]]) -> Coroutine[Any, Any, None]:
+        """What is attached has its address, whatever the disk says; what is gone has none.
 
-    def let_in(self) -> None:
-        self._known.set()
+        From now on until that is done whoever comes waits: what an earlier container had may be its own.
+        """
+        self._known.clear()
+        return self._reconcile(here, held)
+
+    async def _reconcile(self, here: Sequence[Attached], held: Callable[[], Iterable[Lease]]) -> None:
+        try:
+            await asyncio.gather(*(self._allocator.claim(pod.name, pod.interface, pod.address) for pod in here))
+            there = {(pod.name, pod.interface) for pod in here}
+            known = {(lease.container, lease.interface) for lease in held()}
+            await self.release(key for key in known - there if key[0] != HOST and key[1] != RESERVED)
+        finally:
+            self._known.set()
 
     @property
     def closed(self) -> bool:
@@ -147,7 +163,7 @@ class Attachments:
             await self.detach(DetachCall("", pod.name, pod.interface))
 
     async def release(self, gone: Iterable[tuple[str, str]]) -> None:
-        """These interfaces of containers are gone, unless they are there again. All of them wait for the disk at once."""
+        """These interfaces of containers are gone, unless they are there again. All wait for the disk at once."""
         await asyncio.gather(*(self._release(name, interface) for name, interface in gone))
 
     async def _release(self, name: str, interface: str) -> None:

@@ -18,8 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tunrouter.agent.addressing import RESERVED
-from tunrouter.agent.attachments import Attachments, Wish
+from tunrouter.agent.attachments import RESERVED, Attachments, Wish
 from tunrouter.agent.hostside import HostSide
 from tunrouter.agent.notes import Note, Notes
 from tunrouter.cni import errors, request, result

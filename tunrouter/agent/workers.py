@@ -230,8 +230,12 @@ class Workers:
             return
         number, now = child.number, time.monotonic()
         child.kill()
+        with self._barrier:
+            while self._take(child):
+                pass  # what it had said before
         self._leave(child)
-        self._shares.lost(number)
+        if last := self._shares.lost(number):
+            self.hear(last)
         if not self._ready.done():
             self._finish(HostError(f"worker {number} did not start: {why}", "see the log above"))
             return

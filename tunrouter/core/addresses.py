@@ -2,9 +2,9 @@
 
 Law: an address has one holder at a time, who keeps it until it is released, whatever restarts meanwhile: every change
 is a row of the journal, and who answers a caller waits for it (`journal.then`). A released address rests before a
-stranger is given it, so that whoever talked to the first holder has forgotten it (`pool.py` says in what order). Who had
-it last may have it again at once, and gets it rather than another (`keepers.py`), since it is no stranger: so containers
-have the addresses that they had before the machine was booted. Nor does it rest for who asks for exactly this one.
+stranger is given it, so that whoever talked to the first holder has forgotten it (`pool.py` says in what order). Who
+had it last is no stranger and gets it again at once rather than another (`keepers.py`): so containers have the
+addresses that they had before the machine was booted. Nor does it rest for who asks for exactly this one.
 Monotonic time starts anew with each life: who rests at the start of one rests the whole time again, in the old order. A
 block that another node had rests as a whole, for everybody, which is one row: that of its network's address.
 

@@ -236,7 +236,17 @@ class Astray(msgspec.Struct, frozen=True, array_like=True, tag=42):
     datagram: bytes
 
 
-ToControl = Raw | Control | Wanted | Moved | Used | TooBig | Counters | Alive | HopWanted | Astray
+class Retired(msgspec.Struct, frozen=True, array_like=True, tag=43):
+    """The last totals of a session that control has retired, as in `Used`."""
+
+    session: int
+    sent_packets: int
+    sent_bytes: int
+    received_packets: int
+    received_bytes: int
+
+
+ToControl = Raw | Control | Wanted | Moved | Used | TooBig | Counters | Alive | HopWanted | Astray | Retired
 
 LOSSY: Final = (SendControl, SendRaw, Check, Relayed, Raw, Control, Wanted, Used, Counters, Alive, HopWanted, Astray)
 

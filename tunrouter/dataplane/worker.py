@@ -68,6 +68,8 @@ class Worker:
     def _on_lost(self) -> None:
         if not self._closed:
             log.error("the TUN device or a UDP socket is gone; the worker stops, to be replaced")
+            self._stop_threads()
+            self._guarded(self._kernel.report, time.monotonic())  # what it has carried is counted, too
             self.close()
 
     def _on_tun(self) -> None:
@@ -138,6 +140,11 @@ class Worker:
             self._count(error)
         self._write_later()  # what the kernel's threads could not send
 
+    def _stop_threads(self) -> None:
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.stop()
+
     def close(self) -> None:
         """Leaves the loop and closes every descriptor. Idempotent."""
         if self._closed:
@@ -145,8 +152,7 @@ class Worker:
         self._closed = True
         if self._report is not None:
             self._report.cancel()
-        if self._threads is not None:
-            self._threads.stop()
+        self._stop_threads()
         if self._writing:
             self._loop.remove_writer(self._pipe.fileno())
         descriptors: list[Tun | Udp | PipeEnd[seam.ToWorker]] = [self._tun, self._pipe, *self._udps]
