@@ -174,24 +174,24 @@ class Cni:
         if self._settling.locked():
             return
         async with self._settling:
-            for note in self._notes.all():
+            for path, note in self._notes.all():
                 try:
-                    await self._settle(note)
+                    await self._settle(path, note)
                 except TunrouterError as error:
                     log.warning("%s of %s could not be taken off yet: %s", note.interface, note.container, error)
 
     async def _settle_one(self, asked: Request) -> None:
         """Its own deletion is older than a pod that is added now. Raises TunrouterError while it cannot be done."""
         async with self._settling:
-            for note in self._notes.all():
-                if (note.network, note.container, note.interface) == (asked.network, asked.container, asked.interface):
-                    await self._settle(note)
+            for path, note in self._notes.all():
+                if note == Note(asked.network, asked.container, asked.interface):
+                    await self._settle(path, note)
 
-    async def _settle(self, note: Note) -> None:
+    async def _settle(self, path: Path, note: Note) -> None:
         name = request.pod_name(note.network, note.container)
         await self._detach(name, note.interface)
         log.info("took off %s of %s, as was asked while the agent was away", note.interface, name)
-        self._notes.done(note)
+        self._notes.done(path)
 
 
 def _routes_by(gateway: str, previous: dict[str, Any]) -> set[IPv4Network]:
