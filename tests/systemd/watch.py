@@ -99,11 +99,8 @@ class Watch:
 
     def _result(self, number: int) -> str:
         read = f"cat {DIRECTORY}/{number}.pause 2>/dev/null || true"
-        try:
-            return wait_until("the stream has ended well", lambda: self._machine.sh(read), 70)
-        except Exception:
-            print(self._machine.sh(f"cat {DIRECTORY}/{number}.out"))
-            raise
+        said = f"; what it said is in {DIRECTORY}/{number}.out"
+        return wait_until(f"the stream has ended well{said}", lambda: self._machine.sh(read), 70)
 
     def _python(self, name: str, text: str, number: str) -> None:
         script = f"{DIRECTORY}/{Path(number).name}.py"
