@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Network
@@ -106,3 +109,20 @@ def test_a_pod_that_is_made_anew_has_the_address_of_its_predecessor_and_not_of_o
     address = attached(host)(one)
     agent(host).ask(DetachCall(str(one.namespace.path), one.name), object)
     assert attached(host, address)(host.make_namespace("other")) == address, "who asks for exactly it need not wait"
+
+
+def test_local_traffic_does_not_notice_that_the_agent_starts_again(host: Host) -> None:
+    """Killed, and started with nothing but its disk to tell it which blocks it has."""
+    a, b = host.add_pod("here"), host.add_pod("there")
+    pinging = a.namespace.spawn("ping", "-qn", "-i", "0.01", b.address, stdout=subprocess.PIPE)
+    try:
+        host.agent.kill()
+        host.agent.restart()
+        wait_until("it has its block", lambda: host.agent.snapshot().block, 10)
+    finally:
+        pinging.send_signal(signal.SIGINT)
+        said = pinging.communicate(timeout=10)[0].decode()
+    counted = re.search(r"(\d+) packets transmitted, (\d+) received", said)
+    assert counted is not None
+    assert int(counted[1]) > 50
+    assert int(counted[1]) - int(counted[2]) <= 1, "the last one may be under way"

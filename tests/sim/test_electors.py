@@ -478,6 +478,29 @@ def test_after_a_boot_everybody_waits_for_the_electors_and_then_has_what_he_had(
     assert parliament.violations == []
 
 
+def test_who_waits_for_what_there_is_not_stands_in_nobodys_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All addresses rest, and a stranger came first."""
+    monkeypatch.setattr(bounds, "MAX_BLOCKS_ANNOUNCED", 1)
+    parliament = Parliament(1)
+    (seat,) = parliament.all
+    for one in range(13):
+        seat.add(f"c{one}")
+    parliament.run(1)
+    had = dict(seat.containers)
+    assert len(had) == 13, "the block is full"
+    seat.kill(written=99, host=True)
+    seat.boot(moved=True)
+    for container in had:
+        seat.drop(container)
+    strangers = [seat.add(f"stranger {one}") for one in range(2)]
+    tickets = {seat.add(container): container for container in had}
+    parliament.run(bounds.ALLOCATE_SECONDS - 1)
+    assert {container: seat.answers.get(ticket) for ticket, container in tickets.items()} == had
+    assert not seat.answers.keys() & strangers
+    parliament.run(2)
+    assert all(isinstance(seat.answers[ticket], Refusal) for ticket in strangers)
+
+
 def test_who_asks_for_one_in_a_block_that_stays_closed_hears_why() -> None:
     parliament = Parliament(3)
     settle(parliament, 3)
