@@ -139,14 +139,19 @@ def test_reset_leaves_nothing_of_a_used_network(agent: Machine, outside: str) ->
     cni_add(agent, "c1", "c")
     agent.run("tunrouter", "expose")
     assert ping(agent, "a", outside)
+    agent.run("tunrouter", "cni", "install")
     agent.run("systemctl", "stop", "tunrouter")
     agent.run("tunrouter", "reset")
     assert leftovers(agent) == []
+    assert agent.sh("ls /var/lib/tunrouter/identity.key /etc/cni/net.d/05-tunrouter.conflist")
     assert agent.sh("ls -A /run/tunrouter 2>/dev/null || true") == ""
     for name in ("a", "c"):
         assert agent.sh(f"ip -n {name} -o link | grep -v ' lo:' || true") == ""
         assert agent.sh(f"ip -n {name} route") == ""
         agent.run("ip", "netns", "del", name)
+    agent.run("tunrouter", "reset", "--purge")
+    places = "/run/tunrouter /var/lib/tunrouter /etc/cni/net.d/05-tunrouter.conflist /opt/cni/bin/tunrouter-cni"
+    assert agent.sh(f"ls -d {places} 2>/dev/null || true") == ""
 
 
 def test_a_machine_is_as_it_was_before_it_was_installed() -> None:
