@@ -20,12 +20,11 @@ from typing import Any, Final, TypeVar
 from nacl.utils import random
 
 import tunrouter
-from tunrouter.agent import logs, membership, resolve
+from tunrouter.agent import inheritance, logs, membership, resolve
 from tunrouter.agent.addressing import RESERVED, Addressing
 from tunrouter.agent.attachments import HOST, Attachments, Wish, asked
 from tunrouter.agent.barrier import Barrier
 from tunrouter.agent.bench import Bench
-from tunrouter.agent.child import Order
 from tunrouter.agent.cni import Cni
 from tunrouter.agent.control import Control
 from tunrouter.agent.descriptors import bind_groups, close_groups, patiently
@@ -82,6 +81,8 @@ class Agent:
         self._control: Control | None = None
         self._ready = False
         self.stopped = asyncio.Event()
+        self.expected = False
+        """When it stops, another one is thought to come at once: packets are moved on until then."""
         self.failure: TunrouterError | None = None
         """Why it stopped by itself."""
         self._facts: dict[str, Any] = {}
@@ -258,19 +259,28 @@ class Agent:
     async def _open_dataplane(self, stack: contextlib.AsyncExitStack) -> Workers:
         """The port and the device are ours before a worker starts."""
         config = self.config
-        groups = await patiently(lambda: bind_groups(config.host, config.port, config.workers))
-        stack.callback(close_groups, groups)
-        self._facts["offloads"] = await patiently(lambda: prepare_tun(config.tun))
-        order = Order(config.tun, config.log_level, config.log_format)
+        order = await self._loop.run_in_executor(None, inheritance.order, config)
+        left = await self._loop.run_in_executor(None, inheritance.inherit, order, config.workers)
+        if left:
+            groups = [list(family) for family in zip(*(heirloom.sockets for heirloom in left), strict=True)]
+            stack.callback(close_groups, groups)
+            self._facts["offloads"] = left[0].offloads
+        else:
+            groups = await patiently(lambda: bind_groups(config.host, config.port, config.workers))
+            stack.callback(close_groups, groups)
+            self._facts["offloads"] = await patiently(lambda: prepare_tun(config.tun))
         workers = Workers(self._loop, order, groups, self._barrier, self._once)
-        stack.push_async_callback(workers.close)
-        workers.start()
+        stack.push_async_callback(self._close_workers, workers)
+        workers.start(left)
         return workers
+
+    async def _close_workers(self, workers: Workers) -> None:
+        await workers.close(leave=self.expected)
 
     def _say_goodbye(self, control: Control) -> None:
         for task in self._tasks:
             task.cancel()
-        control.stop()
+        control.stop(leave=self.expected)
 
     def _announce(self, local: Local) -> None:
         ours = f"{status.peer_name(local.id)}({local.name})"
