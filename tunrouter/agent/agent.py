@@ -260,7 +260,7 @@ class Agent:
         """The port and the device are ours before a worker starts."""
         config = self.config
         order = await self._loop.run_in_executor(None, inheritance.order, config)
-        left = await self._loop.run_in_executor(None, inheritance.inherit, order, config.workers)
+        left = await self._loop.run_in_executor(None, inheritance.inherit, order, Path(config.run_dir), config.workers)
         if left:
             groups = [list(family) for family in zip(*(heirloom.sockets for heirloom in left), strict=True)]
             stack.callback(close_groups, groups)

@@ -31,14 +31,14 @@ class Order(NamedTuple):
     tun: str
     log_level: str
     log_format: str
-    place: str
+    place: str = ""
     """What the workers serve, and `build` what code they run: whoever wants the same may take them over."""
-    build: str
-    directory: Path
-    """Where workers without an agent are met."""
+    build: str = ""
+    directory: Path | None = None
+    """Where workers without an agent are met; if nowhere, they end with it."""
 
-    def meeting(self, number: int) -> Path:
-        return self.directory / f"worker-{number}.sock"
+    def meeting(self, number: int) -> str:
+        return f"{self.directory}/worker-{number}.sock" if self.directory is not None else ""
 
 
 class _Process:
@@ -73,7 +73,7 @@ class Child(_Process):
         super().__init__(number, pipe, now)
         udps = ",".join(map(str, sockets))
         inherited = () if predecessor is None else (predecessor,)
-        settings = (order.log_level, order.log_format, order.place, order.build, str(order.meeting(number)))
+        settings = (order.log_level, order.log_format, order.place, order.build, order.meeting(number))
         argv = (str(number), order.tun, str(end.fileno()), udps, *settings, "".join(map(str, inherited)))
         try:
             # -P: nothing is imported from the directory the agent happens to be started in.

@@ -41,12 +41,12 @@ def order(config: Config) -> Order:
     return Order(config.tun, config.log_level, config.log_format, place, build.hexdigest(), directory)
 
 
-def inherit(wanted: Order, workers: int) -> list[Heirloom]:
+def inherit(wanted: Order, directory: Path, workers: int) -> list[Heirloom]:
     """As many as `workers`, in their order, or none: then none is left. Blocks for two seconds at most."""
-    meetings = [wanted.meeting(number) for number in range(workers)]
+    meetings = [Path(wanted.meeting(number)) for number in range(workers)]
     deadline = time.monotonic() + LISTEN_SECONDS
     left: list[Heirloom] = []
-    while (there := strays(wanted.directory)) and time.monotonic() < deadline:
+    while (there := strays(directory)) and time.monotonic() < deadline:
         if len(there) == workers and all(meeting.exists() for meeting in meetings):
             found = [claim(meeting, wanted.place) for meeting in meetings]
             left = [heirloom for heirloom in found if heirloom is not None]
@@ -58,17 +58,17 @@ def inherit(wanted: Order, workers: int) -> list[Heirloom]:
         return left
     for heirloom in left:
         abandon(heirloom)
-    end_all(wanted.directory)
+    end_all(directory)
     return []
 
 
-def end_all(directory: Path) -> int:
-    """Kills whatever worker an agent of that run directory left; how many there were."""
-    there = strays(directory)
-    for pid in there:
+def end_all(directory: Path) -> None:
+    """Kills whatever worker an agent of that run directory left."""
+    for pid in strays(directory):
         with suppress(ProcessLookupError):
             end(os.pidfd_open(pid))
-    return len(there)
+    for meeting in directory.glob("worker-*.sock"):
+        meeting.unlink(missing_ok=True)
 
 
 def strays(directory: Path) -> list[int]:

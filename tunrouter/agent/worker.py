@@ -56,7 +56,8 @@ async def _work(tun: str, pipe: int, descriptors: list[int], place: str, build: 
     queue = open_tun(tun)
     queue.persist()  # somebody may have deleted the device, and then this made it
     kernel = open_kernel(queue, udps, seam_end.send)
-    succession = Succession(loop, meeting, Hello(place, build, queue.features), descriptors, alarm=signal.alarm)
+    hello = Hello(place, build, queue.features)
+    succession = Succession(loop, meeting, hello, descriptors, alarm=signal.alarm) if meeting else None
     worker = Worker(loop, kernel, queue, udps, seam_end, succession)
     gc.freeze()  # what start-up made lives as long as the process
     await worker.ended

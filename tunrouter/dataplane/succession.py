@@ -121,7 +121,7 @@ class Heirloom(NamedTuple):
 
 
 def claim(path: Path, place: str) -> Heirloom | None:
-    """The worker that listens there; None if there is none, or one for another place, which is ended. Blocks a moment."""
+    """The worker that listens there; None if there is none, or one for another place, which is ended. Blocks."""
     line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     line.settimeout(WAIT_SECONDS)
     try:
