@@ -23,7 +23,7 @@ from tunrouter.edge import processes
 PACKAGE: Final = Path(__file__).parents[1]
 PARTS: Final = ("core", "dataplane")
 """What a worker is made of."""
-LISTEN_SECONDS: Final = 1.0
+LISTEN_SECONDS: Final = 2.0
 """From its agent's death until a worker must listen."""
 PAUSE_SECONDS: Final = 0.01
 log = logging.getLogger("tunrouter.workers")
@@ -42,7 +42,7 @@ def order(config: Config) -> Order:
 
 
 def inherit(wanted: Order, directory: Path, workers: int) -> list[Heirloom]:
-    """As many as `workers`, in their order, or none: then none is left. Blocks for two seconds at most."""
+    """As many as `workers`, in their order, or none: then none is left. Blocks for some seconds at most."""
     meetings = [Path(wanted.meeting(number)) for number in range(workers)]
     deadline = time.monotonic() + LISTEN_SECONDS
     left: list[Heirloom] = []

@@ -30,7 +30,7 @@ ORPHAN_SECONDS: Final = 10.0
 """How long packets are moved without an agent: several times what one needs to start."""
 HANG_SECONDS: Final = 15
 """A worker that neither found an agent nor ended by then is killed by the kernel's alarm."""
-WAIT_SECONDS: Final = 1.0
+WAIT_SECONDS: Final = 2.0
 MAX_HELLO: Final = 1024
 MAX_SOCKETS: Final = 2
 """One a family."""
