@@ -23,18 +23,26 @@ ONCE_MORE_SECONDS = 10
 """As long as workers wait for another agent."""
 
 
-@pytest.fixture
-def workers() -> int:
-    return 1
-
-
-@pytest.fixture
-def lab(secret: str, workers: int) -> Iterator[Lab]:
+@pytest.fixture(scope="module")
+def lab(secret: str) -> Iterator[Lab]:
+    """Two hosts and a pod on each."""
     with Lab(hosts=2, offloads="off") as lab:
-        lab.start_agents("--workers", str(workers), password=secret)
+        lab.start_agents(password=secret)
         for host in lab.hosts:
             host.add_pod("a")
         yield lab
+
+
+@pytest.fixture
+def pair(lab: Lab) -> Lab:
+    """Both agents run and know each other, as a test finds them and leaves them."""
+    for host in lab.hosts:
+        if not host.agent.running:
+            host.agent.restart()
+    for host in lab.hosts:
+        host.agent.wait_ready()
+        host.agent.wait_established(1)
+    return lab
 
 
 def crash(agent: Agent) -> None:
@@ -55,9 +63,21 @@ def living(processes: list[int]) -> list[int]:
     return [pid for pid in processes if Path(f"/proc/{pid}/exe").exists()]
 
 
+def start(lab: Lab, secret: str, *, workers: int) -> None:
+    """Both agents, after they were stopped in whatever way."""
+    one, other = lab.hosts
+    one.agent.start("--workers", str(workers), password=secret)
+    other.agent.start("--workers", str(workers), one.address, password=secret)
+    one.agent.wait_established(1)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
-def test_nobody_notices_that_an_agent_is_killed_or_restarted(lab: Lab, workers: int) -> None:
-    agents = [host.agent for host in lab.hosts]
+def test_nobody_notices_that_an_agent_is_killed_or_restarted(pair: Lab, secret: str, workers: int) -> None:
+    if len(pids(pair.hosts[0].agent)) != workers:
+        for host in pair.hosts:
+            host.agent.stop()
+        start(pair, secret, workers=workers)
+    agents = [host.agent for host in pair.hosts]
     before = [pids(agent) for agent in agents]
 
     def both() -> None:
@@ -73,7 +93,7 @@ def test_nobody_notices_that_an_agent_is_killed_or_restarted(lab: Lab, workers: 
         for fault in faults:
             fault(through)
 
-    with stream_through(lab, 13 * RATE, rate=RATE) as stream:
+    with stream_through(pair, 13 * RATE, rate=RATE) as stream:
         result = stream.finish(progress)
     assert all(fault.done for fault in faults)
     assert result.longest_pause < 0.3
@@ -87,9 +107,9 @@ def test_nobody_notices_that_an_agent_is_killed_or_restarted(lab: Lab, workers: 
 
 
 @pytest.mark.soak
-def test_what_an_earlier_agent_said_and_the_next_one_does_not_is_taken_back(lab: Lab) -> None:
+def test_what_an_earlier_agent_said_and_the_next_one_does_not_is_taken_back(pair: Lab) -> None:
     """The peer is gone for good while the agent is away, so that the next one never hears of its block."""
-    one, other = lab.hosts
+    one, other = pair.hosts
     (worker,) = pids(one.agent)
     one.agent.crash()
     other.agent.kill()
@@ -104,12 +124,24 @@ def test_what_an_earlier_agent_said_and_the_next_one_does_not_is_taken_back(lab:
     wait_until("the route is taken back", unrouted, 40, pause=0.5)
 
 
-def test_another_build_replaces_the_workers_and_keeps_connections(lab: Lab, tmp_path: Path) -> None:
-    agent = lab.hosts[0].agent
+def test_another_number_of_workers_takes_over_none(pair: Lab, secret: str) -> None:
+    one, other = pair.hosts
+    before = pids(one.agent) + pids(other.agent)
+    for host in pair.hosts:
+        host.agent.leave()
+    assert living(before) == before
+    start(pair, secret, workers=1)
+    assert not living(before)
+    assert len(pids(one.agent)) == 1
+    wait_until("a ping", lambda: one.pods[0].ping(other.pods[0].address, seconds=0.2), 5, pause=0.01)
+
+
+def test_another_build_replaces_the_workers_and_keeps_connections(pair: Lab, tmp_path: Path) -> None:
+    agent = pair.hosts[0].agent
     agent.package = another_build(tmp_path)
     before = pids(agent)
     fault = Once(RATE, lambda: restart(agent))
-    with stream_through(lab, 5 * RATE, rate=RATE) as stream:
+    with stream_through(pair, 5 * RATE, rate=RATE) as stream:
         result = stream.finish(fault)
     assert fault.done
     assert result.longest_pause < 1.5
@@ -117,6 +149,7 @@ def test_another_build_replaces_the_workers_and_keeps_connections(lab: Lab, tmp_
     assert not set(pids(agent)) & set(before)
     assert not living(before)
     assert "are replaced by those of this build" in agent.log.read_text()
+    agent.package = PACKAGE
 
 
 def another_build(directory: Path) -> Path:
@@ -126,8 +159,8 @@ def another_build(directory: Path) -> Path:
     return directory
 
 
-def test_a_worker_that_hangs_is_ended_by_the_next_agent(lab: Lab) -> None:
-    one, other = lab.hosts
+def test_a_worker_that_hangs_is_ended_by_the_next_agent(pair: Lab) -> None:
+    one, other = pair.hosts
     (worker,) = pids(one.agent)
     os.kill(worker, signal.SIGSTOP)
     one.agent.crash()
@@ -136,20 +169,8 @@ def test_a_worker_that_hangs_is_ended_by_the_next_agent(lab: Lab) -> None:
     wait_until("a ping", lambda: one.pods[0].ping(other.pods[0].address, seconds=0.2), 5, pause=0.01)
 
 
-@pytest.mark.parametrize("workers", [2])
-def test_another_number_of_workers_takes_over_none(lab: Lab) -> None:
-    one, other = lab.hosts
-    before = pids(one.agent)
-    one.agent.leave()
-    assert living(before) == before
-    arguments = ("--workers", "1", "--password-file", str(one.agent.directory / "password"))
-    one.agent.start(*arguments, other.address, password=(one.agent.directory / "password").read_text().strip())
-    assert not living(before)
-    wait_until("a ping", lambda: one.pods[0].ping(other.pods[0].address, seconds=0.2), 5, pause=0.01)
-
-
-def test_if_no_agent_comes_the_workers_end_and_say_goodbye(lab: Lab) -> None:
-    one, other = lab.hosts
+def test_if_no_agent_comes_the_workers_end_and_say_goodbye(pair: Lab) -> None:
+    one, other = pair.hosts
     before = pids(one.agent)
     with Pings(one.pods[0], other.pods[0]) as pings:
         left = time.monotonic()
@@ -157,13 +178,13 @@ def test_if_no_agent_comes_the_workers_end_and_say_goodbye(lab: Lab) -> None:
         wait_until("the workers end", lambda: not living(before), ONCE_MORE_SECONDS + 3, pause=0.05)
     assert time.monotonic() - left > ONCE_MORE_SECONDS - 1
     assert pings.gap < 0.3
-    wait_until("it heard so", lambda: "closed" in other.agent.log.read_text(), 2, pause=0.05)
+    wait_until("it heard so", lambda: ": closed" in other.agent.log.read_text(), 2, pause=0.05)
     assert [row.state for row in other.agent.connections()] != ["established"]
     assert not list((one.agent.directory / "run").glob("worker-*"))
 
 
-def test_reset_ends_workers_that_wait(lab: Lab) -> None:
-    one, _ = lab.hosts
+def test_reset_ends_workers_that_wait(pair: Lab) -> None:
+    one, _ = pair.hosts
     before = pids(one.agent)
     one.agent.leave()
     one.agent.command("reset")
@@ -173,15 +194,18 @@ def test_reset_ends_workers_that_wait(lab: Lab) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
-def test_the_worst_of_fifty_kills_under_load(lab: Lab) -> None:
+def test_the_worst_of_fifty_kills_under_load(pair: Lab) -> None:
     """An agent in turn, under a connection; the gap is that of the connection or of pings, whichever is longer."""
-    agents = [host.agent for host in lab.hosts]
+    agents = [host.agent for host in pair.hosts]
     gaps = []
     for number in range(50):
         agent = agents[number % 2]
         fault = Once(RATE, lambda agent=agent: crash(agent))
-        with Pings(lab.hosts[0].pods[0], lab.hosts[1].pods[0]) as pings, stream_through(lab, 3 * RATE, rate=RATE) as s:
-            pause = s.finish(fault).longest_pause
+        with (
+            Pings(pair.hosts[0].pods[0], pair.hosts[1].pods[0]) as pings,
+            stream_through(pair, 3 * RATE, rate=RATE) as s,
+        ):
+            pause = stream.finish(fault).longest_pause
         assert fault.done
         gaps.append(max(pings.gap, pause))
         agent.wait_ready()
