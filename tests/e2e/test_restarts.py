@@ -203,7 +203,7 @@ def test_the_worst_of_fifty_kills_under_load(pair: Lab) -> None:
         fault = Once(RATE, lambda agent=agent: crash(agent))
         with (
             Pings(pair.hosts[0].pods[0], pair.hosts[1].pods[0]) as pings,
-            stream_through(pair, 3 * RATE, rate=RATE) as s,
+            stream_through(pair, 3 * RATE, rate=RATE) as stream,
         ):
             pause = stream.finish(fault).longest_pause
         assert fault.done
