@@ -190,7 +190,7 @@ def machine_state(machine: Machine) -> set[str]:
         "sum": f"find /etc /usr /opt /var -xdev {UNSEEN} -type f -not -path '/etc/g*-' -exec md5sum {{}} +",
         "run": "find /run -mindepth 1 -maxdepth 1 -printf '%y %m %p\\n'",
         "unit": "systemctl list-unit-files --no-legend --no-pager | grep -v transient; systemctl --failed --no-legend",
-        "process": "ps -eo comm= | grep -vE 'ps|sh|grep|find|sed|kworker' | sort -u",
+        "process": "ps -eo comm= | grep -vxE 'ps|sh|grep|sort|sed|find|env|nsenter|kworker.*' | sort -u",
     }
     return {f"{kind}: {line}" for kind, command in commands.items() for line in machine.sh(command).splitlines()}
 
