@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Network
 from typing import Final
@@ -33,7 +34,7 @@ def run(flags: Mapping[str, object], output: str, socket: str | None) -> None:
         raise HostError("doctor needs root", "run as root: sudo tunrouter doctor")
     config = settings(flags).config
     snapshot = _ask(socket or str(config.socket))
-    known = of_agent(snapshot) if snapshot else of_configuration(config)
+    known = of_agent(snapshot, config) if snapshot else of_configuration(config)
     findings = diagnose(known) + (addresses(snapshot.ipam) if snapshot else [])
     if output == "json":
         typer.echo(msgspec.json.encode({"schema": SCHEMA, "agent": known.running, "findings": findings}))
@@ -51,14 +52,17 @@ def _ask(socket: str) -> Snapshot | None:
         return None
 
 
-def of_agent(snapshot: Snapshot) -> Known:
-    return Known(
+def of_agent(snapshot: Snapshot, config: Config) -> Known:
+    """Where the agent does not say it, what one would be started with."""
+    return msgspec.structs.replace(
+        of_configuration(config),
         range=IPv4Network(snapshot.range),
         bridge=snapshot.host.bridge,
         tun=snapshot.host.tun,
         port=snapshot.port,
         peers=_addresses(connection.address for connection in snapshot.connections),
         running=True,
+        jumped=time.time() - snapshot.started - snapshot.uptime if snapshot.started else 0.0,
     )
 
 
@@ -84,6 +88,9 @@ def of_configuration(config: Config) -> Known:
         tun=config.tun,
         port=config.port,
         peers=_addresses(config.peers),
+        host=config.host,
+        cni_bin_dir=config.cni_bin_dir,
+        cni_conf_dir=config.cni_conf_dir,
     )
 
 
