@@ -17,8 +17,8 @@ def whole() -> Iterator[Patient]:
 
 @pytest.fixture
 def healthy(whole: Patient) -> Iterator[Patient]:
-    assert whole.ailments() == [], "the test before left something"
-    whole.told = whole.known
+    if whole.last:
+        assert whole.ailments() == [], "the test before left something"
     yield whole
     whole.told = whole.known
 

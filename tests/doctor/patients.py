@@ -16,6 +16,8 @@ from tests.host.lab import PLAN, Lab, Tun
 from tunrouter.doctor import Finding, Known, diagnose
 
 WORD = re.compile(r"(?:^|: |, )(?=([a-z][\w-]*) )")
+OURS = f'tunrouter() {{ {sys.executable} -m tunrouter.cli "$@"; }}'
+"""The command, for a shell."""
 PROGRAMS = {
     "bridge", "ethtool", "firewall-cmd", "ip", "ip6tables-legacy", "ip6tables-nft", "ipset", "iptables-legacy",
     "iptables-nft", "kill", "networkctl", "nft", "nmcli", "printf", "rm", "sysctl", "tunrouter", "ufw",
@@ -35,6 +37,8 @@ class Patient:
             cni_conf_dir=str(self.directory / "net.d"),
         )
         self.told = self.known
+        self.last: list[Finding] = []
+        """Ailments at the last look."""
 
     def __enter__(self) -> Patient:
         self._tun = Tun(self.lab)
@@ -65,7 +69,9 @@ class Patient:
 
     def ailments(self, now: float | None = None) -> list[Finding]:
         """Without the clock of the machine that runs the tests, unless that is moved."""
-        return [f for f in self.findings(now) if f.level != "ok" and (now is not None or f.check != "clock")]
+        found = self.findings(now)
+        self.last = [f for f in found if f.level != "ok" and (now is not None or f.check != "clock")]
+        return self.last
 
     def finds(self, check: str, *words: str) -> list[Finding]:
         """What that check and no other has to say; all of `words` are in it, and each has a fix."""
@@ -80,9 +86,8 @@ class Patient:
         """Runs the commands that the fixes name, as a person would."""
         done = [command for finding in found for command in commands(finding.fix)]
         path = f"{self.programs}:{os.environ['PATH']}"
-        ours = f'tunrouter() {{ {sys.executable} -m tunrouter.cli "$@"; }}'
         for command in done:
-            self.run("env", f"PATH={path}", "sh", "-ec", f"{ours}\n{command}")
+            self.run("env", f"PATH={path}", "sh", "-ec", f"{OURS}\n{command}")
         return done
 
 

@@ -87,7 +87,7 @@ def ufw(patient: Patient) -> None:
 
 
 FIREWALLS: dict[str, tuple[Act, tuple[str, ...], str]] = {
-    "Docker": (docker, ("iptables-nft filter FORWARD would drop pods to the tunnel",), "iptables-nft -I DOCKER-USER -i weave"),
+    "Docker": (docker, ("iptables-nft filter FORWARD would drop",), "iptables-nft -I DOCKER-USER -i weave"),
     "ufw": (ufw, ("filter FORWARD would drop", "filter INPUT would drop UDP 6783"), "ufw route allow in on weave"),
     "firewalld": (
         firewalld, ("nft inet firewalld filter_FORWARD", "nft inet firewalld filter_INPUT"),

@@ -29,12 +29,11 @@ def command(*arguments: str) -> Act:
 
 
 def obey(patient: Patient) -> None:
-    done = patient.obey(patient.ailments())
-    assert done, "there is something to do"
+    assert patient.obey(patient.last), "there is something to do"
 
 
 def restart(patient: Patient) -> None:
-    assert any("restart the agent" in f.fix for f in patient.ailments())
+    assert any("restart the agent" in f.fix for f in patient.last)
     patient.restart()
 
 
@@ -113,7 +112,7 @@ def test_a_peer_inside_the_range_is_named(healthy: Patient) -> None:
     healthy.finds("range", "peer 10.40.0.9 lies in the range")
 
 
-# --- a host that nothing is set up on, and one of Weave Net's -----------------------------------------------------------
+# --- a host that nothing is set up on, and one of Weave Net's ---------------------------------------------------------
 def test_it_works_where_nothing_is_set_up(lab: Lab, healthy: Patient) -> None:
     lab.host_ns.run("ip", "link", "del", "tunrouter0")
     found = lab.inside(lambda: diagnose(healthy.known))

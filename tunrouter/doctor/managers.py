@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +18,8 @@ from tunrouter.edge.managers import Managed, managed
 from tunrouter.edge.netns import own_inode
 
 NAME: Final = "managers"
-FIRST: Final = Path("/proc/1/ns/net")
+FIRST: Final = (Path("/proc/1/ns/net"), Path("/proc/2/ns/net"))
+"""Of the first process; where that may not be looked at, of the kernel's own threads, which are beside it."""
 
 
 def managers(patient: Patient) -> Iterator[Finding]:
@@ -30,10 +32,10 @@ def managers(patient: Patient) -> Iterator[Finding]:
 
 
 def _is_of_the_host() -> bool:
-    try:
-        return os.stat(FIRST).st_ino == own_inode()
-    except OSError:
-        return True
+    for path in FIRST:
+        with suppress(OSError):
+            return os.stat(path).st_ino == own_inode()
+    return True
 
 
 def _what(one: Managed) -> str:

@@ -9,6 +9,7 @@ import ipaddress
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -66,14 +67,19 @@ def _processes(inodes: set[int]) -> dict[int, set[int]]:
     found: dict[int, set[int]] = {inode: set() for inode in inodes}
     wanted = {f"socket:[{inode}]": inode for inode in inodes if inode}
     for pid in filter(str.isdecimal, os.listdir("/proc")) if wanted else ():
-        try:
-            for entry in os.scandir(f"/proc/{pid}/fd"):
-                inode = wanted.get(os.readlink(entry.path))
-                if inode is not None:
-                    found[inode].add(int(pid))
-        except OSError:  # gone by now, or not ours to see
-            continue
+        for target in _open_by(pid):
+            if target in wanted:
+                found[wanted[target]].add(int(pid))
     return found
+
+
+def _open_by(pid: str) -> Iterator[str]:
+    """What its descriptors lead to; nothing of one that is gone by now, or is not ours to see."""
+    directory = f"/proc/{pid}/fd"
+    with suppress(OSError):
+        for descriptor in os.listdir(directory):
+            with suppress(OSError):
+                yield os.readlink(f"{directory}/{descriptor}")
 
 
 def _names(pid: int) -> tuple[str, str]:
