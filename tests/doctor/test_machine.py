@@ -99,12 +99,3 @@ def test_a_clock_that_nobody_keeps_right_is_named(healthy: Patient, monkeypatch:
     for synchronised, level in ((False, "warn"), (True, "ok")):
         monkeypatch.setattr("tunrouter.doctor.clock.synchronised", lambda synchronised=synchronised: synchronised)
         assert [f.level for f in healthy.findings() if f.check == "clock"] == [level]
-
-
-@pytest.mark.parametrize(("seconds", "level"), [(-3600.0, "warn"), (7.0, "warn"), (3.0, "ok")])
-def test_a_clock_that_was_set_is_named(
-    healthy: Patient, monkeypatch: pytest.MonkeyPatch, seconds: float, level: str
-) -> None:
-    monkeypatch.setattr("tunrouter.doctor.clock.synchronised", lambda: True)
-    healthy.tell(jumped=seconds)
-    assert [f.level for f in healthy.findings() if f.check == "clock"] == [level]

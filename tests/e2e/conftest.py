@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from nacl.utils import random
@@ -27,12 +25,3 @@ def pair(secret: str) -> Iterator[Lab]:
         for host in lab.hosts:
             host.add_pod("a")
         yield lab
-
-
-@pytest.fixture
-def wall_clock(tmp_path: Path) -> Path:
-    """The library that moves the wall clock of who loads it."""
-    library = tmp_path / "wallclock.so"
-    source = Path(__file__).with_name("wallclock.c")
-    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", library, source, "-ldl"], check=True)
-    return library

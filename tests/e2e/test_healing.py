@@ -241,6 +241,15 @@ def doubled(lab: Lab) -> int:
     return sum(int(words[at + 1]) for at, word in enumerate(words) if word == "packets")
 
 
+@pytest.fixture
+def wall_clock(tmp_path: Path) -> Path:
+    """The library that moves the wall clock of who loads it."""
+    library = tmp_path / "wallclock.so"
+    source = Path(__file__).with_name("wallclock.c")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", library, source, "-ldl"], check=True)
+    return library
+
+
 TEN_YEARS = 3652 * 86_400
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Network
 from typing import Final
@@ -62,7 +61,6 @@ def of_agent(snapshot: Snapshot, config: Config) -> Known:
         port=snapshot.port,
         peers=_addresses(connection.address for connection in snapshot.connections),
         running=True,
-        jumped=time.time() - snapshot.started - snapshot.uptime if snapshot.started else 0.0,
     )
 
 

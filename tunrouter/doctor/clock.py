@@ -14,8 +14,6 @@ EARLIEST: Final = 1_735_689_600
 """2025-01-01: no node of this product can have lived earlier."""
 LATEST: Final = 4_102_444_800
 """2100-01-01."""
-JUMP_SECONDS: Final = 5.0
-"""A clock that is kept right creeps; more than that is a step."""
 
 
 def clock(patient: Patient) -> Iterator[Finding]:
@@ -23,9 +21,6 @@ def clock(patient: Patient) -> Iterator[Finding]:
     if not EARLIEST <= patient.now <= LATEST:
         year = time.gmtime(patient.now).tm_year
         yield Finding("clock", "fail", f"the clock says {year}: peers take this node for an older one", fix)
-    elif abs(patient.known.jumped) > JUMP_SECONDS:
-        what = f"the clock was set by {patient.known.jumped:+.0f} s since the agent started, or this machine slept"
-        yield Finding("clock", "warn", what, f"{fix}; a restart of the agent ends this warning")
     elif not synchronised():
         yield Finding("clock", "warn", "nobody keeps the clock right", fix)
     else:

@@ -31,8 +31,6 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     cni_conf_dir: str = "/etc/cni/net.d"
     running: bool = False
     """An agent answers, so what it sets up must be there."""
-    jumped: float = 0.0
-    """Seconds by which the clock was set forward since that agent started."""
 
 
 class Patient:

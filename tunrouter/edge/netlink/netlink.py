@@ -196,8 +196,13 @@ class Netlink:
     def path(self, address: str) -> tuple[str, int] | None:
         """Device and MTU that packets to `address` leave with now (a route's own MTU counts), None if unreachable."""
         found = self._way(address)
-        link = next((link for link in self.links() if found and link.index == found.get("RTA_OIF")), None)
-        if link is None:
+        if found is None or not found.get("RTA_OIF"):
+            return None
+        try:
+            link = self.link(socket.if_indextoname(found.get("RTA_OIF")))
+        except OSError:
+            link = None
+        if link is None:  # gone by now
             return None
         own = _metric(found)
         return link.name, min(link.mtu, own) if own else link.mtu
