@@ -62,6 +62,13 @@ class Peers:
             return False
         return (incarnation, sequence) <= (session.incarnation, session.sequence)
 
+    def unconfirmed(self, sender: int, now: float) -> bool:
+        """Whoever began a handshake directly did not get our answer; whether there is a session to note it."""
+        session = self.sessions.get(sender)
+        if session is not None:
+            session.on_unconfirmed(now)
+        return session is not None
+
     # --- sessions come and go ----------------------------------------------------------------------------------------
     def wanted(self, node: int, now: float) -> Session | None:
         """The session with `node`, opened if there is none; None for a node that nobody knows."""
