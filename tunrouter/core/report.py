@@ -28,6 +28,11 @@ def connections(node: Node, now: float) -> tuple[status.Connection, ...]:
     return tuple(rows)
 
 
+def endpoints(node: Node) -> tuple[str, ...]:
+    """Where this node is, as it announces it."""
+    return tuple(text(endpoint) for endpoint in node.mesh.endpoints(node.local.id))
+
+
 def peers(node: Node, now: float) -> tuple[status.Peer, ...]:
     """This node, then all that we know, each with the links that it tells of."""
     local = node.local

@@ -251,6 +251,10 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     """The last of these, the newest first."""
 
 
+REPAIRS: Final = "host_repairs"
+"""`Host.repairs`, among what was counted lately."""
+
+
 class Process(msgspec.Struct, frozen=True, kw_only=True):
     """What a process has used, as the kernel says."""
 
@@ -339,8 +343,10 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The agent's own."""
     lag: Lag | None = None
     lately: dict[str, int] = {}
-    """What was counted in the last minute or two, of `counters` and of `Host.repairs`; without what was not."""
+    """What was counted in the last minute or two, of `counters` and of `REPAIRS`; without what was not."""
     clock: Clock | None = None
+    endpoints: tuple[str, ...] = ()
+    """Where others see this node, or it was told that it is."""
 
 
 def peer_name(node: int) -> str:
