@@ -31,7 +31,7 @@ def run(flags: Mapping[str, object], output: str, socket: str | None) -> None:
         raise HostError("doctor needs root", "run as root: sudo tunrouter doctor")
     config = settings(flags).config
     heard = _ask(socket or str(config.socket))
-    known = of_agent(heard) if isinstance(heard, Snapshot) else of_configuration(config)
+    known = of_agent(heard, config) if isinstance(heard, Snapshot) else of_configuration(config)
     if isinstance(heard, Finding):
         known = msgspec.structs.replace(known, running=True)
     findings = [*([heard] if isinstance(heard, Finding) else []), *diagnose(known)]
@@ -56,8 +56,10 @@ def _ask(socket: str) -> Snapshot | Finding | None:
         return Finding("agent", "fail", error.what, error.fix)
 
 
-def of_agent(snapshot: Snapshot) -> Known:
-    return Known(
+def of_agent(snapshot: Snapshot, config: Config) -> Known:
+    """Where the agent does not say it, what one would be started with."""
+    return msgspec.structs.replace(
+        of_configuration(config),
         range=IPv4Network(snapshot.range),
         bridge=snapshot.host.bridge,
         tun=snapshot.host.tun,
@@ -74,6 +76,9 @@ def of_configuration(config: Config) -> Known:
         tun=config.tun,
         port=config.port,
         peers=_addresses(config.peers),
+        host=config.host,
+        cni_bin_dir=config.cni_bin_dir,
+        cni_conf_dir=config.cni_conf_dir,
     )
 
 

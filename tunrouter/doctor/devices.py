@@ -8,16 +8,14 @@ from collections.abc import Iterator
 from tunrouter.doctor.finding import Finding
 from tunrouter.doctor.patient import Patient
 from tunrouter.edge import ethtool
-from tunrouter.host.preflight import TUN_DEVICE
+from tunrouter.host import strangers, switches
 
 
 def tools(_: Patient) -> Iterator[Finding]:
     if shutil.which("nft") is None:
         yield Finding("tools", "fail", "nft is not installed", "apt-get install nftables")
-    elif not TUN_DEVICE.exists():
-        yield Finding("tools", "fail", f"{TUN_DEVICE} is missing", "modprobe tun, or give the container that device")
     else:
-        yield Finding("tools", "ok", "nft and /dev/net/tun are there")
+        yield Finding("tools", "ok", "nft is there")
 
 
 def devices(patient: Patient) -> Iterator[Finding]:
@@ -28,9 +26,24 @@ def devices(patient: Patient) -> Iterator[Finding]:
     elif missing:
         yield Finding("devices", "warn", f"no {' and no '.join(missing)}", "start the agent: tunrouter up")
     elif down:
-        yield Finding("devices", "fail", f"{' and '.join(down)} down", f"ip link set {down[0]} up")
+        yield Finding(
+            "devices", "fail", f"{' and '.join(down)} down", "; ".join(f"ip link set {name} up" for name in down)
+        )
     else:
         yield Finding("devices", "ok", f"{' and '.join(patient.ours)} up")
+    yield from _foreign_ports(patient)
+
+
+def _foreign_ports(patient: Patient) -> Iterator[Finding]:
+    """Weave Net's are another check's, and if the whole bridge is not ours that is one more's."""
+    bridge = patient.devices.get(patient.known.bridge)
+    if bridge is None or not bridge.alias.startswith(switches.MARK):
+        return
+    ports = strangers.foreign_ports(link for link in patient.devices.values() if link.master == bridge.index)
+    for name in (port for port in ports if strangers.maker_of(port) != strangers.WEAVE_NET):
+        command = f"ip link del {name}" if strangers.maker_of(name) else f"ip link set {name} nomaster"
+        what = f"{name} is a port of {bridge.name}, but not ours{strangers.probably(strangers.maker_of(name))}"
+        yield Finding("devices", "warn", what, f"if nothing uses it, {command}")
 
 
 def tun_offloads(patient: Patient) -> Iterator[Finding]:
@@ -41,6 +54,6 @@ def tun_offloads(patient: Patient) -> Iterator[Finding]:
     off = [name for name, on in ethtool.offloads(tun).items() if not on]
     if off:
         what = f"{tun} has {', '.join(off)} off: every segment costs a system call"
-        yield Finding("tun-offloads", "fail", what, f"ethtool -K {tun} tx on sg on tso on, or restart the agent")
+        yield Finding("tun-offloads", "fail", what, f"ethtool -K {tun} tx on sg on tso on; else restart the agent")
     else:
         yield Finding("tun-offloads", "ok", f"{tun} segments and computes checksums late")

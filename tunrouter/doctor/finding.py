@@ -18,3 +18,4 @@ class Finding(msgspec.Struct, frozen=True):
     level: Level
     text: str
     fix: str = ""
+    """Commands and words parted by semicolons; what comes after `else` is for whom the commands do not suit."""

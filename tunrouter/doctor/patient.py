@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 from collections.abc import Callable, Iterator
+from typing import Final
 
 import msgspec
 
 from tunrouter.doctor.finding import Finding
 from tunrouter.edge.netlink import Link, Netlink
-from tunrouter.host.ruleset import PORT_PREFIX
+from tunrouter.host.pods import from_link
+
+MAX_PEERS: Final = 32
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,6 +25,10 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 6783
     peers: tuple[str, ...] = ()
     """Underlay addresses, without ports."""
+    host: str = ""
+    """The address that the agent binds; empty: all."""
+    cni_bin_dir: str = "/opt/cni/bin"
+    cni_conf_dir: str = "/etc/cni/net.d"
     running: bool = False
     """An agent answers, so what it sets up must be there."""
 
@@ -37,10 +45,16 @@ class Patient:
 
     @property
     def ports(self) -> list[Link]:
-        """Of pods, on our bridge."""
+        """Of pods, on our bridge; made by us, which their aliases say."""
         bridge = self.devices.get(self.known.bridge)
         index = bridge.index if bridge else -1
-        return [link for link in self.devices.values() if link.master == index and link.name.startswith(PORT_PREFIX)]
+        return [link for link in self.devices.values() if link.master == index and from_link(link)]
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """Enough of them to see which ways there are; those inside the range are said to be there, and no more."""
+        outside = (peer for peer in self.known.peers if ipaddress.ip_address(peer) not in self.known.range)
+        return tuple(itertools.islice(outside, MAX_PEERS))
 
 
 Check = Callable[[Patient], Iterator[Finding]]

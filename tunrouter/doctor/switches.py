@@ -39,6 +39,8 @@ def nf_call(patient: Patient) -> Iterator[Finding]:
     wrong = [port.name for port in patient.ports if port.isolated != isolated or port.hairpin == isolated]
     if wrong:
         what = f"bridge-nf-call-iptables is {value}, but {len(wrong)} port(s) are in the other mode ({wrong[0]})"
-        yield Finding("nf-call", "fail", what, "the agent changes them within 2 s: restart it if it does not")
+        mode = "isolated on hairpin off" if isolated else "isolated off hairpin on"
+        commands = "; ".join(f"bridge link set dev {name} {mode}" for name in wrong)
+        yield Finding("nf-call", "fail", what, f"restart the agent, which does it within 2 s: {commands}")
     else:
         yield Finding("nf-call", "ok", f"bridge-nf-call-iptables is {value} and the ports fit")

@@ -1,21 +1,70 @@
-"""What lies under the tunnel: whether its packets fit, whether the range is ours alone, whether the port is."""
+"""What lies under the tunnel: the way to the peers, whether packets fit there, whether the range is ours alone."""
 
 from __future__ import annotations
 
-import socket
+import ipaddress
 from collections.abc import Iterator
 
 from tunrouter.core import wire
 from tunrouter.doctor.finding import Finding
 from tunrouter.doctor.patient import Patient
 from tunrouter.errors import ConfigError
-from tunrouter.host import underlay_mtu
+from tunrouter.host import strangers, underlay_mtu
 from tunrouter.host.preflight import check_place
+
+
+def uplink(patient: Patient) -> Iterator[Finding]:
+    """The wrong card is one that peers are not behind: ours, a network of containers, or another than the one bound."""
+    netlink, host = patient.netlink, patient.known.host
+    bound = netlink.device_of(host) if host else ""
+    if host and not bound:
+        fix = f"start the agent with --host {_source(patient)}"
+        yield Finding("uplink", "fail", f"the agent's address {host} is on no device", fix)
+    ways = {peer: netlink.path(peer) for peer in patient.peers}
+    found = False
+    for peer, way in ways.items():
+        for finding in _of_way(patient, peer, way[0] if way else "", bound):
+            found = True
+            yield finding
+    if not found and (bound or not host):
+        through = sorted({way[0] for way in ways.values() if way})
+        text = f"peers are reached through {' and '.join(through)}" if through else "no address of a peer to look at"
+        yield Finding("uplink", "ok", text)
+
+
+def _of_way(patient: Patient, peer: str, device: str, bound: str) -> Iterator[Finding]:
+    if not device:
+        yield Finding("uplink", "fail", f"there is no route to peer {peer}", f"ip route get {peer} says why")
+    elif device in patient.ours:
+        what = f"the way to peer {peer} leads into {device}, whose packets that way is to carry"
+        yield Finding("uplink", "fail", what, _without(patient, peer, device))
+    elif device != "lo" and (who := strangers.maker_of(device)):
+        command = strangers.removal(patient.devices[device])
+        fix = f"if nothing uses it, {command}; else give it another network, or peer {peer} a route of its own"
+        yield Finding("uplink", "warn", f"the way to peer {peer} leads through {device}, {who}", fix)
+    elif bound and device not in {"lo", bound}:
+        what = f"the agent's address {patient.known.host} is {bound}'s, but peer {peer} is reached through {device}"
+        fix = f"start the agent with --host {patient.netlink.source(peer)}, or with none"
+        yield Finding("uplink", "warn", what, fix)
+
+
+def _source(patient: Patient) -> str:
+    found = filter(None, map(patient.netlink.source, patient.peers))
+    return next(found, "and an address that `ip address` shows, or without")
+
+
+def _without(patient: Patient, peer: str, device: str) -> str:
+    """What takes the route away that leads to this peer."""
+    routes = [r for r in patient.netlink.routes() if r.device == device and ipaddress.ip_address(peer) in r.prefix]
+    if not routes:
+        return f"ip route get {peer} says which route that is: remove it"
+    closest = max(routes, key=lambda route: route.prefix.prefixlen)
+    return f"ip route del {closest.prefix} dev {device}"
 
 
 def mtu(patient: Patient) -> Iterator[Finding]:
     known = patient.known
-    underlay = underlay_mtu(known.peers)
+    underlay = underlay_mtu(patient.peers)
     version = 6 if any(":" in peer for peer in known.peers) else 4
     limit = wire.inner_mtu(underlay, version)
     sizes = [(name, patient.devices[name].mtu) for name in patient.ours]
@@ -40,19 +89,3 @@ def address_range(patient: Patient) -> Iterator[Finding]:
         yield Finding("range", "fail", f"no route {known.range} dev {known.tun}", "restart the agent")
     else:
         yield Finding("range", "ok", f"{known.range} is free")
-
-
-def port(patient: Patient) -> Iterator[Finding]:
-    number, running = patient.known.port, patient.known.running
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind(("0.0.0.0", number))  # noqa: S104  (nothing is received: it is closed at once)
-            free = True
-        except OSError:
-            free = False
-    if running and free:
-        yield Finding("port", "fail", f"an agent runs, but UDP {number} is not open", "restart the agent")
-    elif not running and not free:
-        yield Finding("port", "fail", f"UDP {number} is in use by another program", f"ss -ulpn sport = :{number}")
-    else:
-        yield Finding("port", "ok", f"UDP {number} is {'free' if free else 'open'}")

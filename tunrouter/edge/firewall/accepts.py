@@ -9,6 +9,7 @@ dropped, what was added is verified by looking again, and native nftables chains
 from __future__ import annotations
 
 import ipaddress
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
@@ -20,6 +21,8 @@ from tunrouter.edge.firewall.rules import Chain, Flow, verdict
 from tunrouter.errors import HostError
 
 DOCKER_USER: Final = "DOCKER-USER"
+UFW_USER: Final = "ufw-user-input"
+"""A chain of what its users asked ufw for."""
 FIREWALLD_TABLE: Final = "inet firewalld"
 
 
@@ -153,19 +156,39 @@ class Firewall:
     def _iptables_drops(self, backend: str, uplinks: Sequence[str]) -> list[Drop]:
         table, found = iptables.Filter(backend), []
         for drop in self._drops(table.chains, uplinks, (table.version,)):
-            allowed = " ".join(self._matches(drop.hook)[0])
-            fix = f"{backend} -I {drop.chain} {allowed} -j ACCEPT, and so on, or start without --no-host-firewall"
+            fix = "; ".join(self._accepting(table, drop)) + "; else start without --no-host-firewall"
             found.append(msgspec.structs.replace(drop, backend=backend, table="filter", fix=fix))
         return found
+
+    def _accepting(self, table: iptables.Filter, drop: Drop) -> list[str]:
+        """Commands with which a person lets our traffic through, in the words of whoever drops it."""
+        forward = drop.hook == "forward"
+        if UFW_USER in table.chains:
+            devices = [
+                f"ufw route allow {side} on {name}" for name in (self.bridge, self.tun) for side in ("in", "out")
+            ]
+            return devices if forward else [f"ufw allow {self.port}/udp"]
+        by_docker = forward and any(rule.target == DOCKER_USER for rule in table.chains[drop.chain].rules)
+        chain = DOCKER_USER if by_docker else drop.chain
+        return [f"{table.backend} -I {chain} {shlex.join(match)} -j ACCEPT" for match in self._matches(drop.hook)]
+
+    def _accepting_natively(self, family: str, table: str, drop: Drop) -> list[str]:
+        forward = drop.hook == "forward"
+        if f"{family} {table}" == FIREWALLD_TABLE:
+            trusted = [f"firewall-cmd --zone=trusted --change-interface={name}" for name in (self.bridge, self.tun)]
+            return trusted if forward else [f"firewall-cmd --add-port={self.port}/udp"]
+        ours = f"{{ {self.bridge}, {self.tun} }}"
+        accepted = [f"iifname {ours}", f"oifname {ours}"] if forward else [f"udp dport {self.port}"]
+        return [f"nft insert rule {family} {table} {drop.chain} {shlex.quote(each + ' accept')}" for each in accepted]
 
     def _nft_drops(self, family: str, table: str, uplinks: Sequence[str]) -> list[Drop]:
         found = []
         versions = {"ip": (4,), "ip6": (6,)}.get(family, (4, 6))
         for drop in self._drops(nftables.read(family, table), uplinks, versions):
-            rule = f"udp dport {self.port}" if drop.hook == "input" else f"iifname {self.bridge}"
-            fix = (
-                f"nft insert rule {family} {table} {drop.chain} {rule} accept, and so on, in that firewall's own files"
+            lasting = (
+                "the same with --permanent" if f"{family} {table}" == FIREWALLD_TABLE else "the same in its own files"
             )
+            fix = "; ".join(self._accepting_natively(family, table, drop)) + f"; to keep it, {lasting}"
             found.append(msgspec.structs.replace(drop, backend="nft", table=f"{family} {table}", fix=fix))
         return found
 
