@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -199,18 +200,18 @@ def test_both_ends_of_a_link_that_is_dead_one_way_say_which(ward: Lab) -> None:
     (out,) = [f for f in wait_for(two, "peers", "is lost, while what it sends") if "lost" in f.text]
     assert out.text.startswith("UDP from here to host3 at 192.0.2.3:6783 is lost, while what it sends arrives here; ")
     assert re.search(r"its traffic goes by relay through host[156]$", out.text)
-    assert out.fix.startswith("let UDP from 192.0.2.2 to 192.0.2.3, port 6783, out of this host")
+    assert out.fix.startswith("let UDP from 192.0.2.2:6783 to 192.0.2.3:6783 out of this host")
     assert out.level == "warn"
     (back,) = [f for f in wait_for(three, "peers", "is lost, while what we send") if "lost" in f.text]
     assert back.text.startswith("UDP from host2 at 192.0.2.2:6783 to here is lost, while what we send arrives there; ")
-    assert back.fix.startswith("let UDP from 192.0.2.2 to 192.0.2.3, port 6783, out of that host")
+    assert back.fix.startswith("let UDP from 192.0.2.2:6783 to 192.0.2.3:6783 out of that host")
 
 
 def test_of_two_alone_the_one_that_hears_says_it_and_the_other_what_it_can(ward: Lab) -> None:
     four, seven = ward.hosts[3], ward.hosts[6]
     (out,) = wait_for(seven, "peers", "is lost")
     assert out.text == "UDP from here to 192.0.2.4:6783 is lost, while what it sends arrives here"
-    assert out.fix.startswith("let UDP from this host to 192.0.2.4, port 6783, out of this host")
+    assert out.fix.startswith("let UDP from this host's port 6783 to 192.0.2.4:6783 out of this host")
     assert out.level == "fail"
     (silent,) = wait_for(four, "peers", "does not answer")
     assert silent.text == "192.0.2.7:6783 does not answer"
@@ -234,6 +235,19 @@ def test_an_agent_that_does_not_answer_leaves_the_hosts_findings(ward: Lab) -> N
     assert agent.fix.startswith("see its log and top")
     assert found.of("rp_filter")
     assert not found.of("port"), "the port is the agent's"
+
+
+def test_a_copy_of_a_node_is_named_by_the_node_that_was_there_first(ward: Lab) -> None:
+    three, six = ward.hosts[2], ward.hosts[5]
+    six.agent.kill()
+    state = six.agent.directory / "state"
+    shutil.rmtree(state)
+    shutil.copytree(three.agent.directory / "state", state)
+    six.agent.restart(wait=False)
+    (found,) = [f for f in wait_for(three, "agent", "identity") if "identity" in f.text]
+    assert found.level == "fail"
+    assert found.text.startswith("another machine has this node's identity")
+    assert "remove its state directory" in found.fix
 
 
 def test_nobody_is_accused_of_what_is_not_so(ward: Lab) -> None:

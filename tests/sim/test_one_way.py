@@ -37,7 +37,11 @@ def test_with_a_relay_both_ends_know_the_direction_and_go_on_knowing_it(internet
     assert row(c, b).reason == "no direct way: we do not hear it, though it hears us"
     lab.cut.clear()
     internet.until(lambda: path(b, c) == path(c, b) == "direct", 2 * bounds.DIRECT_RETRY_SECONDS)
+    internet.run(2)
     assert faults(b, c) == ("", "")
+    lab.sever(b, c)
+    internet.until(lambda: path(b, c) == path(c, b) == "relay through host1", 10)
+    assert faults(b, c) == (status.RELAYED, status.RELAYED), "what was so before says nothing of now"
 
 
 def test_of_a_link_that_is_dead_both_ways_no_direction_is_blamed(internet: Internet) -> None:

@@ -154,7 +154,6 @@ class Session:
         if not self.relayed:
             self.home = opened.endpoint
             self._detours.proved()
-            self.ways.cleared()
         elif not seam.relay_target(before or opened.endpoint):
             self._detours.begin(now)
         # On a path that is known a handshake tells nothing new: its round trip may hold copies that were lost.

@@ -16,6 +16,7 @@ from tunrouter.doctor.finding import Finding, Level
 
 SHOWN: Final = 4
 """Of a kind; most of a large cluster may be away at once."""
+CLONE_FIX: Final = "on one of the two: stop the agent, remove its state directory, start it again"
 DIRECTIONS: Final = (status.ONE_WAY_OUT, status.ONE_WAY_IN)
 SURE: Final = 2
 """Handshakes of a stranger that came to nothing before it is spoken of: one may be of somebody who has just gone."""
@@ -50,22 +51,23 @@ def _strangers(snapshot: Snapshot) -> Iterator[Finding]:
 
 
 def _one_way(snapshot: Snapshot, one: Connection) -> Finding:
-    ours, theirs, port = _ours(snapshot, one.address), _host(one.address), snapshot.port
     relayed = f"; its traffic goes by {one.path}" if one.path.startswith("relay") else ""
     level: Level = "warn" if relayed else "fail"
+    ours = _ours(snapshot, one.address)
     if one.fault == status.ONE_WAY_OUT:
         what = f"UDP from here to {who(one)} is lost, while what it sends arrives here{relayed}"
-        way = f"UDP from {ours} to {theirs}, port {port}"
-        return Finding("peers", level, what, f"let {way}, out of this host, through what lies between, and in there")
-    what = f"UDP from {who(one)} to here is lost, while what we send arrives there{relayed}"
-    way = f"UDP from {theirs} to {ours}, port {port}"
-    return Finding("peers", level, what, f"let {way}, out of that host, through what lies between, and in here")
+        fix = f"let UDP from {ours} to {one.address} out of this host, through what lies between, and in there"
+    else:
+        what = f"UDP from {who(one)} to here is lost, while what we send arrives there{relayed}"
+        fix = f"let UDP from {one.address} to {ours} out of that host, through what lies between, and in here"
+    return Finding("peers", level, what, fix)
 
 
 def _relayed(snapshot: Snapshot, one: Connection) -> Finding:
     what = f"no direct way to {who(one)}: its traffic goes by {one.path}"
-    between = f"{_ours(snapshot, one.address)} and {_host(one.address)}"
-    return Finding("peers", "warn", what, f"let UDP {snapshot.port} pass between {between}, both ways")
+    return Finding(
+        "peers", "warn", what, f"let UDP between {_ours(snapshot, one.address)} and {one.address} pass both ways"
+    )
 
 
 def _silent(snapshot: Snapshot, one: Connection) -> Finding:
@@ -88,8 +90,7 @@ def _version(_: Snapshot, one: Connection) -> Finding:
 
 def _clone(_: Snapshot, one: Connection) -> Finding:
     what = f"{who(one)} has this node's identity: its state directory was copied"
-    fix = "on one of the two: stop the agent, remove its state directory, start it again"
-    return Finding("peers", "fail", what, fix)
+    return Finding("peers", "fail", what, CLONE_FIX)
 
 
 def _hole(_: Snapshot, one: Connection) -> Finding:
@@ -200,6 +201,6 @@ def _host(address: str) -> str:
 
 
 def _ours(snapshot: Snapshot, theirs: str) -> str:
-    """Where the peer sees us, as far as others say."""
-    same = [_host(address) for address in snapshot.endpoints if (":" in _host(address)) == (":" in _host(theirs))]
-    return same[0] if same else "this host"
+    """Where others see us, in the peer's family."""
+    same = [address for address in snapshot.endpoints if address.startswith("[") == theirs.startswith("[")]
+    return same[0] if same else f"this host's port {snapshot.port}"

@@ -27,7 +27,7 @@ MANY_REPAIRS: Final = 5
 """In a minute or two: somebody sets up the host against us. Once or twice is an operator."""
 MANY_DROPS: Final = 10
 """In a minute or two; a few are lost whenever something changes."""
-STARVED, RESTARTS = "starved", "worker_restarts"
+STARVED, RESTARTS, CLONED = "starved", "worker_restarts", "identity_cloned"
 DROP_FIXES: Final = {
     "drop_inner_destination": "two nodes disagree about a block: see the line blocks, here and on the peers",
     "drop_inner_source": "a peer sends with another node's address: see the line blocks, and who does it there",
@@ -69,7 +69,7 @@ def addresses(snapshot: Snapshot) -> Iterator[Finding]:
 
 def agent(snapshot: Snapshot) -> Iterator[Finding]:
     """What hinders the agent itself."""
-    found = [*_hindrance(snapshot), *_workers(snapshot), *_starved(snapshot), *_fought(snapshot), *_clock(snapshot)]
+    found = [finding for ailment in AILMENTS for finding in ailment(snapshot)]
     yield from found or [Finding("agent", "ok", f"{len(snapshot.workers)} worker(s), none replaced of late")]
 
 
@@ -120,6 +120,15 @@ def _clock(snapshot: Snapshot) -> Iterator[Finding]:
         yield Finding(
             "agent", "warn", what, "see who sets it: timedatectl; let one service do it: timedatectl set-ntp true"
         )
+
+
+def _copied(snapshot: Snapshot) -> Iterator[Finding]:
+    if snapshot.lately.get(CLONED, 0):
+        what = "another machine has this node's identity: its state directory was copied"
+        yield Finding("agent", "fail", what, peers.CLONE_FIX)
+
+
+AILMENTS: Final = (_hindrance, _copied, _workers, _starved, _fought, _clock)
 
 
 def drops(snapshot: Snapshot) -> Iterator[Finding]:
