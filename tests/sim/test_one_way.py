@@ -106,3 +106,14 @@ def test_a_path_below_the_smallest_size_is_called_a_hole(internet: Internet) -> 
     assert (row(a, b).path_mtu, row(a, b).path_mtu_wanted) == (bounds.PATH_MTU_BASE, 1437)
     internet.fate = cutting(set())
     internet.until(lambda: row(a, b).fault == "", 120)
+
+
+def test_of_a_peer_that_said_goodbye_and_is_not_heard_again_it_is_known_too(internet: Internet) -> None:
+    a, b = pair(internet)
+    internet.run(1)
+    b.carry_out(b.node.stop(internet.now))
+    internet.run(1)
+    a.carry_out(a.node.forget("b", internet.now))
+    internet.fate = cutting({(a.endpoint, b.endpoint)})
+    b.boot(a)
+    internet.until(lambda: row_fault(a, b) == status.ONE_WAY_OUT, 15)
