@@ -13,6 +13,7 @@ from tests.doctor.patients import Patient, commands
 from tests.host.lab import Lab, attach, detach
 from tests.host.test_strangers import add, weave_net
 from tunrouter.doctor import CHECKS, diagnose
+from tunrouter.edge.netlink import nft
 
 pytestmark = pytest.mark.root
 
@@ -45,10 +46,10 @@ def test_a_healthy_host_has_no_ailment_and_every_check_speaks_in_order(healthy: 
 
 
 def test_it_only_looks(healthy: Patient) -> None:
-    state, generation = healthy.lab.state(), healthy.run("nft", "-j", "list", "ruleset")
+    state, generation = healthy.lab.state(), healthy.lab.inside(nft.generation)
     healthy.findings()
+    assert healthy.lab.inside(nft.generation) == generation
     assert healthy.lab.state() == state
-    assert healthy.run("nft", "-j", "list", "ruleset") == generation
 
 
 FAULTS: list[tuple[str, str, Act, Act]] = [

@@ -15,8 +15,8 @@ pytestmark = pytest.mark.root
 HOLD = "import socket, sys; s = socket.socket({family}, 2); s.bind((sys.argv[1], 6783)); print('held', flush=True); input()"  # noqa: E501
 
 
-def hold(patient: Patient, address: str = "", family: int = 2) -> subprocess.Popen[str]:
-    holder = patient.lab.host_ns.start("python3", "-c", HOLD.format(family=family), address)
+def hold(patient: Patient, address: str = "", family: int = 2, *words: str) -> subprocess.Popen[str]:
+    holder = patient.lab.host_ns.start("python3", "-c", HOLD.format(family=family), address, *words)
     assert holder.stdout
     assert holder.stdout.readline() == "held\n"
     return holder
@@ -76,6 +76,11 @@ def test_the_card_that_is_bound_is_not_the_one_that_leads_to_the_peers(healthy: 
     assert found.fix == "start the agent with --host 192.0.2.1, or with none"
     healthy.tell(host="192.0.2.1")
     assert healthy.ailments() == []
+    healthy.tell(running=True)
+    for address, ailing in (("198.51.100.1", ["uplink"]), ("192.0.2.1", []), ("", [])):
+        with hold(healthy, address, 2, "tunrouter") as agent:
+            assert [f.check for f in healthy.ailments()] == ailing, "one that runs is asked for what it has bound"
+            agent.communicate("\n")
 
 
 @pytest.mark.parametrize("device", ["weave", "tunrouter0"])

@@ -5,14 +5,17 @@ from __future__ import annotations
 import ipaddress
 import itertools
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Final
 
 import msgspec
 
 from tunrouter.doctor.finding import Finding
+from tunrouter.edge.holders import Holder, holders
 from tunrouter.edge.netlink import Link, Netlink
 from tunrouter.host.pods import from_link
 
+OURS: Final = "tunrouter"
 MAX_PEERS: Final = 32
 
 
@@ -26,7 +29,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     peers: tuple[str, ...] = ()
     """Underlay addresses, without ports."""
     host: str = ""
-    """The address that the agent binds; empty: all."""
+    """The address that an agent would bind; empty: all."""
     cni_bin_dir: str = "/opt/cni/bin"
     cni_conf_dir: str = "/etc/cni/net.d"
     running: bool = False
@@ -55,6 +58,24 @@ class Patient:
         """Enough of them to see which ways there are; those inside the range are said to be there, and no more."""
         outside = (peer for peer in self.known.peers if ipaddress.ip_address(peer) not in self.known.range)
         return tuple(itertools.islice(outside, MAX_PEERS))
+
+    @cached_property
+    def holders(self) -> list[Holder]:
+        """Of the tunnel's port."""
+        return holders(self.known.port)
+
+    @property
+    def host(self) -> str:
+        """The address that the agent binds, as its sockets say, or before it runs its configuration; empty: all."""
+        bound = {address for holder in self.holders if is_of_ours(holder) for address in holder.addresses}
+        if self.known.running and bound:
+            return "" if any(address.is_unspecified for address in bound) else str(min(bound, key=str))
+        return self.known.host
+
+
+def is_of_ours(holder: Holder) -> bool:
+    """In a container processes have other numbers than outside, so they are known by their command."""
+    return OURS in holder.command
 
 
 Check = Callable[[Patient], Iterator[Finding]]

@@ -7,16 +7,16 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from tunrouter.doctor.finding import Finding
-from tunrouter.doctor.patient import Patient
-from tunrouter.edge.holders import Holder, holders
+from tunrouter.doctor.patient import Patient, is_of_ours
+from tunrouter.edge.holders import Holder
 
-OURS: Final = "tunrouter"
+MAX_COMMAND: Final = 60
 
 
 def port(patient: Patient) -> Iterator[Finding]:
     number, running = patient.known.port, patient.known.running
-    there = [holder for holder in holders(number) if _clashes(holder, patient.known.host)]
-    strangers = [holder for holder in there if not (running and _is_of_ours(holder))]
+    there = [holder for holder in patient.holders if _clashes(holder, patient.host)]
+    strangers = [holder for holder in there if not (running and (is_of_ours(holder) or not holder.pid))]
     if strangers:
         yield Finding("port", "fail", f"UDP {number} is held by {_named(strangers)}", _fix(strangers, number))
     elif running and not there:
@@ -31,19 +31,14 @@ def _clashes(holder: Holder, host: str) -> bool:
     return wanted is None or any(address.is_unspecified or address == wanted for address in holder.addresses)
 
 
-def _is_of_ours(holder: Holder) -> bool:
-    """In a container processes have other numbers than outside, so they are known by their command."""
-    return not holder.pid or OURS in holder.command
-
-
 def _named(strangers: Sequence[Holder]) -> str:
     """The first, whose sockets the others mostly inherited."""
     holder = strangers[0]
     more = f", and {len(strangers) - 1} more" if strangers[1:] else ""
     if not holder.pid:
         return f"the kernel, or a program that cannot be seen from here{more}"
-    who = "another tunrouter" if OURS in holder.command else holder.name
-    return f"{who} (pid {holder.pid}: {holder.command}){more}"
+    who = "another tunrouter" if is_of_ours(holder) else holder.name
+    return f"{who} (pid {holder.pid}: {holder.command[:MAX_COMMAND]}){more}"
 
 
 def _fix(strangers: Sequence[Holder], number: int) -> str:

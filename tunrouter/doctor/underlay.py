@@ -15,7 +15,7 @@ from tunrouter.host.preflight import check_place
 
 def uplink(patient: Patient) -> Iterator[Finding]:
     """The wrong card is one that peers are not behind: ours, a network of containers, or another than the one bound."""
-    netlink, host = patient.netlink, patient.known.host
+    netlink, host = patient.netlink, patient.host
     bound = netlink.device_of(host) if host else ""
     if host and not bound:
         fix = f"start the agent with --host {_source(patient)}"
@@ -43,7 +43,7 @@ def _of_way(patient: Patient, peer: str, device: str, bound: str) -> Iterator[Fi
         fix = f"if nothing uses it, {command}; else give it another network, or peer {peer} a route of its own"
         yield Finding("uplink", "warn", f"the way to peer {peer} leads through {device}, {who}", fix)
     elif bound and device not in {"lo", bound}:
-        what = f"the agent's address {patient.known.host} is {bound}'s, but peer {peer} is reached through {device}"
+        what = f"the agent's address {patient.host} is {bound}'s, but peer {peer} is reached through {device}"
         fix = f"start the agent with --host {patient.netlink.source(peer)}, or with none"
         yield Finding("uplink", "warn", what, fix)
 

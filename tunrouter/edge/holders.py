@@ -16,7 +16,6 @@ from typing import Final, NamedTuple
 TABLES: Final = ("/proc/thread-self/net/udp", "/proc/thread-self/net/udp6")
 LOCAL, INODE = 1, 9
 """Columns of a row, counted from the number in front."""
-MAX_COMMAND: Final = 60
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -88,4 +87,4 @@ def _names(pid: int) -> tuple[str, str]:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:
         return "", ""
-    return name, words[:MAX_COMMAND]
+    return name, words

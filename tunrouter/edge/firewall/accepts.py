@@ -23,6 +23,7 @@ from tunrouter.errors import HostError
 DOCKER_USER: Final = "DOCKER-USER"
 UFW_USER: Final = "ufw-user-input"
 """A chain of what its users asked ufw for."""
+OUTSIDE: Final = "the outside"
 FIREWALLD_TABLE: Final = "inet firewalld"
 
 
@@ -172,23 +173,22 @@ class Firewall:
         chain = DOCKER_USER if by_docker else drop.chain
         return [f"{table.backend} -I {chain} {shlex.join(match)} -j ACCEPT" for match in self._matches(drop.hook)]
 
-    def _accepting_natively(self, family: str, table: str, drop: Drop) -> list[str]:
-        forward = drop.hook == "forward"
+    def _accepting_natively(self, family: str, table: str, drop: Drop) -> Iterator[str]:
+        """The same, and how that is made to last."""
+        forward, devices = drop.hook == "forward", [self.bridge, self.tun]
         if f"{family} {table}" == FIREWALLD_TABLE:
-            trusted = [f"firewall-cmd --zone=trusted --change-interface={name}" for name in (self.bridge, self.tun)]
-            return trusted if forward else [f"firewall-cmd --add-port={self.port}/udp"]
-        ours = f"{{ {self.bridge}, {self.tun} }}"
-        accepted = [f"iifname {ours}", f"oifname {ours}"] if forward else [f"udp dport {self.port}"]
-        return [f"nft insert rule {family} {table} {drop.chain} {shlex.quote(each + ' accept')}" for each in accepted]
+            yield from firewalld.accepting(drop.hook, devices, self.port, from_outside=OUTSIDE in drop.traffic)
+            return
+        ours = f"{{ {', '.join(devices)} }}"
+        for match in [f"iifname {ours}", f"oifname {ours}"] if forward else [f"udp dport {self.port}"]:
+            yield f"nft insert rule {family} {table} {drop.chain} {shlex.quote(match + ' accept')}"
+        yield "to keep it, the same in its own files"
 
     def _nft_drops(self, family: str, table: str, uplinks: Sequence[str]) -> list[Drop]:
         found = []
         versions = {"ip": (4,), "ip6": (6,)}.get(family, (4, 6))
         for drop in self._drops(nftables.read(family, table), uplinks, versions):
-            lasting = (
-                "the same with --permanent" if f"{family} {table}" == FIREWALLD_TABLE else "the same in its own files"
-            )
-            fix = "; ".join(self._accepting_natively(family, table, drop)) + f"; to keep it, {lasting}"
+            fix = "; ".join(self._accepting_natively(family, table, drop))
             found.append(msgspec.structs.replace(drop, backend="nft", table=f"{family} {table}", fix=fix))
         return found
 
@@ -231,8 +231,8 @@ class Firewall:
         )
         yield "pods to pods", Flow(hook="forward", input=self.bridge, output=self.bridge, source=pods, destination=pods)
         yield "pods to the outside", Flow(hook="forward", input=self.bridge, output=outside, source=pods)
-        yield "the outside to pods", Flow(hook="forward", input=outside, output=self.bridge, destination=pods)
-        yield "the outside to the tunnel", Flow(hook="forward", input=outside, output=self.tun, destination=pods)
+        yield f"{OUTSIDE} to pods", Flow(hook="forward", input=outside, output=self.bridge, destination=pods)
+        yield f"{OUTSIDE} to the tunnel", Flow(hook="forward", input=outside, output=self.tun, destination=pods)
 
 
 def _backends(overview: nftables.Overview) -> list[str]:
