@@ -185,6 +185,8 @@ def test_blocks_that_cannot_be_routed() -> None:
     assert (found.check, found.level) == ("blocks", "fail")
     assert found.text == "traffic to host-2 is dropped: it announces a block that is no /24"
     assert "--range 10.32.0.0/12 and --block-size 24" in found.fix
+    foreign = msgspec.structs.replace(THAT, refused="belongs to cluster 1, ours is 2")
+    assert the_complaint(of(peers=(THIS, foreign))).fix.startswith("on the one that is to join: tunrouter leave")
 
 
 @pytest.mark.parametrize(("version", "fix"), [(0, "give one of the two another --block"), (7, "wait: its register")])

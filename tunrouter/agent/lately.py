@@ -31,7 +31,7 @@ class Lately:
         self.start()
 
     def report(self) -> dict[str, int]:
-        """Only what grew; a counter that began anew, with a worker, counts from there."""
+        """Only what grew; a counter that began anew is left out until it is above what it was."""
         grown = {name: count - self._older.get(name, 0) for name, count in self._count().items()}
         return {name: more for name, more in grown.items() if more > 0}
 

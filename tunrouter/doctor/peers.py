@@ -11,12 +11,15 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from tunrouter.core import status
-from tunrouter.core.status import Connection, Snapshot
+from tunrouter.core.status import Connection, Peer, Snapshot
 from tunrouter.doctor.finding import Finding, Level
 
 SHOWN: Final = 4
 """Of a kind; most of a large cluster may be away at once."""
 CLONE_FIX: Final = "on one of the two: stop the agent, remove its state directory, start it again"
+CLUSTER_FIX: Final = (
+    "on the one that is to join: tunrouter leave --force, stop it, remove its state directory, start it"
+)
 DIRECTIONS: Final = (status.ONE_WAY_OUT, status.ONE_WAY_IN)
 SURE: Final = 2
 """Handshakes of a stranger that came to nothing before it is spoken of: one may be of somebody who has just gone."""
@@ -79,8 +82,7 @@ def _silent(snapshot: Snapshot, one: Connection) -> Finding:
 
 
 def _cluster(_: Snapshot, one: Connection) -> Finding:
-    fix = "on the one that is to join: tunrouter leave --force, stop it, remove its state directory, start it again"
-    return Finding("peers", "fail", f"{who(one)} {one.reason}", fix)
+    return Finding("peers", "fail", f"{who(one)} {one.reason}", CLUSTER_FIX)
 
 
 def _version(_: Snapshot, one: Connection) -> Finding:
@@ -161,7 +163,9 @@ def _small(snapshot: Snapshot, one: Connection) -> Finding:
 def blocks(snapshot: Snapshot) -> Iterator[Finding]:
     """Whose addresses lead nowhere."""
     found = [
-        Finding("blocks", "fail", f"traffic to {peer.nickname} is dropped: it {peer.refused}", _range_fix(snapshot))
+        Finding(
+            "blocks", "fail", f"traffic to {peer.nickname} is dropped: it {peer.refused}", _refused_fix(snapshot, peer)
+        )
         for peer in snapshot.peers
         if peer.refused
     ]
@@ -177,7 +181,9 @@ def blocks(snapshot: Snapshot) -> Iterator[Finding]:
         yield Finding("blocks", "ok", f"{len(snapshot.routes)} known, each of one node")
 
 
-def _range_fix(snapshot: Snapshot) -> str:
+def _refused_fix(snapshot: Snapshot, peer: Peer) -> str:
+    if "cluster" in peer.refused:
+        return CLUSTER_FIX
     size = f" and --block-size {snapshot.ipam.block_size}" if snapshot.ipam is not None else ""
     return f"start the agent there with --range {snapshot.range}{size}, as here, after: tunrouter reset"
 
