@@ -78,7 +78,9 @@ class Agent:
         self._warnings: tuple[str, ...] = ()
         self._runtimes = Directories(Path(config.cni_bin_dir), Path(config.cni_conf_dir))
         self._readiness = Readiness(self._host, self._runtimes)
-        self._monitoring = Monitoring(loop, config.metrics_addr, self._once, self._measure, self._readiness.unready)
+        self._monitoring = Monitoring(
+            loop, config.metrics_addr, self._once, self._measure, self._readiness.unready, self._counted
+        )
         self._control: Control | None = None
         self._ready = False
         self.stopped = asyncio.Event()
@@ -336,6 +338,13 @@ class Agent:
         """The snapshot for metrics. Raises AgentError."""
         return self._snapshot(self._standing(), cluster=False)
 
+    def _counted(self) -> dict[str, int]:
+        """All that is counted; nothing while there is no node."""
+        if self._control is None:
+            return {}
+        own = self._workers.counters | self._bench.counters | {status.REPAIRS: self._host.repairs}
+        return self._control.counters | own
+
     def _snapshot(self, control: Control, *, cluster: bool) -> status.Snapshot:
         others = (*self._exposure.complaints(), *self._monitoring.warnings)
         warnings = (*self._warnings, *others, *filter(None, [self._runtimes.hindrance()]))
@@ -345,6 +354,8 @@ class Agent:
             unready=self._readiness.unready(),
             counters=self._workers.counters | self._bench.counters,
             lag=self._monitoring.lag,
+            lately=self._monitoring.lately,
+            clock=self._monitoring.clock,
         )
         return snapshot(self.config, facts, seen, control, self._workers, self._host, cluster=cluster)
 

@@ -67,7 +67,9 @@ class Node:
         self.hops = Hops(self.mesh.topology, self._out)
         self.peers = Peers(local, self.mesh, self.hops, self._out, self._fire, self._gone)
         self.sessions, self.dials, self.targets = self.peers.sessions, self.peers.dials, self.peers.targets
-        self.half_open = HalfOpenTable(local, self._out, self.peers.stale, self.dials.on_reflected)
+        self.half_open = HalfOpenTable(
+            local, self._out, self.peers.stale, self.dials.on_reflected, self.peers.unconfirmed
+        )
         self.allocator = Allocator(
             local, self.mesh, self._out, self._tell, network, self._own, static=static, founding=founding
         )
