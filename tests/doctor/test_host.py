@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from tests.doctor.patients import Patient, commands
-from tests.host.lab import Lab, attach, detach
+from tests.host.lab import Lab, attach, detach, wait_until
 from tests.host.test_strangers import add, weave_net
 from tunrouter.doctor import CHECKS, diagnose
 from tunrouter.edge.netlink import nft
@@ -46,6 +46,8 @@ def test_a_healthy_host_has_no_ailment_and_every_check_speaks_in_order(healthy: 
 
 
 def test_it_only_looks(healthy: Patient) -> None:
+    # The kernel takes its time with addresses of IPv6 that it gives by itself.
+    wait_until(lambda: "tentative" not in healthy.run("ip", "address"), 10)
     state, generation = healthy.lab.state(), healthy.lab.inside(nft.generation)
     healthy.findings()
     assert healthy.lab.inside(nft.generation) == generation
