@@ -46,12 +46,20 @@ table inet gate {
 """
 FOR_GOOD = """
   --add-port=6783/udp) nft add rule inet firewalld ports udp dport 6783 accept;;
-  "--permanent --policy=to-pods --set-target=ACCEPT") touch "$0.policy";;
-  --permanent*) ;;
-  --reload) [ -e "$0.policy" ]; for name in weave tunrouter0; do
-    for side in i o; do nft add rule inet firewalld zones ${side}ifname $name accept; done; done;;
+  --permanent*) echo "$*" >> "$0.permanent";;
+  --reload) cmp "$0.permanent" "$0.expected" || exit 3
+    for name in weave tunrouter0; do
+      for side in i o; do nft add rule inet firewalld zones ${side}ifname $name accept; done; done;;
 """
-"""firewalld 1.3 trusts what comes from a trusted device at once, and what goes to one by a policy alone."""
+POLICY = """\
+--permanent --zone=trusted --change-interface=weave
+--permanent --zone=trusted --change-interface=tunrouter0
+--permanent --new-policy=to-pods
+--permanent --policy=to-pods --add-ingress-zone=ANY
+--permanent --policy=to-pods --add-egress-zone=trusted
+--permanent --policy=to-pods --set-target=ACCEPT
+"""
+"""With these a real firewalld 1.3 lets the outside in; what comes from a trusted device it lets through without."""
 UFW = """#!/bin/sh
 # The real one, with its files in {etc}.
 exec unshare -m sh -ec 'mount --bind {etc}/ufw /etc/ufw; mount --bind {etc}/default/ufw /etc/default/ufw
@@ -79,7 +87,8 @@ def native(patient: Patient) -> None:
 def firewalld(patient: Patient) -> None:
     patient.run("nft", "-f", "-", text=re.sub("oifname .* accept", "", FIREWALLD))
     command = patient.programs / "firewall-cmd"
-    command.write_text(FIREWALL_CMD.replace("  *) echo", FOR_GOOD + "  *) echo"))
+    command.write_text(FIREWALL_CMD.replace("  --state)", FOR_GOOD + "  --state)"))
+    command.with_name("firewall-cmd.expected").write_text(POLICY)
     command.chmod(0o755)
 
 

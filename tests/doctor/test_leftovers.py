@@ -50,6 +50,7 @@ SETS = ("weave-iuZcey(5DeXbzgRFs8Szo]+@p", "weaver-no-masq-local")
 def test_rules_and_sets_are_named_and_taken_away(healthy: Patient, backend: str) -> None:
     for name in SETS:
         healthy.run("ipset", "create", name, "hash:ip")
+    healthy.run("ipset", "restore", text="".join(f"add {SETS[1]} 10.33.{n >> 8}.{n & 255}\n" for n in range(4096)))
     healthy.run(backend, "-A", "FORWARD", "-i", "other", "-j", "ACCEPT")
     before = healthy.run(f"{backend}-save", "-t", "filter").splitlines()
     healthy.run(f"{backend}-restore", "--noflush", text=RULES)
@@ -102,9 +103,13 @@ def test_files_are_named_and_removed(healthy: Patient, tmp_path: Path, monkeypat
     for name in ("weave-net", "weave-ipam"):
         (binaries / name).symlink_to("weave-plugin-2.8.1")
     (binaries / "portmap").write_text("")
-    (networks / "10-weave.conflist").write_text("{}")
-    found = healthy.finds("leftovers", f"files of Weave Net: {tmp_path}/weave", "and 2 more")
+    network = networks / "10-weave.conflist"
+    network.write_text('{"plugins": [{"type": "weave-net"}, {"type": "portmap"}]}')
+    for path in (leftovers.STATE / "other.db", networks / "10-weave.conf"):
+        path.write_text("somebody else's")
+    found = healthy.finds("leftovers", f"files of Weave Net: {tmp_path}/weave/weave-netdata.db", "and 2 more")
     healthy.obey(found)
     assert healthy.ailments() == []
+    assert [path.name for path in leftovers.STATE.iterdir()] == ["other.db"]
     assert [path.name for path in binaries.iterdir()] == ["portmap"]
-    assert list(networks.iterdir()) == []
+    assert [path.name for path in networks.iterdir()] == ["10-weave.conf"]

@@ -102,6 +102,19 @@ def test_a_way_through_a_network_of_containers_is_named(healthy: Patient) -> Non
     assert healthy.ailments() == []
 
 
+@pytest.mark.parametrize("name", ["br-ex", "docker0"])
+def test_a_bridge_that_leads_to_everywhere_is_a_card_like_any_other(healthy: Patient, name: str) -> None:
+    """A host's own bridges have all kinds of names."""
+    add(healthy.lab, name, "bridge", "198.51.100.1/24")
+    healthy.run("ip", "link", "set", name, "up")
+    healthy.tell(peers=("198.51.100.9",))
+    if name == "docker0":
+        healthy.finds("uplink", "leads through docker0")
+        healthy.run("ip", "route", "add", "default", "dev", name, "metric", "9")
+    assert healthy.ailments() == []
+    healthy.run("ip", "link", "del", name)
+
+
 def test_a_peer_that_no_route_leads_to_is_named(healthy: Patient) -> None:
     healthy.tell(peers=("192.0.2.2", "203.0.113.9"))
     healthy.run("ip", "route", "add", "unreachable", "203.0.113.0/24")

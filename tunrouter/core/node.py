@@ -161,6 +161,13 @@ class Node:
             session.say(wire.Close("shutdown"))
         return self._step(now)
 
+    def depart(self, now: float) -> list[Effect]:
+        """The last step of a node that is expected back: the peers are told only if nobody comes in its place."""
+        self._stopping = True
+        for session in self.sessions.values():
+            session.bequeath(wire.Close("shutdown"))
+        return self._step(now)
+
     # --- what the data plane reports ---------------------------------------------------------------------------------
     def on_messages(self, messages: Iterable[seam.ToControl], now: float) -> list[Effect]:
         """What the data plane said since the last step, in its order."""

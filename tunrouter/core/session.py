@@ -427,6 +427,11 @@ class Session:
         self._out.put(seam.SendControl(base, encoded, size))
         return len(encoded)
 
+    def bequeath(self, body: wire.ControlBody) -> None:
+        """To be said if this node goes and does not come back."""
+        if self.current is not None:
+            self._out.put(seam.Will(self.current.base, wire.encode_control(body)))
+
     def say_directly(self, body: wire.ControlBody, base: int | None = None) -> None:
         """Not by relay as well, though the session is backed up: of two copies the first hides the other's way."""
         backed = self._detours.backed

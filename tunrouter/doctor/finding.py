@@ -1,6 +1,7 @@
 """What the doctor says: one thing it looked at, how that is, and what helps.
 
-Law: a `fail` means that traffic is lost or leaks now, a `warn` that it may be. Whoever is not well has a fix.
+Law: a `fail` means that traffic is lost or leaks now, or that no agent can start; a `warn` that this may be, or that
+somebody could not look. Whoever is not well has a fix.
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ from tunrouter.host.strangers import WEAVE_NET
 NAME: Final = "leftovers"
 BRIDGE: Final = "weave"
 STATE: Final = Path("/var/lib/weave")
+DATA: Final = "weave*.db"
+"""There: what else lies in that directory may be anybody's."""
 PLUGINS: Final = ("weave-net", "weave-ipam", "weave-plugin-*")
 NETWORKS: Final = ("10-weave.conf", "10-weave.conflist")
 SETS: Final = ("weave-", "weaver-")
@@ -78,12 +80,20 @@ def _sets() -> Iterator[Finding]:
 
 def _files(patient: Patient) -> Iterator[Finding]:
     known = patient.known
-    paths = [STATE] if STATE.exists() else []
+    paths = sorted(STATE.glob(DATA))
     paths += [path for name in PLUGINS for path in sorted(Path(known.cni_bin_dir).glob(name))]
-    paths += [path for name in NETWORKS if (path := Path(known.cni_conf_dir) / name).exists()]
+    paths += [path for name in NETWORKS if _names_it(path := Path(known.cni_conf_dir) / name)]
     if paths:
         listed = [str(path) for path in paths]
-        yield Finding(NAME, "warn", f"files of {WEAVE_NET}: {_some(listed)}", f"{GONE}: rm -r {' '.join(listed)}")
+        yield Finding(NAME, "warn", f"files of {WEAVE_NET}: {_some(listed)}", f"{GONE}: rm {shlex.join(listed)}")
+
+
+def _names_it(path: Path) -> bool:
+    """A network of that name may be somebody else's."""
+    try:
+        return f'"{PLUGINS[0]}"' in path.read_text(errors="replace")
+    except OSError:
+        return False
 
 
 def _some(names: Iterable[str]) -> str:

@@ -38,7 +38,7 @@ def _of_way(patient: Patient, peer: str, device: str, bound: str) -> Iterator[Fi
     elif device in patient.ours:
         what = f"the way to peer {peer} leads into {device}, whose packets that way is to carry"
         yield Finding("uplink", "fail", what, _without(patient, peer, device))
-    elif device != "lo" and (who := strangers.maker_of(device)):
+    elif device not in {"lo", *patient.netlink.uplinks()} and (who := strangers.maker_of(device)):
         command = strangers.removal(patient.devices[device])
         fix = f"if nothing uses it, {command}; else give it another network, or peer {peer} a route of its own"
         yield Finding("uplink", "warn", f"the way to peer {peer} leads through {device}, {who}", fix)

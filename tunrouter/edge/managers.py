@@ -68,7 +68,7 @@ def _nmcli() -> dict[str, str] | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return dict(_states(said.stdout.splitlines())) if said.returncode == 0 else {}
+    return dict(_states(said.stdout.splitlines()))
 
 
 def _states(lines: Collection[str]) -> Iterator[tuple[str, str]]:
