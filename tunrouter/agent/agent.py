@@ -33,6 +33,7 @@ from tunrouter.agent.ledger import Ledger
 from tunrouter.agent.logs import OncePerKey
 from tunrouter.agent.memory import Memory
 from tunrouter.agent.monitoring import Monitoring
+from tunrouter.agent.pings import Pings
 from tunrouter.agent.readiness import Readiness
 from tunrouter.agent.recall import Kept, founding, recall
 from tunrouter.agent.recall import blocks as recalled_blocks
@@ -75,7 +76,9 @@ class Agent:
         self._warnings: tuple[str, ...] = ()
         self._runtimes = Directories(Path(config.cni_bin_dir), Path(config.cni_conf_dir))
         self._readiness = Readiness(self._host, self._runtimes)
-        self._monitoring = Monitoring(loop, config.metrics_addr, self._once, self._measure, self._readiness.unready)
+        self._monitoring = Monitoring(
+            loop, config.metrics_addr, self._once, self._measure, self._readiness.unready, self._counted
+        )
         self._control: Control | None = None
         self._ready = False
         self.stopped = asyncio.Event()
@@ -164,6 +167,8 @@ class Agent:
             kernel=lambda: self._workers.kernel,
         )
         stack.callback(self._bench.close)
+        self._pings = Pings(self._loop, control)
+        control.echoed = self._pings.echoed
         control.said = self._hear
         stack.callback(self._say_goodbye, control)
         self._workers.hear, self._workers.maimed = control.hear, control.lanes_lost
@@ -318,6 +323,13 @@ class Agent:
         """The snapshot for metrics. Raises AgentError."""
         return self._snapshot(self._standing(), cluster=False)
 
+    def _counted(self) -> dict[str, int]:
+        """All that is counted; nothing while there is no node."""
+        if self._control is None:
+            return {}
+        own = self._workers.counters | self._bench.counters | {status.REPAIRS: self._host.repairs}
+        return self._control.counters | own
+
     def _snapshot(self, control: Control, *, cluster: bool) -> status.Snapshot:
         others = (*self._exposure.complaints(), *self._monitoring.warnings)
         warnings = (*self._warnings, *others, *filter(None, [self._runtimes.hindrance()]))
@@ -327,13 +339,15 @@ class Agent:
             unready=self._readiness.unready(),
             counters=self._workers.counters | self._bench.counters,
             lag=self._monitoring.lag,
+            lately=self._monitoring.lately,
+            clock=self._monitoring.clock,
         )
         return snapshot(self.config, facts, seen, control, self._workers, self._host, cluster=cluster)
 
     async def _obey(self, control: Control, call: api.Call) -> Any:
         match call:
-            case api.StatusCall():
-                return self._snapshot(control, cluster=True)
+            case api.StatusCall(cluster):
+                return self._snapshot(control, cluster=cluster)
             case api.ConnectCall(peers, replace):
                 await self._targets.connect(peers, replace=replace)
             case api.ForgetCall(peers):
@@ -342,8 +356,8 @@ class Agent:
                 return await self._attach(call, control.node.local.pod_mtu)
             case api.CniCall():
                 return await self._cni.answer(call)
-            case api.BenchCall(peer):
-                return await self._bench.ask(peer)
+            case api.BenchCall() | api.PingCall():
+                return await (self._pings.ping(call) if isinstance(call, api.PingCall) else self._bench.ask(call.peer))
             case api.DetachCall():
                 await self._attachments.detach(call)
             case api.ExposeCall(addresses):

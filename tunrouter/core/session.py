@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from tunrouter.core import bounds, seam, wire
+from tunrouter.core import bounds, seam, status, wire
 from tunrouter.core.admission import Budget
 from tunrouter.core.detour import Detours
-from tunrouter.core.dial import Dials, Opened, text
+from tunrouter.core.dial import NO_ANSWER, Dials, Opened, text
 from tunrouter.core.hops import Hops
 from tunrouter.core.keyslot import FOREVER, Keys, Registry, Slots
 from tunrouter.core.liveness import Liveness, Loss
@@ -18,6 +18,7 @@ from tunrouter.core.local import Local
 from tunrouter.core.outbox import Outbox
 from tunrouter.core.pathmtu import PathMtu
 from tunrouter.core.states import STANDING, TABLE, Event, State
+from tunrouter.core.ways import Ways
 
 RESPONDER_GRACE: Final = 10.0
 """How much later than the initiator the responder renews the keys, so that normally only one of them does."""
@@ -63,7 +64,10 @@ class Session:
         self.outbound = False
         self.slots: Slots[Session] = Slots(node, local, outbox, registry)
         self.last_payload = now
+        self.counted_at: float | None = None
+        """When the data plane last said how much went through."""
         self.live = Liveness(now)
+        self.ways = Ways()
         self.mtu = PathMtu(bounds.PATH_MTU_BASE, now)
         self.reason = ""
         self.reopen_at = now
@@ -215,6 +219,7 @@ class Session:
             return
         if report.sent_packets > keys.sent_packets or report.received_packets > keys.received_packets:
             self.last_payload = now
+        self.counted_at = now
         keys.sent_packets, keys.sent_bytes = report.sent_packets, report.sent_bytes
         keys.received_packets, keys.received_bytes = report.received_packets, report.received_bytes
         if keys is self.current and keys.sent_packets >= bounds.REKEY_MESSAGES:
@@ -226,7 +231,11 @@ class Session:
     def on_spoken(self, base: int, body: wire.ControlBody, now: float, *, by_relay: bool) -> bool:
         """The peer's control said something on the keys under `base`; whether that speaks for the path in use."""
         self.live.spoke_at = now
+        if isinstance(body, wire.Ping) and by_relay:
+            self.ways.told(now, arrives=body.arrives)
         if isinstance(body, wire.Ping) and not body.hears:
+            if not by_relay:
+                self.ways.unanswered(now)
             if by_relay and not self.relayed and self.current is not None and base == self.current.base:
                 self._detours.doubted(now)
                 self._back_up(now)
@@ -238,8 +247,18 @@ class Session:
         strayed = isinstance(body, wire.Pong) and body.relayed != self.relayed
         if isinstance(body, wire.Ping | wire.Pong) and not strayed:
             self.live.heard_again()
+            if not self.relayed:
+                self.ways.cleared()
         self.on_heard(base, now)
         return not strayed
+
+    def on_unconfirmed(self, now: float) -> None:
+        """A handshake that the peer began directly came to nothing, though we answered."""
+        if self.state in STANDING and not self.relayed:
+            return
+        self.ways.unanswered(now)
+        if self.relayed and self.current is not None:
+            self.say(self.heartbeat(self.live.next_id(), now))
 
     def on_lanes_lost(self, base: int, now: float) -> None:
         """Lanes of the keys under `base` are with nobody any more: the keys are renewed at once."""
@@ -311,7 +330,7 @@ class Session:
         size = self.mtu.probe(now, ping_id, rtt=rtt, heard_at=heard_at, busy=now - self.last_payload < BUSY_SECONDS)
         if size is not None:
             self.live.probed(ping_id, now)
-            self.say(self._heartbeat(ping_id, now), size - self.outer_bytes)
+            self.say(self.heartbeat(ping_id, now), size - self.outer_bytes)
             if self.mtu.missed:
                 self._ping(now)
 
@@ -385,7 +404,7 @@ class Session:
         self._ping(now)
 
     def _reopen(self, now: float) -> None:
-        self.reason = "no answer"
+        self.reason = NO_ANSWER
         if self.relayed:
             self.endpoint = self.home
         self._drop(now)
@@ -432,11 +451,13 @@ class Session:
         ping_id = self.live.next_id()
         self.live.pinged(ping_id, now, self._local.jitter(bounds.HEARTBEAT_SECONDS, 0.1))
         if self.backed_up:
-            self.say_directly(self._heartbeat(ping_id, now))
-        self.say(self._heartbeat(ping_id, now))
+            self.say_directly(self.heartbeat(ping_id, now))
+        self.say(self.heartbeat(ping_id, now))
 
-    def _heartbeat(self, ping_id: int, now: float) -> wire.Ping:
-        return wire.Ping(ping_id, self.keep, now < self.live.silent_since() + bounds.SUSPECT_SECONDS)
+    def heartbeat(self, ping_id: int, now: float) -> wire.Ping:
+        hears = now < self.live.silent_since() + bounds.SUSPECT_SECONDS
+        arrives = self.relayed and self.ways.fault(now) == status.ONE_WAY_OUT
+        return wire.Ping(ping_id, self.keep, hears, arrives)
 
     def __str__(self) -> str:
         where = f" at {text(self.endpoint)}" if self.endpoint else ""

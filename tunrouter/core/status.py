@@ -11,6 +11,29 @@ import msgspec
 
 SCHEMA = 1
 
+MISMATCH: Final = "password"
+"""A fault of a connection: the two have other secrets, or only one has any."""
+ONE_WAY_OUT: Final = "one-way-out"
+"""What the peer sends arrives here; what we send does not arrive there."""
+ONE_WAY_IN: Final = "one-way-in"
+"""The peer says that what we send arrives there; what it sends does not arrive here."""
+RELAYED: Final = "relayed"
+"""There is no direct way, and it is not known which direction is dead."""
+SILENT: Final = "silent"
+"""Nobody answers."""
+CLUSTER: Final = "cluster"
+"""The peer belongs to another cluster."""
+VERSION: Final = "version"
+"""The peer speaks another version of the protocol."""
+CLONE: Final = "clone"
+"""Somebody else has this node's identity."""
+OURSELVES: Final = "ourselves"
+"""The address is this node's own."""
+BLOCKS: Final = "blocks"
+"""The peer's blocks cannot be routed."""
+HOLE: Final = "hole"
+"""Not even the smallest datagrams that count as large arrive."""
+
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True):
     """One session or attempt, in the order and with the states Weave's users know."""
@@ -33,15 +56,27 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     last_handshake: float | None = None
     """Seconds since the newest keys were made."""
     last_received: float | None = None
+    via: str = ""
+    """The name of the relay where a path by relay begins."""
     sent_packets: int = 0
     sent_bytes: int = 0
     received_packets: int = 0
     received_bytes: int = 0
+    counted: float | None = None
+    """Seconds since the data plane told these four; while they grow it does so once a second."""
     apart: bool = False
     """Metrics show its sums, instead of adding them to those of the others."""
     reason: str = ""
     """Why it is not established, or of the last failure."""
     retry_in: float | None = None
+    fault: str = ""
+    """One of `MISMATCH` to `HOLE` above: what `reason` says, for programs; empty while nothing is known to be wrong."""
+    refused: int = 0
+    """Handshakes from there that came to nothing, as long as they come again within a minute."""
+    path_mtu: int = 0
+    """The largest datagram of this path, with its IP header; 0 while there is no session."""
+    path_mtu_wanted: int = 0
+    """What it takes for the largest packets of pods."""
 
 
 class Traffic(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +97,10 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     """Node id, 16 hex digits."""
     blocks: tuple[str, ...]
     connections: tuple[Connection, ...] = ()
+    refused: str = ""
+    """Why its blocks are not routed; empty if they are."""
+    mtu: int = 0
+    """Of its pods; 0 while it is not known."""
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,6 +178,15 @@ class Pending(msgspec.Struct, frozen=True, kw_only=True):
 
     what: str
     why: str
+    container: str = ""
+    """The one that waits for an address."""
+
+
+class Claimed(msgspec.Struct, frozen=True, kw_only=True):
+    """An address that is used here and whose block this node does not have."""
+
+    container: str
+    address: str
 
 
 class Ipam(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,7 +218,12 @@ class Ipam(msgspec.Struct, frozen=True, kw_only=True):
     pending_allocates: int = 0
     """Containers that wait for an address."""
     pending_claims: int = 0
-    """Addresses that are used here and whose block this node does not have."""
+    """How many `claims` there are."""
+    claims: tuple[Claimed, ...] = ()
+    quorum: int = 0
+    """How many electors must agree, or how many nodes to found the cluster; 0 where blocks are given by hand."""
+    known: int = 0
+    """How many of those are there."""
     owners: tuple[Owner, ...]
     """This node first, then by name."""
     fenced: tuple[str, ...] = ()
@@ -212,6 +265,12 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     """Devices of other networks in our range or on our bridge, each with what takes it away."""
     repairs: int = 0
     """Things that somebody changed and the agent put back, since it started."""
+    repaired: tuple[str, ...] = ()
+    """The last of these, the newest first."""
+
+
+REPAIRS: Final = "host_repairs"
+"""`Host.repairs`, among what was counted lately."""
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
@@ -235,6 +294,16 @@ class Lag(msgspec.Struct, frozen=True, kw_only=True):
     """Of all of them together."""
     within: tuple[int, ...]
     """Looks that came within each of `LAG_SECONDS`."""
+
+
+class Clock(msgspec.Struct, frozen=True, kw_only=True):
+    """How the wall clock was set while the agent ran."""
+
+    jumps: int = 0
+    last: float = 0.0
+    """The last jump in seconds, forward or, if negative, back."""
+    ago: float | None = None
+    """Seconds since that; none while there was no jump."""
 
 
 class Worker(msgspec.Struct, frozen=True, kw_only=True):
@@ -291,6 +360,11 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     process: Process = Process()
     """The agent's own."""
     lag: Lag | None = None
+    lately: dict[str, int] = {}
+    """What was counted in the last minute or two, of `counters` and of `REPAIRS`; without what was not."""
+    clock: Clock | None = None
+    endpoints: tuple[str, ...] = ()
+    """Where others see this node, or it was told that it is."""
 
 
 def peer_name(node: int) -> str:
