@@ -313,3 +313,13 @@ def test_a_will_goes_to_one_who_has_keys_for_it() -> None:
     shares = started(2)
     shares.split(install())
     assert shares.split(seam.Will(128, b"goodbye")) == [(0, seam.Will(128, b"goodbye"))]
+
+
+def test_a_number_that_an_earlier_control_drew_is_taken_from_its_session_first() -> None:
+    shares = started(2)
+    for worker in range(2):
+        shares.merge(worker, seam.Inherited(sessions=(64, 128)))
+    told = shares.split(install())
+    assert told[:2] == [(0, seam.Retire(128)), (1, seam.Retire(128))]
+    assert [type(message) for _, message in told[2:]] == [seam.Install, seam.Install]
+    assert shares.settled() == {0: [seam.Retire(64)], 1: [seam.Retire(64)]}

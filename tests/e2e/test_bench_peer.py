@@ -23,13 +23,6 @@ def responders(host: Host) -> list[int]:
     return [pid for pid in family(host.agent.process.pid) if b"bench.responder" in command_line(pid)]
 
 
-def command_line(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except FileNotFoundError:
-        return b""
-
-
 def begun(client: Host, *arguments: str) -> subprocess.Popen[bytes]:
     """The command, still running."""
     return client.namespace.spawn(*CLI, "bench", *arguments, env=client.agent.environment)

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 from nacl.utils import random
 
 import tunrouter
-from tunrouter.agent import dataplane, logs, membership, resolve
+from tunrouter.agent import dataplane, inheritance, logs, membership, resolve
 from tunrouter.agent.addressing import Addressing
 from tunrouter.agent.attachments import Attachments, Wish, asked
 from tunrouter.agent.barrier import Barrier
@@ -82,8 +82,10 @@ class Agent:
         self._control: Control | None = None
         self._ready = False
         self.stopped = asyncio.Event()
-        self.expected = False
-        """When it stops, another one is thought to come at once: packets are moved on until then."""
+        self._expected = False
+        """When it stops, another one is thought to come at once."""
+        self._left = False
+        """This node has left its cluster."""
         self.failure: TunrouterError | None = None
         """Why it stopped by itself."""
         self._facts: dict[str, Any] = {}
@@ -108,7 +110,7 @@ class Agent:
         plan = _plan(config, await self._pod_mtu(peers))
         await self._host.prepare(plan, peers)
         self._workers, self._facts["offloads"] = await dataplane.start(
-            config, self._loop, self._barrier, self._once, stack, leave=lambda: self.expected
+            config, kept.identity, self._loop, self._barrier, self._once, stack, leave=self._leaves
         )
         static = (IPv4Network(config.block),) if config.block else ()
         exposed = kept_on(kept.rows)
@@ -199,6 +201,15 @@ class Agent:
         else:
             self._addresses.heard(node, body)
 
+    def depart(self) -> None:
+        """Stops; packets are moved on until another agent comes, which is to be soon."""
+        self._expected = not (self._left or self.stopped.is_set())
+        self.stopped.set()
+
+    def _leaves(self) -> bool:
+        """Whether workers are left to the next agent: one that could not start must not end what it has taken over."""
+        return self._expected or self._control is None
+
     def _end(self, what: str, fix: str) -> None:
         """The node cannot go on."""
         self.failure = self.failure or AgentError(what, fix)
@@ -257,7 +268,7 @@ class Agent:
     def _say_goodbye(self, control: Control) -> None:
         for task in self._tasks:
             task.cancel()
-        control.stop(leave=self.expected)
+        control.stop(leave=self._expected)
 
     def _announce(self, local: Local) -> None:
         ours = f"{status.peer_name(local.id)}({local.name})"
@@ -278,6 +289,7 @@ class Agent:
         if ring is not None:
             control.carry_out(control.node.use_secrets(ring, time.monotonic()))
             self._warn(sealed=len(ring) > 0)
+            self._workers.charter(inheritance.charter(config, control.node.local.identity))
         if config.peers != before.peers:
             self._targets.configure(config.peers)
             self.spawn(self._look_up())
@@ -382,6 +394,7 @@ class Agent:
                 await self._attachments.detach_all()
                 await self._exposure.hide(())
             left = await self._addresses.leave(force=force)
+        self._left = True
         # Nothing is left to do for an agent without a cluster; the answer goes first.
         self._loop.call_later(LEFT_SECONDS, self.stopped.set)
         return left

@@ -65,7 +65,7 @@ def _terminate(pid: int) -> None:
     except ProcessLookupError:
         return
     try:
-        signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+        signal.pidfd_send_signal(descriptor, signal.SIGINT)  # for good: nobody is to go on
         # A pidfd becomes readable when its process ends.
         if not select.select([descriptor], [], [], STOP_SECONDS)[0]:
             raise HostError(f"the agent (pid {pid}) does not stop", f"look at its log, or run: kill -9 {pid}")

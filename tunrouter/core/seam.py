@@ -148,6 +148,12 @@ class Will(msgspec.Struct, frozen=True, array_like=True, tag=16):
     body: bytes
 
 
+class Charter(msgspec.Struct, frozen=True, array_like=True, tag=18):
+    """What the next control must want as well, to take this worker over: opaque, and kept from others than it."""
+
+    text: str
+
+
 class End(msgspec.Struct, frozen=True, array_like=True, tag=17):
     """Control's last word: the worker ends with it, and waits for no other."""
 
@@ -170,6 +176,7 @@ ToWorker = (
     | Relayed
     | Will
     | End
+    | Charter
 )
 
 

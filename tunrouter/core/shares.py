@@ -84,6 +84,8 @@ class Shares:
         """Counters of workers that are no more."""
         self._inherited: dict[int, list[seam.Inherited]] = {}
         """What workers were told by an earlier control."""
+        self._foreign: set[int] = set()
+        """The sessions among that."""
 
     # --- workers come and go -----------------------------------------------------------------------------------------
     def joined(self, worker: int) -> list[ToWorker]:
@@ -128,10 +130,11 @@ class Shares:
         for worker, parts in self._inherited.items():
             told[worker] = []
             for part in parts:
-                told[worker] += [seam.Retire(session) for session in part.sessions]
+                told[worker] += [seam.Retire(session) for session in part.sessions if session in self._foreign]
                 told[worker] += [seam.Unroute(*route) for route in part.routes if route not in self._routes]
                 told[worker] += [seam.Hop(target, 0) for target in part.hops if target not in self._hops]
         self._inherited.clear()
+        self._foreign.clear()
         return told
 
     # --- from control to the workers ---------------------------------------------------------------------------------
@@ -168,7 +171,11 @@ class Shares:
             worker = lane.number % self.workers
             shares[worker] = (*shares.get(worker, ()), lane)
         session = self._sessions[message.session] = _Session(message, shares, self._live)
-        return [(worker, _with(message, shares[worker])) for worker in session.holders]
+        told: Told = []
+        if message.session in self._foreign:  # an earlier control had drawn the same number
+            self._foreign.discard(message.session)
+            told += self._to_all(seam.Retire(message.session))
+        return [*told, *((worker, _with(message, shares[worker])) for worker in session.holders)]
 
     def _remember(self, message: ToWorker) -> None:
         """State that a newborn needs, within the bounds that a worker has for it."""
@@ -217,6 +224,7 @@ class Shares:
                 return None
             case seam.Inherited():
                 self._inherited.setdefault(worker, []).append(message)
+                self._foreign.update(message.sessions)
                 return None
             case seam.Control(number):
                 if session := self._sessions.get(number):

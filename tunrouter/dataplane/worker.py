@@ -18,13 +18,15 @@ import select
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
-from tunrouter.core import bounds, seam
+from tunrouter.core import bounds, seam, wire
 from tunrouter.dataplane.estate import Estate
 from tunrouter.dataplane.kernel import Kernel, Tun, Udp
 from tunrouter.dataplane.pipe import PipeEnd
 from tunrouter.dataplane.succession import ORPHAN_SECONDS, Succession
 from tunrouter.dataplane.threads import Threads
+from tunrouter.errors import ProtocolError
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +99,7 @@ class Worker:
         now = time.monotonic()
         for message in messages:
             self._guarded(self._obey, message, now)
-        if self._pipe.closed and not self._closed and self._patience is None:
+        if self._pipe.closed and not messages and not self._closed and self._patience is None:
             self._on_bereft()
         return bool(messages) and not self._closed
 
@@ -108,7 +110,7 @@ class Worker:
                 self._pipe.send(seam.Alive(self._kernel.name))
             case seam.End():
                 self.close()
-            case seam.Will():
+            case seam.Will() | seam.Charter():
                 pass  # the estate has it
             case _:
                 self._kernel.apply(message, now)
@@ -121,19 +123,35 @@ class Worker:
             self.close()
             return
         self._leave_pipe()
+        self._pipe.unheard = self._on_unheard
         try:
-            self._succession.open(self._on_heir)
+            self._succession.open(self._estate.charter, self._on_heir)
         except OSError as error:
             log.error("packets cannot be moved on without an agent: %s", error)  # noqa: TRY400 (one line)
-            self.close()
+            self.depart()
             return
         log.warning("the agent is gone; packets are moved on for %g s, until there is another one", ORPHAN_SECONDS)
         self._patience = self._loop.call_later(ORPHAN_SECONDS, self._on_nobody)
+
+    def _on_unheard(self, message: seam.ToControl | seam.ToWorker) -> None:
+        """A kernel's thread says it, which must not be called back."""
+        if isinstance(message, seam.Control):
+            self._loop.call_soon_threadsafe(self._answer, message)
+
+    def _answer(self, message: seam.Control) -> None:
+        """Peers would soon take a node for dead whose control does not answer."""
+        with suppress(ProtocolError):
+            body = wire.decode_control(message.body)
+            if isinstance(body, wire.Ping) and not self._closed:
+                pong = wire.Pong(body.id, seam.relay_target(message.source) != 0)
+                said = seam.SendControl(message.session, wire.encode_control(pong))
+                self._guarded(self._kernel.apply, said, time.monotonic())
 
     def _on_heir(self, end: socket.socket) -> None:
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
+        self._pipe.unheard = lambda message: None
         self._pipe.renew(end)
         for part in self._estate.inherited():
             self._guarded(self._pipe.send, part)
@@ -141,6 +159,10 @@ class Worker:
 
     def _on_nobody(self) -> None:
         log.warning("no agent has come; the worker stops")
+        self.depart()
+
+    def depart(self) -> None:
+        """Says what control left to be said, and ends."""
         for word in self._estate.last_words():
             self._guarded(self._kernel.apply, word, time.monotonic())
         self.close()
