@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from pathlib import Path
 
 import msgspec
 import pytest
 
-from tunrouter.bench.agent import CLI, family
+from tunrouter.bench.agent import CLI, command_line, family
 from tunrouter.bench.lab import Host, Lab
 from tunrouter.bench.namespaces import wait_until
 from tunrouter.bench.peer import PeerReport

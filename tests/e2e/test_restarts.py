@@ -222,7 +222,7 @@ def test_if_no_agent_comes_the_workers_end_and_say_goodbye(pair: Lab) -> None:
     assert "suspect" not in other.agent.log.read_text()[said:]
     wait_until("the workers end", lambda: not living(before), 5, pause=0.05)
     assert time.monotonic() - left > ONCE_MORE_SECONDS - 1
-    wait_until("it heard so", lambda: "the peer said that it goes" in told(other.agent), 2, pause=0.05)
+    wait_until("it heard so", lambda: "shutdown" in told(other.agent), 2, pause=0.05)
     assert not list((one.agent.directory / "run").glob("worker-*"))
 
 
@@ -232,7 +232,7 @@ def test_reset_ends_workers_that_wait(pair: Lab) -> None:
     one.agent.leave()
     one.agent.command("reset")
     assert not living(before)
-    wait_until("it heard so", lambda: "the peer said that it goes" in told(other.agent), 2, pause=0.05)
+    wait_until("it heard so", lambda: "shutdown" in told(other.agent), 2, pause=0.05)
     assert not list((one.agent.directory / "run").glob("worker-*"))
 
 
