@@ -32,6 +32,8 @@ def run(flags: Mapping[str, object], force: bool, purge: bool, socket: str | Non
     from tunrouter.agent.inheritance import end_all
 
     end_all(Path(config.run_dir))
+    for path in (config.socket, config.socket.with_suffix(".lock")):
+        path.unlink(missing_ok=True)
     removed = host.reset(config.bridge, config.tun, config.port) + forget(Path(config.state_dir))
     if purge:
         removed += _purge(config)
