@@ -171,7 +171,8 @@ class Session:
         assert self.endpoint is not None
         need = self._local.pod_mtu + wire.OVERHEAD + self.outer_bytes
         if fresh or need != self.mtu.need:
-            self.mtu = PathMtu(need, now)
+            # The underlay is as large as the pods' MTU says: a relay over IPv6 does not begin with more.
+            self.mtu = PathMtu(need, now, self._local.pod_mtu + wire.POD_MARGIN)
         if fresh:
             self.live.loss = Loss()
 
@@ -183,7 +184,10 @@ class Session:
     @property
     def outer_bytes(self) -> int:
         """What its path adds to each datagram."""
-        return wire.outer_bytes(self.endpoint) if self.endpoint is not None else wire.IP_UDP_BYTES[4]
+        if self.endpoint is None:
+            return wire.IP_UDP_BYTES[4]
+        direct = [each for each in self.candidates if not seam.relay_target(each)]
+        return wire.outer_bytes(self.endpoint, 6 if direct and all(":" in host for host, _ in direct) else 4)
 
     def on_heard(self, base: int, now: float) -> None:
         """Something authentic arrived on the keys under `base`, and on the path in use."""
@@ -308,7 +312,8 @@ class Session:
         if now >= self._heartbeat_at():
             self._ping(now)
         ping_id = self.live.next_id()
-        rtt, heard_at = self.live.rtt or 0.0, self.live.spoke_at
+        # While it is heard by relay, too, its silence on the direct way is no matter of sizes.
+        rtt, heard_at = self.live.rtt or 0.0, -FOREVER if self.backed_up else self.live.spoke_at
         size = self.mtu.probe(now, ping_id, rtt=rtt, heard_at=heard_at, busy=now - self.last_payload < BUSY_SECONDS)
         if size is not None:
             self.live.probed(ping_id, now)
