@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Set
 from typing import Final, NamedTuple
 
-from tunrouter.core import bounds, keys, seam, wire
+from tunrouter.core import bounds, keys, seam, versions, wire
 from tunrouter.core.handshake import INITIATOR_SIGNS, RESPONDER_SIGNS, Initiator
 from tunrouter.core.local import Local
 from tunrouter.core.outbox import Outbox
@@ -22,6 +22,7 @@ ENDPOINT_REASONS: Final = {
     wire.NEED_PASSWORD: "peer requires a password",
     wire.HAVE_NONE: "peer has no password",
     wire.TAG_FAILED: "wrong password",
+    wire.OTHER_VERSION: f"peer speaks another version of the protocol; this node speaks {versions.SPOKEN}",
 }
 OURSELVES: Final = "cannot connect to ourself"
 
@@ -45,6 +46,8 @@ class Opened(NamedTuple):
     remote: int
     lanes: tuple[seam.Lane, ...]
     endpoint: seam.Endpoint
+    version: int
+    """Of the protocol, that both speak."""
     confirm: bytes
     """The initiator's confirming body; empty on the responder's side."""
     rtt: float
@@ -98,7 +101,7 @@ class Dial:
         self._workers = local.workers
         sequence = local.next_sequence()
         first = wire.First(
-            self._header, wire.VERSION, local.id, self.target, local.incarnation, sequence, local.workers
+            self._header, versions.NEWEST, local.id, self.target, local.incarnation, sequence, local.workers
         )
         self._datagram = self._header + self._initiator.write_first(wire.encode_first(first))
         self._made_at = now
@@ -117,8 +120,10 @@ class Dial:
         payload, signed = self._initiator.read_answer(datagram[wire.HEADER_BYTES :])
         answer = wire.decode_answer(payload)
         same = answer.header == datagram[: wire.HEADER_BYTES]
-        if not same or answer.version != wire.VERSION or answer.target != local.id:
+        if not same or answer.target != local.id:
             raise ProtocolError("answer to somebody else")
+        if not versions.OLDEST <= answer.version <= versions.NEWEST:
+            raise ProtocolError(f"protocol version {answer.version}, this node speaks {versions.SPOKEN}")
         if keys.node_id(answer.public_key) != answer.sender or self.target not in (0, answer.sender):
             raise ProtocolError("another node answers here")
         if not keys.verify(answer.public_key, RESPONDER_SIGNS + signed, answer.signature):
@@ -147,6 +152,7 @@ class Dial:
             remote=answer.base,
             lanes=lanes,
             endpoint=self.endpoint,
+            version=answer.version,
             confirm=wire.encode_control(confirm),
             rtt=now - self._sent_at,
             instead=instead,

@@ -109,6 +109,8 @@ class Gossip:
     # --- what neighbours say -----------------------------------------------------------------------------------------
     def own_word(self, node: int, data: bytes) -> list[Record]:
         """A record that its author brings along in a handshake, which has budgets of its own."""
+        if not data:
+            return []  # it answered before it had written one
         try:
             given = self._read(data)
         except ProtocolError:

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from tunrouter.core import bounds, keys, seam, wire
+from tunrouter.core import bounds, keys, seam, versions, wire
 from tunrouter.core.admission import RejectBudget
 from tunrouter.core.dial import ENDPOINT_REASONS, Opened, text
 from tunrouter.core.handshake import INITIATOR_SIGNS, RESPONDER_SIGNS, Received
@@ -23,6 +23,8 @@ from tunrouter.errors import ProtocolError
 
 class _HalfOpen(NamedTuple):
     first: wire.First
+    version: int
+    """That both speak."""
     remote: int
     datagram: bytes
     """The first message; only its exact repetition gets the answer again."""
@@ -123,8 +125,12 @@ class HalfOpenTable:
             return
         try:
             first = self._check(received.payload, datagram, source)
+            version = versions.common(first.version)
+            if version is None:
+                self._reject_version(source, datagram, first.version, now)
+                return
             self._make_room(first, most)
-            answer = self._answer(received, first, datagram, source, now)
+            answer = self._answer(received, first, version, datagram, source, now)
         except ProtocolError as error:
             self._out.count("handshake_refused")
             self._out.log("info", f"first {source}", f"first message of {text(source)} refused: {error}")
@@ -143,8 +149,6 @@ class HalfOpenTable:
         first = wire.decode_first(payload)
         if first.header != datagram[: wire.HEADER_BYTES]:
             raise ProtocolError("header changed on the way")
-        if first.version != wire.VERSION:
-            raise ProtocolError(f"protocol version {first.version}, ours is {wire.VERSION}")
         if first.sender == self._local.id:
             if first.incarnation != self._local.incarnation:
                 self._out.count("identity_cloned")
@@ -168,7 +172,13 @@ class HalfOpenTable:
             raise ProtocolError("too many handshakes under way")
 
     def _answer(
-        self, received: Received, first: wire.First, first_datagram: bytes, source: seam.Endpoint, now: float
+        self,
+        received: Received,
+        first: wire.First,
+        version: int,
+        first_datagram: bytes,
+        source: seam.Endpoint,
+        now: float,
     ) -> bytes:
         """The answer's datagram; its keys are installed, so that the confirmation can be opened."""
         local = self._local
@@ -178,7 +188,7 @@ class HalfOpenTable:
         header = wire.HEADER.pack(wire.ANSWER, mode, 0, remote, attempt)
         payload = wire.Answer(
             header=header,
-            version=wire.VERSION,
+            version=version,
             sender=local.id,
             target=first.sender,
             incarnation=local.incarnation,
@@ -192,7 +202,9 @@ class HalfOpenTable:
         theirs, ours = answer.split()
         lanes = keys.derive_lanes(theirs, ours, max(local.workers, first.workers), initiator=False, sealed=local.sealed)
         self._lanes += len(lanes)
-        self._by_base[base] = _HalfOpen(first, remote, first_datagram, answer.final_hash, lanes, datagram, now, source)
+        self._by_base[base] = _HalfOpen(
+            first, version, remote, first_datagram, answer.final_hash, lanes, datagram, now, source
+        )
         self._by_datagram[first_datagram] = base
         expires = now + bounds.REJECT_SECONDS
         self._out.put(seam.Install(base, first.sender, remote, lanes, source, expires, local.sealed))
@@ -226,6 +238,7 @@ class HalfOpenTable:
             remote=entry.remote,
             lanes=entry.lanes,
             endpoint=source,
+            version=entry.version,
             confirm=b"",
             rtt=now - entry.made,
             sequence=first.sequence,
@@ -245,7 +258,14 @@ class HalfOpenTable:
 
     def _reject(self, source: seam.Endpoint, datagram: bytes, code: int, now: float) -> None:
         self._out.count("handshake_mismatch")
-        reason = SEEN_BY_US[code]
+        self._refuse(source, datagram, code, SEEN_BY_US[code], now)
+
+    def _reject_version(self, source: seam.Endpoint, datagram: bytes, theirs: int, now: float) -> None:
+        self._out.count("handshake_version")
+        reason = f"peer speaks version {theirs} of the protocol and the one before, this node {versions.SPOKEN}"
+        self._refuse(source, datagram, wire.OTHER_VERSION, reason, now)
+
+    def _refuse(self, source: seam.Endpoint, datagram: bytes, code: int, reason: str, now: float) -> None:
         self._remember(source, reason, now)
         if not self._rejects.allow(source[0], now):
             return

@@ -329,6 +329,9 @@ class Node:
             self._out.count("control_malformed")
             self._out.log("warning", "control malformed", f"control message of {dial.text(message.source)}: {error}")
             return
+        if body is None:
+            self._out.count("control_unknown")
+            return
         if message.session in self.half_open:
             if isinstance(body, wire.Confirm):
                 opened = self.half_open.confirm(message.session, message.source, body, now)

@@ -149,6 +149,7 @@ def _of_session(node: Node, session: Session, now: float) -> status.Connection:
         peer=status.peer_name(session.node),
         nickname=session.name,
         encrypted=node.local.sealed,
+        protocol=keys.version if keys is not None else 0,
         path=_path(node, session.node, session) if standing else "",
         mtu=session.inner_mtu,
         rtt=session.live.rtt,

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import struct
 from ipaddress import IPv4Address, ip_address
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, get_args
 
 import msgspec
 
-from tunrouter.core import bounds
+from tunrouter.core import bounds, versions
 from tunrouter.core.asking import RegisterAsk, RegisterTell, check_registers
 from tunrouter.core.seam import Endpoint, relay_target
 from tunrouter.errors import ProtocolError
@@ -55,9 +55,8 @@ SEALED_MODE: Final = 1
 NEED_PASSWORD: Final = 1
 HAVE_NONE: Final = 2
 TAG_FAILED: Final = 3
+OTHER_VERSION: Final = 4
 """Flags of type 3, a bare header that echoes index and attempt id: why a first message cannot be used."""
-
-VERSION: Final = 1
 
 IP_UDP_BYTES: Final = {4: 28, 6: 48}
 POD_MARGIN: Final = 124
@@ -87,10 +86,11 @@ def outer_bytes(endpoint: Endpoint, relays: int) -> int:
 
 
 class First(NamedTuple):
-    """Payload of a type 1 message; nothing secret, for it can be replayed and has no forward secrecy."""
+    """Payload of a type 1 message; nothing secret, for it can be replayed. Later versions have more behind it."""
 
     header: bytes
     version: int
+    """The newest that the sender speaks."""
     sender: int
     target: int
     """Node id, 0 while unknown."""
@@ -104,6 +104,7 @@ class Answer(NamedTuple):
 
     header: bytes
     version: int
+    """The newest that both speak."""
     sender: int
     target: int
     incarnation: int
@@ -272,6 +273,7 @@ ControlBody = (
     | LeasesAnswer
 )
 
+_KINDS: Final = frozenset(body.__struct_config__.tag for body in get_args(ControlBody))
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[ControlBody] = msgspec.msgpack.Decoder(ControlBody)
 _introduction = msgspec.msgpack.Decoder(Introduction)
@@ -284,8 +286,8 @@ def encode_control(body: ControlBody) -> bytes:
     return _LENGTH.pack(len(packed)) + packed
 
 
-def decode_control(data: bytes) -> ControlBody:
-    """Raises ProtocolError for anything but one well-formed body with bounded names and blocks."""
+def decode_control(data: bytes) -> ControlBody | None:
+    """One well-formed body with bounded names and blocks, None for a kind of a later version; else ProtocolError."""
     if len(data) < 2:
         raise ProtocolError("control body too short")
     (length,) = _LENGTH.unpack_from(data)
@@ -294,6 +296,8 @@ def decode_control(data: bytes) -> ControlBody:
     try:
         body = _decoder.decode(data[2 : 2 + length])
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        if versions.is_later(data[2 : 2 + length], _KINDS):
+            return None
         raise ProtocolError(f"control body: {error}") from None
     if isinstance(body, Confirm):
         check_introduction(body.introduction)
