@@ -259,7 +259,9 @@ class Dials:
             opened = dial.read_answer(self._local, datagram, self._replaced, now)
         except ProtocolError as error:
             self._out.count("handshake_bad_answer")
-            self._out.log("warning", f"answer {dial.endpoint}", f"answer of {text(dial.endpoint)}: {error}")
+            where = text(dial.endpoint)
+            said = f"answer of {where}: {error}"
+            self._out.log("warning", f"answer {dial.endpoint}", said, address=where, reason=str(error))
             return None
         self._by_base.pop(opened.base, None)
         self._dials.pop(dial.endpoint, None)
@@ -273,7 +275,9 @@ class Dials:
         dial = self._dials.get(opened.endpoint)
         if dial is not None:
             dial.reason, dial.mismatch = reason, True
-        self._out.log("warning", f"refused {opened.endpoint}", f"{text(opened.endpoint)}: {reason}")
+        where = text(opened.endpoint)
+        said = f"{where}: {reason}"
+        self._out.log("warning", f"refused {opened.endpoint}", said, peer=opened.node, address=where, reason=reason)
 
     def on_reject(self, source: seam.Endpoint, datagram: bytes) -> None:
         dial = self._matching(datagram)
@@ -282,7 +286,8 @@ class Dials:
         before = dial.reason
         dial.rejected(datagram[1])
         if dial.reason != before:
-            self._out.log("warning", f"reject {source}", f"{text(source)}: {dial.reason}")
+            where, reason = text(source), dial.reason
+            self._out.log("warning", f"reject {source}", f"{where}: {reason}", address=where, reason=reason)
 
     def on_reflected(self, source: seam.Endpoint, datagram: bytes) -> None:
         """Our own first message came back to us. It may be an attacker's doing, so the dial goes on."""

@@ -133,7 +133,8 @@ class HalfOpenTable:
             answer = self._answer(received, first, version, datagram, source, now)
         except ProtocolError as error:
             self._out.count("handshake_refused")
-            self._out.log("info", f"first {source}", f"first message of {text(source)} refused: {error}")
+            said = f"first message of {text(source)} refused: {error}"
+            self._out.log("info", f"first {source}", said, address=text(source), reason=str(error))
         else:
             reply(answer)
 
@@ -153,7 +154,8 @@ class HalfOpenTable:
             if first.incarnation != self._local.incarnation:
                 self._out.count("identity_cloned")
                 fix = "remove the state directory of one of the two machines"
-                self._out.log("error", "clone", f"{text(source)} has this node's identity: a cloned disk? {fix}")
+                said = f"{text(source)} has this node's identity: a cloned disk? {fix}"
+                self._out.log("error", "clone", said, address=text(source))
             else:
                 self._reflected(source, datagram)
             raise ProtocolError("our own identity")
@@ -248,7 +250,8 @@ class HalfOpenTable:
     def refuse(self, source: seam.Endpoint, reason: str, now: float) -> None:
         """Somebody who could be used is not wanted."""
         self._remember(source, reason, now)
-        self._out.log("warning", f"refused {source}", f"{text(source)}: {reason}")
+        where = text(source)
+        self._out.log("warning", f"refused {source}", f"{where}: {reason}", address=where, reason=reason)
 
     def _remember(self, source: seam.Endpoint, reason: str, now: float) -> None:
         self.rejected[source] = Rejected(reason, now)
@@ -269,7 +272,8 @@ class HalfOpenTable:
         self._remember(source, reason, now)
         if not self._rejects.allow(source[0], now):
             return
-        self._out.log("warning", f"mismatch {source[0]}", f"{text(source)}: {reason}")
+        where = text(source)
+        self._out.log("warning", f"mismatch {source[0]}", f"{where}: {reason}", address=where, reason=reason)
         if self._local.silent:
             return
         index, attempt = wire.HEADER.unpack_from(datagram)[3:]

@@ -120,7 +120,7 @@ class Session:
             self._out.count("sessions_ended")
         if before is not self.state and Event.ADOPTED is not event:
             key = f"session {self.node} {self.state.value}"
-            self._out.log("info", key, f"{self}: {self.state.value}, {event.value}")
+            self._say(key, f"{self.state.value}, {event.value}", event.value)
 
     def adopt(self, opened: Opened, now: float) -> None:
         """A handshake with this peer came to its end and its identity is proved."""
@@ -210,7 +210,7 @@ class Session:
         """The data plane follows the newest datagram of each key; of keys that are set aside it says nothing new."""
         if self.current is None or self.current.base != base or endpoint == self.endpoint or self.relayed:
             return
-        self._out.log("info", f"moved {self.node}", f"{self}: now at {text(endpoint)}")
+        self._say(f"moved {self.node}", f"now at {text(endpoint)}")
         self.endpoint = endpoint
         self.mtu_need(now, fresh=True)
 
@@ -438,6 +438,14 @@ class Session:
 
     def _heartbeat(self, ping_id: int, now: float) -> wire.Ping:
         return wire.Ping(ping_id, self.keep, now < self.live.silent_since() + bounds.SUSPECT_SECONDS)
+
+    def _say(self, key: str, what: str, reason: str = "") -> None:
+        where = text(self.endpoint) if self.endpoint else ""
+        self._out.log("info", key, f"{self}: {what}", peer=self.node, address=where, reason=reason)
+
+    def established(self) -> None:
+        """Says so."""
+        self._say(f"session {self.node} up", "established")
 
     def __str__(self) -> str:
         where = f" at {text(self.endpoint)}" if self.endpoint else ""
