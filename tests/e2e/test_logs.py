@@ -45,6 +45,11 @@ def events(host: Host, name: str) -> list[dict[str, Any]]:
     return [line for line in lines(host) if line["event"] == name]
 
 
+def serves_metrics(host: Host, port: int) -> bool:
+    program = f"import socket; raise SystemExit(socket.socket().connect_ex(('127.0.0.1', {port})) != 0)"
+    return host.namespace.run(sys.executable, "-c", program, check=False).returncode == 0
+
+
 def test_every_line_has_the_fixed_fields_and_a_flood_of_strangers_is_a_few_of_them(secret: str, tmp_path: Path) -> None:
     configuration = tmp_path / "config.toml"
     configuration.write_text('log_format = "json"\n')
@@ -68,9 +73,14 @@ def test_every_line_has_the_fixed_fields_and_a_flood_of_strangers_is_a_few_of_th
         assert {line["reason"] for line in mismatches} == {"peer has no password"}
         assert {line["address"].partition(":")[0] for line in mismatches} <= set(STRANGERS)
 
-        configuration.write_text('log_format = "json"\nlog_level = "debug"\n')
+        configuration.write_text('log_format = "json"\nlog_level = "debug"\nmetrics_addr = "127.0.0.1:7000"\n')
         one.agent.process.send_signal(signal.SIGHUP)
-        wait_until("it is read again", lambda: any("changed: log_level" in line["message"] for line in lines(one)), 10)
+        wait_until(
+            "it is read again",
+            lambda: any("changed: metrics_addr, log_level" in line["message"] for line in lines(one)),
+            10,
+        )
+        assert [serves_metrics(one, port) for port in (6782, 7000)] == [False, True]
         one.agent.command("expose")
         wait_until("debug lines come", lambda: any(line["level"] == "debug" for line in lines(one)), 10)
 

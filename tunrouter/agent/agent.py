@@ -282,8 +282,9 @@ class Agent:
         for warning in self._warnings:
             log.warning("%s", warning)
 
-    def adopt(self, config: Config, ring: keys.KeyRing | None) -> None:
-        """What a reload changes; `ring` is None if the secrets stay."""
+    async def adopt(self, config: Config, ring: keys.KeyRing | None) -> None:
+        """What a reload changes; `ring` is None if the secrets stay. Raises HostError, and changes nothing."""
+        await self._monitoring.move(config.metrics_addr)
         control = self._control
         if control is None or control.stopped:
             return
