@@ -41,5 +41,9 @@ class AgentUnreachableError(TunrouterError):
     exit_code = 3
 
 
+class AgentSilentError(AgentUnreachableError):
+    """An agent is there, and does not answer."""
+
+
 class ProtocolError(TunrouterError):
     """A peer or stranger is at fault. Stays inside the core and the data plane, where it becomes a counter."""

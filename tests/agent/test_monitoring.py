@@ -27,7 +27,7 @@ HOST = "127.0.0.1"
 @asynccontextmanager
 async def watching(address: str, collect: Callable[[], Snapshot] = lambda: SNAPSHOT) -> AsyncIterator[Monitoring]:
     once = OncePerKey(logging.getLogger("tunrouter"))
-    found = Monitoring(asyncio.get_running_loop(), address, once, collect, lambda: "")
+    found = Monitoring(asyncio.get_running_loop(), address, once, collect, lambda: "", dict)
     async with contextlib.AsyncExitStack() as stack:
         found.start(stack)
         yield found

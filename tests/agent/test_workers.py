@@ -72,7 +72,7 @@ class Bench:
         self.sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(count)]
         log = logging.getLogger("tunrouter")
         self.barrier = Barrier(log)
-        order = Order("tunrouter0", "info", "text")
+        order = Order("tunrouter0", "info", "text", build="build")
         loop = asyncio.get_running_loop()
         self.workers = Workers(loop, order, [self.sockets], self.barrier, OncePerKey(log))
         self.heard: list[seam.ToControl] = []
@@ -267,7 +267,46 @@ def test_the_end_lets_workers_read_what_was_said() -> None:
         bench.workers.send(seam.SendRaw(("192.0.2.7", 1), b"goodbye"))
         ends.append(bench.children[0].end)
         await bench.workers.close()
-        assert ends[0].receive() == [seam.SendRaw(("192.0.2.7", 1), b"goodbye")]
+        assert ends[0].receive() == [seam.SendRaw(("192.0.2.7", 1), b"goodbye"), seam.End()]
         assert ends[0].closed
+
+    run(scenario, count=1)
+
+
+def test_who_is_left_to_the_next_agent_is_not_told_to_end() -> None:
+    ends: list[PipeEnd[seam.ToWorker]] = []
+
+    async def scenario(bench: Bench) -> None:
+        await bench.start()
+        ends.append(bench.children[0].end)
+        await bench.workers.close(leave=True)
+        assert not bench.children[0].killed
+        assert ends[0].receive() == []
+        assert ends[0].closed
+
+    run(scenario, count=1)
+
+
+def test_what_an_earlier_agent_said_is_taken_back_when_the_node_knows_its_peers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(supervision, "SETTLE_SECONDS", 0.05)
+    monkeypatch.setattr(supervision, "Adopted", lambda number, heirloom, now: heirloom)
+    other = seam.Route(b"\n\0\2\0", 24, 8)
+
+    async def scenario(bench: Bench) -> None:
+        order = Order("tunrouter0", "info", "text", build="build")
+        child = FakeChild(0, order, [], 0.0)
+        child.build = order.build  # type: ignore[attr-defined]  # it stands for what was left, too
+        bench.workers.start([child])  # type: ignore[list-item]
+        child.serve()
+        await bench.workers.ready()
+        child.end.send(seam.Inherited((128, 256), ((ROUTE.prefix, 24), (other.prefix, 24)), (7,)))
+        bench.workers.send(ROUTE)
+        wanted = [seam.Retire(128), seam.Retire(256), seam.Unroute(other.prefix, 24), seam.Hop(7, 0)]
+        await bench.until(lambda: child.told == [ROUTE, *wanted])
+        bench.workers._settle()
+        child.serve()
+        assert len(child.told) == 5
 
     run(scenario, count=1)

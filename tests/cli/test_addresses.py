@@ -10,10 +10,10 @@ import msgspec
 import pytest
 
 from tests.cli.conftest import Done, Run
-from tests.cli.test_render import IPAM, SNAPSHOT, STATIC, STUCK, A, B, C
+from tests.cli.test_render import IPAM, SNAPSHOT, STATIC, A, B, C
 from tests.edge.serving import Stub
-from tunrouter.cli import doctor, patience
-from tunrouter.core.status import UNREACHABLE, Ipam, awaiting_consensus
+from tunrouter.cli import patience
+from tunrouter.core.status import Ipam, awaiting_consensus
 from tunrouter.edge.api import (
     Lease,
     Leases,
@@ -266,23 +266,3 @@ def test_what_takes_long_says_so_on_stderr(tunrouter: Run, agent: Stub, monkeypa
     assert first == "handing the blocks back …"
     assert more
     assert all(line == "handing the blocks back … 0 s" for line in more)
-
-
-@pytest.mark.parametrize(
-    ("ipam", "level", "words"),
-    [
-        (IPAM, "ok", "2 used, 505 free in 2 blocks here"),
-        (STUCK, "fail", "10.32.9.2, 10.32.9.3"),
-        (msgspec.structs.replace(STUCK, fenced=()), "warn", "no quorum: 1 of 3 electors reachable; until then no new"),
-        (msgspec.structs.replace(IPAM, status=UNREACHABLE), "fail", "use 'rmpeer' if they are dead"),
-    ],
-)
-def test_the_doctor_knows_what_ails_addresses(ipam: Ipam, level: str, words: str) -> None:
-    (finding,) = doctor.addresses(ipam)
-    assert (finding.check, finding.level) == ("addresses", level)
-    assert words in finding.text
-    assert bool(finding.fix) == (level != "ok")
-
-
-def test_the_doctor_is_silent_of_addresses_that_it_is_not_told_of() -> None:
-    assert doctor.addresses(None) == []

@@ -7,12 +7,12 @@ from typing import NamedTuple
 import pytest
 
 from tests.core.test_dial import ELSEWHERE, START, THERE, Caller, local
-from tunrouter.core import bounds, keys, seam, versions, wire
-from tunrouter.core.dial import Opened
-from tunrouter.core.halfopen import HalfOpenTable
+from tunrouter.core import bounds, keys, seam, status, versions, wire
+from tunrouter.core.dial import Opened, text
+from tunrouter.core.halfopen import DEAF, HalfOpenTable
 from tunrouter.core.handshake import RESPONDER_SIGNS, Initiator
 from tunrouter.core.local import Local
-from tunrouter.core.outbox import Outbox
+from tunrouter.core.outbox import Log, Outbox
 
 
 class Callee:
@@ -24,10 +24,20 @@ class Callee:
         self.newest = (-1, -1)
         """Incarnation and sequence of the caller that were confirmed."""
         self.reflected: list[seam.Endpoint] = []
-        self.table = HalfOpenTable(self.local, self.out, self._stale, lambda source, _: self.reflected.append(source))
+        self.unconfirmed: list[int] = []
+        """Whose handshakes began here and were never confirmed."""
+        self.noted = True
+        """Somebody keeps that in mind."""
+        self.table = HalfOpenTable(
+            self.local, self.out, self._stale, lambda source, _: self.reflected.append(source), self._unconfirmed
+        )
 
     def _stale(self, sender: int, incarnation: int, sequence: int) -> bool:
         return (incarnation, sequence) <= self.newest
+
+    def _unconfirmed(self, sender: int, now: float) -> bool:
+        self.unconfirmed.append(sender)
+        return self.noted
 
     def hear(self, first: bytes, source: seam.Endpoint = THERE, now: float = START) -> list[bytes]:
         """What is sent back."""
@@ -249,7 +259,7 @@ def test_who_speaks_no_version_of_ours_is_told_so_and_remembered(version: int) -
     assert callee.installs() == []
     assert callee.out.counters == {"handshake_version": 1}
     (rejected,) = callee.table.rejected.values()
-    assert rejected.reason.startswith(f"peer speaks version {version} of the protocol")
+    assert rejected.reason.startswith(f"peer speaks protocol version {version}, this node 1")
 
 
 @pytest.mark.parametrize("target", [0, local(2).id])
@@ -324,10 +334,76 @@ def test_a_stranger_that_joins_after_all_is_no_mismatch_any_more() -> None:
     assert list(callee.table.rejected) == [THERE], "the confirmation came from elsewhere"
 
 
-def test_strangers_that_are_shown_are_bounded_and_the_newest_are_shown() -> None:
-    callee, (_, first) = Callee(), called()
+def strange(callee: Callee, *sources: seam.Endpoint, now: float = START) -> list[str]:
+    """A handshake with another password from each; the lines of the log."""
+    first = called()[1]
     callee.local.use_secrets(keys.KeyRing((b"other" * 6 + b"xx",)))
-    sources = [(f"198.51.100.{number}", 1) for number in range(bounds.MAX_REJECTED + 3)]
-    for source in [*sources, sources[5]]:
-        callee.hear(first, source)
-    assert list(callee.table.rejected) == [*sources[3:5], *sources[6:], sources[5]]
+    lines = []
+    for source in sources:
+        callee.hear(first, source, now)
+        lines += [effect.text for effect in callee.effects if isinstance(effect, Log)]
+    return lines
+
+
+FLOOD = [(f"198.51.100.{number}", 1) for number in range(bounds.MAX_REJECTED + 20)]
+
+
+def test_of_strangers_few_are_shown_and_who_came_most_often_stays() -> None:
+    callee = Callee()
+    strange(callee, THERE, THERE, *FLOOD, FLOOD[-1])
+    found = callee.table.rejected
+    assert list(found) == [THERE, *FLOOD[-bounds.MAX_REJECTED + 1 :]]
+    assert (found[THERE].times, found[FLOOD[-1]].times, found[FLOOD[-2]].times) == (2, 2, 1)
+    assert callee.out.counters == {"handshake_mismatch": 2 + len(FLOOD) + 1}
+
+
+def test_forged_sources_cannot_fill_the_log() -> None:
+    callee = Callee()
+    lines = strange(callee, *FLOOD)
+    assert len([line for line in lines if line.endswith("wrong password")]) == bounds.MAX_REJECTED
+    assert {line for line in lines if "more sources" in line} == set(lines[bounds.MAX_REJECTED :])
+    later = strange(callee, *((f"203.0.113.{number}", 1) for number in range(20)), now=START + 10)
+    assert len([line for line in later if line.endswith("wrong password")]) < 5
+
+
+def test_a_source_that_is_known_is_logged_again_whatever_others_do() -> None:
+    callee = Callee()
+    strange(callee, THERE, THERE, *FLOOD)
+    assert strange(callee, THERE, now=START + 1) == [f"{text(THERE)}: wrong password"]
+
+
+# --- handshakes that are never confirmed ------------------------------------------------------------------------------
+def test_who_does_not_get_our_answers_is_noted_or_shown() -> None:
+    made = half_way()
+    table = made.callee.table
+    table.tick(table.deadline)
+    assert made.callee.unconfirmed == [made.caller.local.id]
+    assert not table.rejected, "its session knows it"
+    made = half_way()
+    made.callee.noted = False
+    made.callee.table.tick(made.callee.table.deadline)
+    (seen,) = made.callee.table.rejected.values()
+    assert (seen.fault, seen.reason) == (status.ONE_WAY_OUT, DEAF)
+
+
+def test_what_came_inside_a_session_or_by_relay_says_nothing_of_the_direct_way() -> None:
+    for source in (THERE, seam.relayed(7)):
+        callee, (_, first) = Callee(), called()
+        if source is THERE:
+            callee.table.on_carried(source, first, lambda answer: None, START)
+        else:
+            callee.hear(first, source)
+        callee.table.tick(callee.table.deadline)
+        assert callee.unconfirmed == []
+        assert callee.out.counters == {"half_open_expired": 1}
+
+
+def test_of_whom_speaks_another_version_or_is_a_copy_is_shown() -> None:
+    callee = Callee()
+    callee.hear(first_with(local(1), version=versions.NEWEST + 2), THERE)
+    copy = local(2)
+    copy.incarnation += 1
+    callee.hear(first_with(copy), ELSEWHERE)
+    found = callee.table.rejected
+    assert {source: seen.fault for source, seen in found.items()} == {THERE: status.VERSION, ELSEWHERE: status.CLONE}
+    assert found[THERE].reason.startswith(f"peer speaks protocol version {versions.NEWEST + 2}, this node 1")

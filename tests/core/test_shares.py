@@ -269,3 +269,22 @@ def test_counters_are_exact_and_never_go_back(steps: list[tuple[int, str, int]])
             assert isinstance(merged, seam.Counters)
             assert merged.values == dict(total)
     assert shares.counters.get("frames_in", 0) == total["frames_in"]
+
+
+def test_what_another_control_said_is_taken_back_unless_this_one_says_it_too() -> None:
+    shares = started(2)
+    routes = (bytes((10, 32, 1, 0)), 24), (bytes((10, 32, 2, 0)), 24)
+    for worker in range(2):
+        assert shares.merge(worker, seam.Inherited(sessions=(64,))) is None
+        assert shares.merge(worker, seam.Inherited(routes=routes, hops=(5, 6))) is None
+    shares.split(seam.Route(*routes[0], PEER))
+    shares.split(seam.Hop(6, PEER))
+    shares.lost(1)  # with it all that it was told
+    assert shares.settled() == {0: [seam.Retire(64), seam.Unroute(*routes[1]), seam.Hop(5, 0)]}
+    assert shares.settled() == {}
+
+
+def test_a_will_goes_to_one_who_has_keys_for_it() -> None:
+    shares = started(2)
+    shares.split(install())
+    assert shares.split(seam.Will(128, b"goodbye")) == [(0, seam.Will(128, b"goodbye"))]

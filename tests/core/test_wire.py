@@ -129,8 +129,8 @@ def test_a_body_of_a_later_version_is_passed_over_and_appended_elements_are_not_
         return len(body).to_bytes(2, "big") + body
 
     assert wire.decode_control(packed(99, "whatever", {"it": 1})) is None
-    assert wire.decode_control(packed(2, 7, False, True, "appended", [1])) == wire.Ping(7, keep=False)
-    for broken in (packed(2, "seven", False), packed(), packed("2", 7)):
+    assert wire.decode_control(packed(4, "bye", "appended", [1])) == wire.Close("bye")
+    for broken in (packed(4, 7), packed(), packed("4", "bye")):
         with pytest.raises(ProtocolError):
             wire.decode_control(broken)
 

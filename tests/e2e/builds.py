@@ -24,6 +24,11 @@ def ahead(what: str, more: str) -> Change:
     return what, more + what
 
 
+def appended(field: str, following: str) -> Change:
+    """A field more, the last one, of what stands before the class `following`."""
+    return ahead(f"\n\nclass {following}(", f"    {field}\n")
+
+
 _NOVELTY: Final = """class Novelty(msgspec.Struct, frozen=True, array_like=True, tag=40):
     text: str = "new"
 
@@ -38,8 +43,8 @@ NEXT: Final[dict[str, tuple[Change, ...]]] = {
     "core/versions.py": (("NEWEST: Final = 1\n", "NEWEST: Final = 2\n"),),
     "core/wire.py": (
         ("_FIRST.pack(*first).ljust", '(_FIRST.pack(*first) + b"capable").ljust'),
-        behind("    seen: Endpoint | None\n", '    speaks: tuple[str, ...] = ("novelty",)\n'),
-        behind("    hears: bool = True\n", "    mood: int = 3\n"),
+        appended('speaks: tuple[str, ...] = ("novelty",)', following="Confirm"),
+        appended("mood: int = 3", following="Pong"),
         ahead("AgentBody = BenchAsk", _NOVELTY),
         behind("    | LeasesAsk\n", "    | Novelty\n"),
     ),
@@ -47,9 +52,9 @@ NEXT: Final[dict[str, tuple[Change, ...]]] = {
         behind("        self.say(self._heartbeat(ping_id, now))\n", "        self.say(wire.Novelty())\n"),
     ),
     "core/record.py": (
-        behind("    endpoints: tuple[seam.Endpoint, ...]\n", '    features: tuple[str, ...] = ("novelty",)\n'),
-        behind("    rtt: int\n", "    weight: int = 7\n"),
-        ahead('    """Of the register', "    since: int = 1\n"),
+        appended('features: tuple[str, ...] = ("novelty",)', following="Link"),
+        appended("weight: int = 7", following="LinksBody"),
+        appended("since: int = 1", following="BlocksBody"),
         ahead("class LinksBody", _FASHION),
         ("Body = NodeBody |", "Body = FashionBody | NodeBody |"),
         ("= {NodeBody: NODE,", "= {FashionBody: 5, NodeBody: NODE,"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -111,6 +112,10 @@ def test_who_was_removed_by_three_at_once_and_comes_back_is_fenced_within_a_seco
         met = wait_until("it sees the others", lambda: len(reachable(victim)) > 1 and time.monotonic(), 15)
         wait_until("its pod is fenced", lambda: any(pod.address in text for text in fenced(victim)), 5)
         assert time.monotonic() - met <= 1.0
+        findings = json.loads(victim.agent.command("doctor", "-o", "json", check=False).stdout)["findings"]
+        (finding,) = [one for one in findings if one["check"] == "addresses"]
+        assert pod.address in finding["text"]
+        assert finding["fix"].startswith("start those containers anew")
 
 
 def fenced(host: Host) -> tuple[str, ...]:

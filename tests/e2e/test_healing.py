@@ -22,11 +22,14 @@ from tunrouter.bench.capture import Capture
 from tunrouter.bench.lab import Host, Lab, Pod
 from tunrouter.bench.namespaces import wait_until
 from tunrouter.bench.traffic import send_marker
+from tunrouter.doctor.peers import blocks, password, path_mtu, peers
 
 pytestmark = pytest.mark.root
 
 MARKER = b"no relay may read this"
 PINGS_PER_SECOND = 20
+OF_OTHERS = (peers, password, path_mtu, blocks)
+"""What the doctor says of other nodes; of the agent it may say that it was held up, on a busy machine."""
 FALSE_ALARM = "nothing came for too long"
 
 
@@ -221,6 +224,9 @@ def test_ten_percent_of_loss_brings_no_link_down(trio: Lab, seconds: int) -> Non
     for host in trio.hosts:
         assert FALSE_ALARM not in host.agent.log.read_text()
         assert paths(host) == ["direct"] * 2
+        found = snapshot(host)
+        assert found is not None
+        assert [one for report in OF_OTHERS for one in report(found) if one.level != "ok"] == []
 
 
 def test_what_the_underlay_doubles_reaches_pods_once(pair: Lab) -> None:
@@ -251,8 +257,12 @@ def doubled(lab: Lab) -> int:
 
 @pytest.fixture
 def wall_clock(tmp_path: Path) -> Path:
+    return build_wall_clock(tmp_path)
+
+
+def build_wall_clock(folder: Path) -> Path:
     """The library that moves the wall clock of who loads it."""
-    library = tmp_path / "wallclock.so"
+    library = folder / "wallclock.so"
     source = Path(__file__).with_name("wallclock.c")
     subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", library, source, "-ldl"], check=True)
     return library

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from tests.e2e.test_exposure import warnings
-from tunrouter.bench.lab import Lab
+from tunrouter.bench.agent import CLI
+from tunrouter.bench.lab import Host, Lab
 from tunrouter.bench.namespaces import wait_until
 from tunrouter.errors import HostError
 
@@ -39,15 +41,33 @@ def test_an_agent_does_not_start_over_what_is_left_and_does_when_it_is_taken_awa
         host.agent.start(password=secret)
 
 
+def examined(host: Host, *options: str) -> tuple[int, dict[str, tuple[str, str]]]:
+    """The doctor's exit code, and the level and text of what each check found last."""
+    done = host.namespace.run(*CLI, "doctor", "-o", "json", *options, check=False, env=host.agent.environment)
+    found = msgspec.json.decode(done.stdout)["findings"]
+    return done.returncode, {each["check"]: (each["level"], each["text"]) for each in found}
+
+
 def test_one_that_comes_later_is_named_within_seconds_and_forgotten_when_it_goes(pair: Lab) -> None:
     host, other = pair.hosts
     assert warnings(host) == ()
+    assert "held by another tunrouter (pid " in examined(host, "--socket", "/nowhere")[1]["port"][1]
+    code, found = examined(host)
+    assert [check for check, (level, _) in found.items() if level != "ok"] in ([], ["clock"])
+    assert (code, found["port"], found["uplink"][1]) == (
+        0,
+        ("ok", "UDP 6783 is open"),
+        "peers are reached through eth0",
+    )
     host.namespace.ip("link add cni0 type bridge", "address add 10.40.0.1/16 dev cni0", "link set cni0 up")
     wait_until("it is named", lambda: any(CNI0 in each for each in warnings(host)), 4)
     (warning,) = warnings(host)
     assert warning.endswith("in our range 10.32.0.0/12: if nothing uses it, ip link del cni0")
     assert f"warning {warning}" in host.agent.log.read_text()
     assert f"Warning: {warning}" in host.agent.command("status").stdout
+    code, found = examined(host)
+    assert code == 1
+    assert CNI0 in found["range"][1]
     assert host.pods[0].ping(other.pods[0].address)
     host.namespace.ip("link delete cni0")
     wait_until("it is forgotten", lambda: warnings(host) == (), 4)

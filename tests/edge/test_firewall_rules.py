@@ -62,6 +62,12 @@ CASES: list[tuple[str, Flow, str]] = [
     ("-P INPUT DROP\n-A INPUT -s 192.0.2.0/24 -p udp --dport 6783 -j ACCEPT", TUNNEL, "drop"),
     ("-P INPUT ACCEPT\n-A INPUT -i eth0 -j DROP", TUNNEL, "drop"),
     ("-P INPUT ACCEPT\n-A INPUT -i eth1 -j DROP", TUNNEL, "accept"),
+    # As ufw asks whether a packet is for this host.
+    ("-P INPUT ACCEPT\n-A INPUT -m addrtype --dst-type LOCAL -j RETURN\n-A INPUT -j DROP", TUNNEL, "accept"),
+    ("-P INPUT ACCEPT\n-A INPUT -m addrtype --dst-type MULTICAST -j DROP", TUNNEL, "accept"),
+    ("-P FORWARD DROP\n-A FORWARD -m addrtype --dst-type LOCAL -j ACCEPT", OUT, "drop"),
+    ("-P FORWARD ACCEPT\n-A FORWARD -m addrtype ! --dst-type LOCAL -j DROP", OUT, "drop"),
+    ("-P FORWARD ACCEPT\n-A FORWARD -m addrtype --dst-type UNICAST -j DROP", OUT, "accept"),
 ]
 
 

@@ -20,15 +20,13 @@ from typing import Any, Final, TypeVar
 from nacl.utils import random
 
 import tunrouter
-from tunrouter.agent import logs, membership, resolve
+from tunrouter.agent import dataplane, logs, membership, resolve
 from tunrouter.agent.addressing import RESERVED, Addressing
 from tunrouter.agent.attachments import HOST, Attachments, Wish, asked
 from tunrouter.agent.barrier import Barrier
 from tunrouter.agent.bench import Bench
-from tunrouter.agent.child import Order
 from tunrouter.agent.cni import Cni
 from tunrouter.agent.control import Control
-from tunrouter.agent.descriptors import bind_groups, close_groups, patiently
 from tunrouter.agent.exposure import Exposure, kept_on
 from tunrouter.agent.hostside import HostSide
 from tunrouter.agent.ledger import Ledger
@@ -40,14 +38,12 @@ from tunrouter.agent.recall import Kept, founding, recall
 from tunrouter.agent.snapshot import Facts, Seen, snapshot
 from tunrouter.agent.targets import Targets
 from tunrouter.agent.tickets import Tickets
-from tunrouter.agent.workers import Workers
 from tunrouter.config import Config
 from tunrouter.core import keys, seam, status, wire
 from tunrouter.core.local import Local
 from tunrouter.core.node import Node
 from tunrouter.core.routes import Announced
 from tunrouter.core.states import STANDING
-from tunrouter.dataplane.tun import prepare_tun
 from tunrouter.edge import api
 from tunrouter.edge.api.server import serve
 from tunrouter.edge.runtimes import Directories
@@ -80,12 +76,16 @@ class Agent:
         self._warnings: tuple[str, ...] = ()
         self._runtimes = Directories(Path(config.cni_bin_dir), Path(config.cni_conf_dir))
         self._readiness = Readiness(self._host, self._runtimes)
-        self._monitoring = Monitoring(loop, config.metrics_addr, self._once, self._measure, self._readiness.unready)
+        self._monitoring = Monitoring(
+            loop, config.metrics_addr, self._once, self._measure, self._readiness.unready, self._counted
+        )
         self._control: Control | None = None
         self._ready = False
         self._serving = asyncio.Event()
         """The start is over: what is asked for can be done."""
         self.stopped = asyncio.Event()
+        self.expected = False
+        """When it stops, another one is thought to come at once: packets are moved on until then."""
         self.failure: TunrouterError | None = None
         """Why it stopped by itself."""
         self._facts: dict[str, Any] = {}
@@ -109,7 +109,9 @@ class Agent:
         peers = [endpoint[0] for peer in config.peers if (endpoint := resolve.literal(peer, 0)) is not None]
         plan = _plan(config, await self._pod_mtu(peers))
         await self._host.prepare(plan, peers)
-        self._workers = await self._open_dataplane(stack)
+        self._workers, self._facts["offloads"] = await dataplane.start(
+            config, self._loop, self._barrier, self._once, stack, leave=lambda: self.expected
+        )
         static = (IPv4Network(config.block),) if config.block else ()
         exposed = kept_on(kept.rows)
         await self._host.apply(static, exposed=[a for a in exposed.values() if not static or a in static[0]])
@@ -260,22 +262,10 @@ class Agent:
             raise ConfigError(what, f"give at most {underlay - wire.OVERHEAD - wire.IP_UDP_BYTES[4]}, or leave it out")
         return self.config.mtu or wire.pod_mtu(underlay)
 
-    async def _open_dataplane(self, stack: contextlib.AsyncExitStack) -> Workers:
-        """The port and the device are ours before a worker starts."""
-        config = self.config
-        groups = await patiently(lambda: bind_groups(config.host, config.port, config.workers))
-        stack.callback(close_groups, groups)
-        self._facts["offloads"] = await patiently(lambda: prepare_tun(config.tun))
-        order = Order(config.tun, config.log_level, config.log_format)
-        workers = Workers(self._loop, order, groups, self._barrier, self._once)
-        stack.push_async_callback(workers.close)
-        workers.start()
-        return workers
-
     def _say_goodbye(self, control: Control) -> None:
         for task in self._tasks:
             task.cancel()
-        control.stop()
+        control.stop(leave=self.expected)
 
     def _announce(self, local: Local) -> None:
         ours = f"{status.peer_name(local.id)}({local.name})"
@@ -349,6 +339,13 @@ class Agent:
         """The snapshot for metrics. Raises AgentError."""
         return self._snapshot(self._standing(), cluster=False)
 
+    def _counted(self) -> dict[str, int]:
+        """All that is counted; nothing while there is no node."""
+        if self._control is None:
+            return {}
+        own = self._workers.counters | self._bench.counters | {status.REPAIRS: self._host.repairs}
+        return self._control.counters | own
+
     def _snapshot(self, control: Control, *, cluster: bool) -> status.Snapshot:
         others = (*self._exposure.complaints(), *self._monitoring.warnings)
         warnings = (*self._warnings, *others, *filter(None, [self._runtimes.hindrance()]))
@@ -358,6 +355,8 @@ class Agent:
             unready=self._readiness.unready(),
             counters=self._workers.counters | self._bench.counters,
             lag=self._monitoring.lag,
+            lately=self._monitoring.lately,
+            clock=self._monitoring.clock,
         )
         return snapshot(self.config, facts, seen, control, self._workers, self._host, cluster=cluster)
 

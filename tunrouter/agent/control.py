@@ -162,14 +162,14 @@ class Control:
         self._due, self._timer = at, self._loop.call_at(at, self._on_timer)
 
     # --- the end -----------------------------------------------------------------------------------------------------
-    def stop(self) -> None:
-        """The node's last step, which says goodbye. Idempotent."""
+    def stop(self, *, leave: bool = False) -> None:
+        """The node's last step, which says goodbye, or leaves that to be said if no other agent comes. Idempotent."""
         if self.stopped:
             return
         self.stopped = True
         if self._timer is not None:
             self._timer.cancel()
-        self._try(self.node.stop)
+        self._try(self.node.depart if leave else self.node.stop)
 
 
 def _drained(waiting: deque[T]) -> Iterator[T]:

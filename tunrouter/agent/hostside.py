@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -24,6 +25,7 @@ from tunrouter.host import Attached, Host, HostPlan, Unwanted, Wanted, underlay_
 REPAIR_SECONDS: Final = 2.0
 SETTLE_SECONDS: Final = 0.05
 """After a notification: a flush and its successors come as many."""
+REPAIRED_SHOWN: Final = 4
 SHARE: Final = 0.1
 """Of the time that looking at links, addresses and routes takes at most where they change without end."""
 
@@ -59,6 +61,8 @@ class HostSide:
         self._applied = False
         self.repairs = 0
         """Things that somebody changed and that are as they were again."""
+        self.repaired: deque[str] = deque(maxlen=REPAIRED_SHOWN)
+        """The last of these, the newest first."""
         self.changed: Callable[[], None] = lambda: None
         """Is called after each look at the host, and when it was given something."""
 
@@ -139,6 +143,7 @@ class HostSide:
             self._complaint = ""
             for line in done.result():
                 self.repairs += 1
+                self.repaired.appendleft(line)
                 log.warning("repaired: %s", line)
         self._name_strangers()
         self._schedule(max(SETTLE_SECONDS, self._rested_at - now) if self._news else REPAIR_SECONDS)

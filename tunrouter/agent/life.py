@@ -1,6 +1,8 @@
 """The agent's process between its start and its end: what signals ask for, and what the service manager is told.
 
-SIGTERM, SIGINT ──> the end        SIGHUP ──> reload.py        NOTIFY_SOCKET <── service.py
+SIGINT ──> the end    SIGTERM ──> the end, or a restart    SIGHUP ──> reload.py    NOTIFY_SOCKET <── service.py
+
+Law: who sends SIGTERM does not say whether it starts another agent at once, so packets are moved on for a while.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ async def run(config: Config, given: Given) -> None:
     loop = asyncio.get_running_loop()
     agent, service = Agent(config, loop), Service(loop, Notifier(os.environ, os.getpid()))
     reload = Reload(given, service)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, agent.stopped.set)
+    loop.add_signal_handler(signal.SIGINT, agent.stopped.set)
+    loop.add_signal_handler(signal.SIGTERM, _depart, agent)
     loop.add_signal_handler(signal.SIGHUP, reload.ask)
     async with contextlib.AsyncExitStack() as stack:
         service.starting("setting this host up")
@@ -38,3 +40,8 @@ async def run(config: Config, given: Given) -> None:
         log.info("stopping; pods on this host go on reaching each other")
     if agent.failure is not None:
         raise agent.failure
+
+
+def _depart(agent: Agent) -> None:
+    agent.expected = not agent.stopped.is_set()
+    agent.stopped.set()

@@ -1,4 +1,4 @@
-"""What others watch this node by: the lag of its loop, and metrics and health over HTTP.
+"""What others watch this node by: its loop, counters and clock of late, and metrics and health over HTTP.
 
 Law: it watches and is never in the way. An address that cannot be had is said in the log and in `status`, and tried
 again for as long as the agent lives; the network goes on. A running agent moves only to one that can be had.
@@ -10,13 +10,15 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from tunrouter.agent.lag import LagProbe
+from tunrouter.agent.lately import Lately
 from tunrouter.agent.logs import OncePerKey
+from tunrouter.agent.wallclock import WallClock
 from tunrouter.config import listening
-from tunrouter.core.status import Lag, Snapshot
+from tunrouter.core.status import Clock, Lag, Snapshot
 from tunrouter.errors import HostError
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ AGAIN_SECONDS: Final = 2.0
 
 
 class Monitoring:
-    """`collect` and `unready` are called on the loop; the former may raise TunrouterError."""
+    """`collect`, `unready` and `count` are called on the loop; the first may raise TunrouterError."""
 
     def __init__(
         self,
@@ -36,6 +38,7 @@ class Monitoring:
         once: OncePerKey,
         collect: Callable[[], Snapshot],
         unready: Callable[[], str],
+        count: Callable[[], Mapping[str, int]],
     ) -> None:
         """Without an address nothing is served."""
         self._loop = loop
@@ -47,15 +50,26 @@ class Monitoring:
         self._server: Server[Snapshot] | None = None
         self._trying: asyncio.Task[None] | None = None
         """While the address cannot be had."""
+        self._lately = Lately(loop, count)
+        self._clock = WallClock(loop)
         self.warnings: tuple[str, ...] = ()
 
     @property
     def lag(self) -> Lag:
         return self._probe.report()
 
+    @property
+    def lately(self) -> dict[str, int]:
+        return self._lately.report()
+
+    @property
+    def clock(self) -> Clock:
+        return self._clock.report()
+
     def start(self, stack: contextlib.AsyncExitStack) -> None:
-        self._probe.start()
-        stack.callback(self._probe.close)
+        for watch in (self._probe, self._lately, self._clock):
+            watch.start()
+            stack.callback(watch.close)
         stack.push_async_callback(self._close)
         if self._address:
             self._trying = self._loop.create_task(self._try())

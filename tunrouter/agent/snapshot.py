@@ -38,6 +38,8 @@ class Seen(NamedTuple):
     counters: dict[str, int]
     """Its own; control's are added."""
     lag: status.Lag
+    lately: dict[str, int]
+    clock: status.Clock
 
 
 def snapshot(
@@ -67,6 +69,9 @@ def snapshot(
         traffic_others=report.traffic(node.tally.others),
         process=_process(),
         lag=seen.lag,
+        lately=seen.lately,
+        clock=seen.clock,
+        endpoints=report.endpoints(node),
     )
 
 
@@ -119,4 +124,5 @@ def _of_host(side: HostSide, facts: Facts) -> status.Host:
         fenced=found.fenced,
         strangers=found.strangers,
         repairs=side.repairs,
+        repaired=tuple(side.repaired),
     )

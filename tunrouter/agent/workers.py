@@ -6,23 +6,26 @@
 Law: the UDP sockets stay open here as long as the agent lives, for a closed one would renumber the others; what arrives
 for a worker that is being replaced waits in its socket. A worker that is gone, hung or cannot take state is replaced at
 once, later only if the last one did not last; the newborn is told all state but keys, and sessions that lost lanes
-renew theirs.
+renew theirs. Workers that an earlier agent left are taken over: what it told them and the node does not say again is
+taken back after `SETTLE_SECONDS`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
 from tunrouter.agent.barrier import Barrier
-from tunrouter.agent.child import Child, Order
+from tunrouter.agent.child import Adopted, Child, Member, Order
 from tunrouter.agent.logs import OncePerKey
 from tunrouter.core import seam, status
 from tunrouter.core.shares import Shares
+from tunrouter.dataplane.succession import Heirloom
 from tunrouter.edge import processes
 from tunrouter.errors import HostError, ProtocolError
 
@@ -37,6 +40,8 @@ LATE_SECONDS: Final = 0.5
 """A look at the clock that comes so much later than planned accuses nobody: we were held up ourselves."""
 STOP_SECONDS: Final = 1.0
 POLL_SECONDS: Final = 0.01
+SETTLE_SECONDS: Final = 30.0
+"""Until peers were met again, and gossip has said what there is."""
 log = logging.getLogger("tunrouter.workers")
 
 Hear = Callable[[Iterable[seam.ToControl]], None]
@@ -64,8 +69,8 @@ class Workers:
         self.hear: Hear = lambda messages: None
         self.maimed: Maimed = lambda sessions: None
         self._shares = Shares(self.count)
-        self._children: dict[int, Child] = {}
-        self._dying: list[Child] = []
+        self._children: dict[int, Member] = {}
+        self._dying: list[Member] = []
         self._short_lives = dict.fromkeys(range(self.count), 0)
         """How often in a row each of them did not last."""
         self._restarts = dict.fromkeys(range(self.count), 0)
@@ -77,10 +82,19 @@ class Workers:
         self._closed = False
 
     # --- start and stop ----------------------------------------------------------------------------------------------
-    def start(self) -> None:
-        """Starts them all; what is sent from now on reaches them. Raises HostError."""
+    def start(self, left: Sequence[Heirloom] = ()) -> None:
+        """Takes over what an earlier agent left, and starts the others; what is sent from now on reaches them all.
+
+        Raises HostError.
+        """
         for number in range(self.count):
-            self._spawn(number)
+            heirloom = left[number] if left else None
+            if heirloom is not None and heirloom.build == self._order.build:
+                self._join(Adopted(number, heirloom, time.monotonic()))
+            else:
+                self._spawn(number, heirloom)
+        if left:
+            self._loop.call_later(SETTLE_SECONDS, self._settle)
         self._schedule()
 
     async def ready(self) -> None:
@@ -95,15 +109,19 @@ class Workers:
         """Of workers that start from now on: those that run say little, and nothing that they could leave out."""
         self._order = self._order._replace(log_level=level)
 
-    async def close(self) -> None:
-        """Lets each do what it was told, then ends them."""
+    async def close(self, *, leave: bool = False) -> None:
+        """Lets each do what it was told, then ends them; or leaves them to the next agent."""
         self._closed = True
         self._ready.cancel()
         if self._timer is not None:
             self._timer.cancel()
         for child in list(self._children.values()):
+            if not leave:
+                child.pipe.send(seam.End())
             child.pipe.flush()
             self._leave(child)
+        if leave:
+            return
         deadline = self._loop.time() + STOP_SECONDS
         while not all(child.ended for child in self._dying) and self._loop.time() < deadline:
             await asyncio.sleep(POLL_SECONDS)
@@ -111,16 +129,31 @@ class Workers:
             if not child.ended:
                 child.kill()
 
-    def _spawn(self, number: int) -> None:
-        now = time.monotonic()
-        child = Child(number, self._order, [group[number].fileno() for group in self._groups], now)
-        self._children[number] = child
-        child.pipe.tell(self._shares.joined(number))
+    def _spawn(self, number: int, instead: Heirloom | None = None) -> None:
+        sockets = [group[number].fileno() for group in self._groups]
+        if instead is None:
+            self._join(Child(number, self._order, sockets, time.monotonic()))
+            return
+        instead.pipe.close()
+        self._join(Child(number, self._order, sockets, time.monotonic(), instead.process))
+        os.close(instead.process)
+
+    def _join(self, child: Member) -> None:
+        self._children[child.number] = child
+        child.pipe.tell(self._shares.joined(child.number))
         child.pipe.send(seam.Check())
         self._loop.add_reader(child.pipe.fileno(), self._on_pipe, child)
         self._watch_writing(child)
 
-    def _leave(self, child: Child) -> None:
+    def _settle(self) -> None:
+        """What an earlier agent said and this one does not is taken back."""
+        with self._barrier:
+            for number, told in self._shares.settled().items():
+                if (child := self._children.get(number)) is not None:
+                    child.pipe.tell(told)
+                    self._watch_writing(child)
+
+    def _leave(self, child: Member) -> None:
         """Its pipe is closed, and it ends or is killed."""
         self._loop.remove_reader(child.pipe.fileno())
         if child.writing:
@@ -149,26 +182,26 @@ class Workers:
             return
         self._watch_writing(child)
 
-    def _watch_writing(self, child: Child) -> None:
+    def _watch_writing(self, child: Member) -> None:
         if child.pipe.wants_write and not child.writing:
             child.writing = True
             self._loop.add_writer(child.pipe.fileno(), self._on_writable, child)
 
-    def _on_writable(self, child: Child) -> None:
+    def _on_writable(self, child: Member) -> None:
         with self._barrier:
             child.pipe.flush()
         if not child.pipe.wants_write:
             child.writing = False
             self._loop.remove_writer(child.pipe.fileno())
 
-    def _on_pipe(self, child: Child) -> None:
+    def _on_pipe(self, child: Member) -> None:
         with self._barrier:
             while self._take(child) and child.pipe.closed:
                 pass  # its last words
         if child.pipe.closed:
             self._replace(child, child.fate)
 
-    def _take(self, child: Child) -> bool:
+    def _take(self, child: Member) -> bool:
         """Hands on what has come; true if there may be more."""
         received = child.pipe.receive()
         messages: list[seam.ToControl] = []
@@ -185,7 +218,7 @@ class Workers:
             self.hear(messages)
         return bool(received)
 
-    def _on_alive(self, child: Child, message: seam.Alive) -> None:
+    def _on_alive(self, child: Member, message: seam.Alive) -> None:
         child.alive_at, child.kernel = time.monotonic(), message.kernel
         self._shares.ready(child.number)
         if all(self._children.get(number) and self._children[number].kernel for number in range(self.count)):
@@ -213,7 +246,7 @@ class Workers:
             with self._barrier:
                 self._check_one(child, late=late)
 
-    def _check_one(self, child: Child, *, late: bool) -> None:
+    def _check_one(self, child: Member, *, late: bool) -> None:
         while self._take(child):
             pass
         now = time.monotonic()
@@ -224,7 +257,7 @@ class Workers:
             child.checked_at = now
             child.pipe.send(seam.Check())
 
-    def _replace(self, child: Child, why: str) -> None:
+    def _replace(self, child: Member, why: str) -> None:
         """It is gone, or as good as that. Idempotent."""
         if self._closed or self._children.get(child.number) is not child:
             return

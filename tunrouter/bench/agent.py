@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from tunrouter.bench.namespaces import Namespace, run, stop, wait_until
+from tunrouter.bench.namespaces import Namespace, kill_all, run, stop, wait_until
 from tunrouter.core.status import Connection, Snapshot
 from tunrouter.errors import HostError
 
@@ -104,13 +104,29 @@ class Agent:
         lines = self.log.read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else "it said nothing"
 
+    def ask_to_stop(self) -> None:
+        """For good, as Ctrl-C does."""
+        if self.running:
+            self.process.send_signal(signal.SIGINT)
+
     def stop(self) -> None:
         if self._process:
-            stop(self._process)
+            stop(self._process, by=signal.SIGINT)
+
+    def leave(self) -> None:
+        """As a service manager ends it, which perhaps starts another one: its workers go on for a while."""
+        stop(self.process)
+
+    def crash(self) -> None:
+        """SIGKILL for the agent alone, as the kernel's OOM killer has it; returns when the process is gone."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
 
     def kill(self) -> None:
-        """SIGKILL, as the kernel's OOM killer would; returns when the process is gone."""
+        """SIGKILL for all that it consists of, as when the power fails."""
+        members = family(self.process.pid)
         self.process.send_signal(signal.SIGKILL)
+        kill_all(members[1:])
         self.process.wait()
 
     def command(self, *arguments: str, check: bool = True, seconds: float = 20.0) -> subprocess.CompletedProcess[str]:

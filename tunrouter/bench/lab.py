@@ -197,8 +197,7 @@ class Lab:
 
     def _remove(self, *, keep_logs: bool) -> None:
         for host in self.hosts:
-            if host.agent.running:
-                host.agent.process.terminate()
+            host.agent.ask_to_stop()
         for host in self.hosts:
             host.agent.stop()
         for host in self.hosts:

@@ -122,10 +122,10 @@ class Namespace:
         return self.run("cat", path).stdout
 
 
-def stop(process: subprocess.Popen[bytes], *, seconds: float = 3.0) -> int:
+def stop(process: subprocess.Popen[bytes], *, by: signal.Signals = signal.SIGTERM, seconds: float = 3.0) -> int:
     """Ends a process of ours: asked first, forced after `seconds`; its exit code."""
     if process.poll() is None:
-        process.terminate()
+        process.send_signal(by)
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:

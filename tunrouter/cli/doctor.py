@@ -10,20 +10,18 @@ from typing import Final
 import msgspec
 import typer
 
-from tunrouter.cli.ipam import some
 from tunrouter.cli.settings import agent, one_of, settings
 from tunrouter.cli.text import paint, printable, wants_colour
 from tunrouter.config import Config, values
-from tunrouter.core.status import READY, UNREACHABLE, WAITING, Ipam, Snapshot
-from tunrouter.doctor import Finding, Known, diagnose
+from tunrouter.core.status import Snapshot
+from tunrouter.doctor import Finding, Known, diagnose, told
 from tunrouter.edge.api import StatusCall
-from tunrouter.errors import AgentUnreachableError, HostError
+from tunrouter.errors import AgentError, AgentSilentError, AgentUnreachableError, HostError
 
 SCHEMA: Final = 1
-ADDRESS_FIXES: Final = {
-    WAITING: "remove containers or dead nodes, or give the network a larger --range",
-    UNREACHABLE: "if those nodes are gone for good: tunrouter rmpeer PEER",
-}
+ANSWER_SECONDS: Final = 3.0
+"""Less than other commands have: of an agent that hangs the host has to tell."""
+SILENT_FIX: Final = "see its log and top; if it stands still, restart it: pods' established connections stay"
 LEVEL_COLOURS: Final = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
@@ -32,9 +30,12 @@ def run(flags: Mapping[str, object], output: str, socket: str | None) -> None:
     if os.geteuid() != 0:
         raise HostError("doctor needs root", "run as root: sudo tunrouter doctor")
     config = settings(flags).config
-    snapshot = _ask(socket or str(config.socket))
-    known = of_agent(snapshot) if snapshot else of_configuration(config)
-    findings = diagnose(known) + (addresses(snapshot.ipam) if snapshot else [])
+    heard = _ask(socket or str(config.socket))
+    known = of_agent(heard, config) if isinstance(heard, Snapshot) else of_configuration(config)
+    if isinstance(heard, Finding):
+        known = msgspec.structs.replace(known, running=True)
+    findings = [*([heard] if isinstance(heard, Finding) else []), *diagnose(known)]
+    findings += told(heard) if isinstance(heard, Snapshot) else []
     if output == "json":
         typer.echo(msgspec.json.encode({"schema": SCHEMA, "agent": known.running, "findings": findings}))
     else:
@@ -43,16 +44,22 @@ def run(flags: Mapping[str, object], output: str, socket: str | None) -> None:
         raise typer.Exit(1)
 
 
-def _ask(socket: str) -> Snapshot | None:
-    """None without an agent."""
+def _ask(socket: str) -> Snapshot | Finding | None:
+    """None without an agent; a finding if there is one that does not tell how it is."""
     try:
-        return agent(socket).ask(StatusCall(), Snapshot)
+        return agent(socket, ANSWER_SECONDS).ask(StatusCall(), Snapshot)
+    except AgentSilentError as error:
+        return Finding("agent", "fail", f"{error.what}, though it is there", SILENT_FIX)
     except AgentUnreachableError:
         return None
+    except AgentError as error:
+        return Finding("agent", "fail", error.what, error.fix)
 
 
-def of_agent(snapshot: Snapshot) -> Known:
-    return Known(
+def of_agent(snapshot: Snapshot, config: Config) -> Known:
+    """Where the agent does not say it, what one would be started with."""
+    return msgspec.structs.replace(
+        of_configuration(config),
         range=IPv4Network(snapshot.range),
         bridge=snapshot.host.bridge,
         tun=snapshot.host.tun,
@@ -62,21 +69,6 @@ def of_agent(snapshot: Snapshot) -> Known:
     )
 
 
-def addresses(found: Ipam | None) -> list[Finding]:
-    """What the agent itself knows to be wrong with its addresses."""
-    if found is None:
-        return []
-    if found.fenced:
-        what = f"{some(found.fenced)}: the block is another node's now, so traffic is dropped"
-        return [Finding("addresses", "fail", what, "start those containers anew: they get other addresses")]
-    if found.status in ADDRESS_FIXES:
-        return [Finding("addresses", "fail", found.status, ADDRESS_FIXES[found.status])]
-    if found.status != READY:
-        what = f"{found.status}; until then no new block can be had, and {found.free} addresses are free here"
-        return [Finding("addresses", "warn", what, "see: tunrouter status ipam")]
-    return [Finding("addresses", "ok", f"{found.used} used, {found.free} free in {found.blocks_own} blocks here")]
-
-
 def of_configuration(config: Config) -> Known:
     return Known(
         range=IPv4Network(config.range),
@@ -84,6 +76,9 @@ def of_configuration(config: Config) -> Known:
         tun=config.tun,
         port=config.port,
         peers=_addresses(config.peers),
+        host=config.host,
+        cni_bin_dir=config.cni_bin_dir,
+        cni_conf_dir=config.cni_conf_dir,
     )
 
 

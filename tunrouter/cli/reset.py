@@ -28,7 +28,9 @@ def run(flags: Mapping[str, object], force: bool, socket: str | None) -> None:
     _stop_agent(socket or str(config.socket), force)
     from tunrouter import host
     from tunrouter.agent.exposure import forget
+    from tunrouter.agent.inheritance import end_all
 
+    end_all(Path(config.run_dir))
     removed = host.reset(config.bridge, config.tun, config.port) + forget(Path(config.state_dir))
     for line in removed or ["nothing to remove"]:
         typer.echo(line)

@@ -44,8 +44,8 @@ MAX_SOURCES: Final = 4096
 """Sources with a bucket of their own; the least recently used one is forgotten."""
 REJECTS_PER_SOURCE_PER_SECOND: Final = 1
 REJECTS_PER_SECOND: Final = 20
-MAX_REJECTED: Final = 64
-"""Strangers whose mismatch is remembered for `status`."""
+MAX_REJECTED: Final = 16
+"""Strangers whose mismatch is remembered for `status`, and of whom as many are logged in a minute."""
 REJECTED_SECONDS: Final = 60.0
 INDEX_QUARANTINE_SECONDS: Final = 600.0
 """A receiver index is not used again for so long."""

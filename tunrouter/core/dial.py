@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Set
 from typing import Final, NamedTuple
 
-from tunrouter.core import bounds, keys, seam, versions, wire
+from tunrouter.core import bounds, keys, seam, status, versions, wire
 from tunrouter.core.handshake import INITIATOR_SIGNS, RESPONDER_SIGNS, Initiator
 from tunrouter.core.local import Local
 from tunrouter.core.outbox import Outbox
@@ -24,7 +24,9 @@ ENDPOINT_REASONS: Final = {
     wire.TAG_FAILED: "wrong password",
     wire.OTHER_VERSION: f"peer speaks another version of the protocol; this node speaks {versions.SPOKEN}",
 }
+FAULTS: Final = dict.fromkeys(ENDPOINT_REASONS, status.MISMATCH) | {wire.OTHER_VERSION: status.VERSION}
 OURSELVES: Final = "cannot connect to ourself"
+NO_ANSWER: Final = "no answer"
 
 
 Carry = Callable[[seam.Endpoint, bytes], bool]
@@ -73,6 +75,8 @@ class Dial:
         self.until = until
         self.next_at = now
         self.reason = ""
+        self.fault = ""
+        """What `reason` says, as `status` shows it to programs."""
         self.mismatch = False
         self.base = 0
         self.tries = 0
@@ -88,7 +92,7 @@ class Dial:
             self._make(local, now)
         self.next_at = now + local.pause(bounds.RETRY_SECONDS, self.tries)
         if self.tries > 1 and not self.mismatch:
-            self.reason = "no answer"
+            self.reason, self.fault = NO_ANSWER, status.SILENT
         self.tries += 1
         self._sent_at = now
         return self._datagram
@@ -161,6 +165,7 @@ class Dial:
 
     def rejected(self, code: int) -> None:
         self.reason = ENDPOINT_REASONS.get(code, "rejected")
+        self.fault = FAULTS.get(code, "")
         self.mismatch = True
 
 
@@ -274,7 +279,7 @@ class Dials:
             self.start(opened.endpoint, now, seconds=opened.until - now, delay=pause)
         dial = self._dials.get(opened.endpoint)
         if dial is not None:
-            dial.reason, dial.mismatch = reason, True
+            dial.reason, dial.fault, dial.mismatch = reason, status.CLUSTER, True
         where = text(opened.endpoint)
         said = f"{where}: {reason}"
         self._out.log("warning", f"refused {opened.endpoint}", said, peer=opened.node, address=where, reason=reason)
@@ -293,7 +298,7 @@ class Dials:
         """Our own first message came back to us. It may be an attacker's doing, so the dial goes on."""
         dial = self._by_base.get(int.from_bytes(datagram[4:8], "big"))
         if dial is not None and dial.endpoint == source and dial.answers(datagram):
-            dial.reason, dial.mismatch = OURSELVES, True
+            dial.reason, dial.fault, dial.mismatch = OURSELVES, status.OURSELVES, True
 
     def _matching(self, datagram: bytes) -> Dial | None:
         dial = self._by_base.get(int.from_bytes(datagram[4:8], "big"))

@@ -12,12 +12,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from tunrouter.core import bounds, keys, seam, versions, wire
+from tunrouter.core import bounds, keys, seam, status, versions, wire
 from tunrouter.core.admission import RejectBudget
 from tunrouter.core.dial import ENDPOINT_REASONS, Opened, text
 from tunrouter.core.handshake import INITIATOR_SIGNS, RESPONDER_SIGNS, Received
 from tunrouter.core.local import Local
 from tunrouter.core.outbox import Outbox
+from tunrouter.core.refusals import Refusals
 from tunrouter.errors import ProtocolError
 
 
@@ -34,13 +35,8 @@ class _HalfOpen(NamedTuple):
     made: float
     endpoint: seam.Endpoint
     """Where the first message came from, and what the data plane was told."""
-
-
-class Rejected(NamedTuple):
-    """A stranger whose first message could not be used, for `status`."""
-
-    reason: str
-    at: float
+    carried: bool
+    """It came inside a session."""
 
 
 Stale = Callable[[int, int, int], bool]
@@ -49,6 +45,9 @@ Reply = Callable[[bytes], None]
 """Sends an answer back the way its question came."""
 Reflected = Callable[[seam.Endpoint, bytes], None]
 """Hears of our own first messages that came back."""
+Unconfirmed = Callable[[int, float], bool]
+"""Hears who began a handshake directly and never got our answer; whether somebody noted it."""
+DEAF: Final = "it does not get our answers, though its handshakes arrive here"
 SEEN_BY_US: Final = {
     wire.NEED_PASSWORD: "peer has no password",
     wire.HAVE_NONE: "peer requires a password",
@@ -57,17 +56,20 @@ SEEN_BY_US: Final = {
 
 
 class HalfOpenTable:
-    def __init__(self, local: Local, outbox: Outbox, stale: Stale, reflected: Reflected) -> None:
+    def __init__(
+        self, local: Local, outbox: Outbox, stale: Stale, reflected: Reflected, unconfirmed: Unconfirmed
+    ) -> None:
         self._local = local
         self._out = outbox
         self._stale = stale
         self._reflected = reflected
+        self._unconfirmed = unconfirmed
         self._by_base: OrderedDict[int, _HalfOpen] = OrderedDict()
         self._by_datagram: dict[bytes, int] = {}
         self._lanes = 0
         """Of all entries."""
         self._rejects = RejectBudget()
-        self.rejected: OrderedDict[seam.Endpoint, Rejected] = OrderedDict()
+        self.rejected = Refusals(outbox)
 
     def __len__(self) -> int:
         return len(self._by_base)
@@ -90,23 +92,27 @@ class HalfOpenTable:
             self._out.count("half_open_expired")
             self._out.put(seam.Retire(base))
             self._local.indices.release(base, now)
-        while self.rejected and next(iter(self.rejected.values())).at + bounds.REJECTED_SECONDS <= now:
-            self.rejected.popitem(last=False)
+            if not (entry.carried or seam.relay_target(entry.endpoint)):
+                self._on_unconfirmed(entry, now)
+        self.rejected.tick(now)
+
+    def _on_unconfirmed(self, entry: _HalfOpen, now: float) -> None:
+        """It reached us, and repeated itself since our answer did not reach it."""
+        if not self._unconfirmed(entry.first.sender, now):
+            self.rejected.remember(entry.endpoint, DEAF, status.ONE_WAY_OUT, now, "info")
 
     def on_first(self, source: seam.Endpoint, datagram: bytes, now: float) -> None:
         """A stranger's first message, or a peer's that came by itself."""
-        most = bounds.MAX_HALF_OPEN - bounds.HALF_OPEN_RESERVE
-        self._on_first(source, datagram, lambda answer: self._out.put(seam.SendRaw(source, answer)), most, now)
+        self._on_first(source, datagram, lambda answer: self._out.put(seam.SendRaw(source, answer)), False, now)
 
     def on_carried(self, source: seam.Endpoint, datagram: bytes, reply: Reply, now: float) -> None:
         """A peer's first message that came inside its session, as the answer goes."""
         if len(datagram) == wire.FIRST_BYTES[self._local.sealed] and datagram[1] == self._local.sealed:
-            self._on_first(source, datagram, reply, bounds.MAX_HALF_OPEN, now)
+            self._on_first(source, datagram, reply, True, now)
         else:
             self._out.count("handshake_malformed")
 
-    def _on_first(self, source: seam.Endpoint, datagram: bytes, reply: Reply, most: int, now: float) -> None:
-        """`most` is how full the table may be to take it in."""
+    def _on_first(self, source: seam.Endpoint, datagram: bytes, reply: Reply, carried: bool, now: float) -> None:
         _, flags, reserved, _, _ = wire.HEADER.unpack_from(datagram)
         sealed = bool(flags & wire.SEALED_MODE)
         if flags & ~wire.SEALED_MODE or reserved or len(datagram) != wire.FIRST_BYTES[sealed]:
@@ -124,13 +130,13 @@ class HalfOpenTable:
             self._reject(source, datagram, wire.TAG_FAILED, now)
             return
         try:
-            first = self._check(received.payload, datagram, source)
+            first = self._check(received.payload, datagram, source, now)
             version = versions.common(first.version)
             if version is None:
                 self._reject_version(source, datagram, first.version, now)
                 return
-            self._make_room(first, most)
-            answer = self._answer(received, first, version, datagram, source, now)
+            self._make_room(first, carried)
+            answer = self._answer(received, first, version, datagram, source, carried, now)
         except ProtocolError as error:
             self._out.count("handshake_refused")
             said = f"first message of {text(source)} refused: {error}"
@@ -146,7 +152,7 @@ class HalfOpenTable:
                 continue
         return None
 
-    def _check(self, payload: bytes, datagram: bytes, source: seam.Endpoint) -> wire.First:
+    def _check(self, payload: bytes, datagram: bytes, source: seam.Endpoint, now: float) -> wire.First:
         first = wire.decode_first(payload)
         if first.header != datagram[: wire.HEADER_BYTES]:
             raise ProtocolError("header changed on the way")
@@ -154,8 +160,8 @@ class HalfOpenTable:
             if first.incarnation != self._local.incarnation:
                 self._out.count("identity_cloned")
                 fix = "remove the state directory of one of the two machines"
-                said = f"{text(source)} has this node's identity: a cloned disk? {fix}"
-                self._out.log("error", "clone", said, address=text(source))
+                said = f"has this node's identity: a cloned disk? {fix}"
+                self.rejected.remember(source, said, status.CLONE, now, "error")
             else:
                 self._reflected(source, datagram)
             raise ProtocolError("our own identity")
@@ -165,10 +171,12 @@ class HalfOpenTable:
             raise ProtocolError("older than what was confirmed")
         return first
 
-    def _make_room(self, first: wire.First, most: int) -> None:
-        """Raises ProtocolError if there is none. The reserve's lanes are few: peers have the workers that they have."""
+    def _make_room(self, first: wire.First, carried: bool) -> None:
+        """Raises ProtocolError if there is none. The reserve is for what is `carried`: its lanes are few, since peers
+        have the workers that they have."""
+        most = bounds.MAX_HALF_OPEN if carried else bounds.MAX_HALF_OPEN - bounds.HALF_OPEN_RESERVE
         lanes = max(self._local.workers, first.workers)
-        crowded = most < bounds.MAX_HALF_OPEN and self._lanes + lanes > bounds.MAX_HALF_OPEN_LANES
+        crowded = not carried and self._lanes + lanes > bounds.MAX_HALF_OPEN_LANES
         if len(self._by_base) >= most or crowded:
             self._out.count("half_open_full")
             raise ProtocolError("too many handshakes under way")
@@ -180,6 +188,7 @@ class HalfOpenTable:
         version: int,
         first_datagram: bytes,
         source: seam.Endpoint,
+        carried: bool,
         now: float,
     ) -> bytes:
         """The answer's datagram; its keys are installed, so that the confirmation can be opened."""
@@ -205,7 +214,7 @@ class HalfOpenTable:
         lanes = keys.derive_lanes(theirs, ours, max(local.workers, first.workers), initiator=False, sealed=local.sealed)
         self._lanes += len(lanes)
         self._by_base[base] = _HalfOpen(
-            first, version, remote, first_datagram, answer.final_hash, lanes, datagram, now, source
+            first, version, remote, first_datagram, answer.final_hash, lanes, datagram, now, source, carried
         )
         self._by_datagram[first_datagram] = base
         expires = now + bounds.REJECT_SECONDS
@@ -248,33 +257,22 @@ class HalfOpenTable:
         )
 
     def refuse(self, source: seam.Endpoint, reason: str, now: float) -> None:
-        """Somebody who could be used is not wanted."""
-        self._remember(source, reason, now)
-        where = text(source)
-        self._out.log("warning", f"refused {source}", f"{where}: {reason}", address=where, reason=reason)
-
-    def _remember(self, source: seam.Endpoint, reason: str, now: float) -> None:
-        self.rejected[source] = Rejected(reason, now)
-        self.rejected.move_to_end(source)
-        if len(self.rejected) > bounds.MAX_REJECTED:
-            self.rejected.popitem(last=False)
+        """Somebody who could be used is of another cluster."""
+        self.rejected.remember(source, reason, status.CLUSTER, now)
 
     def _reject(self, source: seam.Endpoint, datagram: bytes, code: int, now: float) -> None:
         self._out.count("handshake_mismatch")
-        self._refuse(source, datagram, code, SEEN_BY_US[code], now)
+        self.rejected.remember(source, SEEN_BY_US[code], status.MISMATCH, now)
+        self._answer_no(source, datagram, code, now)
 
     def _reject_version(self, source: seam.Endpoint, datagram: bytes, theirs: int, now: float) -> None:
         self._out.count("handshake_version")
-        reason = f"peer speaks version {theirs} of the protocol and the one before, this node {versions.SPOKEN}"
-        self._refuse(source, datagram, wire.OTHER_VERSION, reason, now)
+        reason = f"peer speaks protocol version {theirs}, this node {versions.SPOKEN}"
+        self.rejected.remember(source, reason, status.VERSION, now)
+        self._answer_no(source, datagram, wire.OTHER_VERSION, now)
 
-    def _refuse(self, source: seam.Endpoint, datagram: bytes, code: int, reason: str, now: float) -> None:
-        self._remember(source, reason, now)
-        if not self._rejects.allow(source[0], now):
-            return
-        where = text(source)
-        self._out.log("warning", f"mismatch {source[0]}", f"{where}: {reason}", address=where, reason=reason)
-        if self._local.silent:
+    def _answer_no(self, source: seam.Endpoint, datagram: bytes, code: int, now: float) -> None:
+        if self._local.silent or not self._rejects.allow(source[0], now):
             return
         index, attempt = wire.HEADER.unpack_from(datagram)[3:]
         self._out.put(seam.SendRaw(source, wire.HEADER.pack(wire.REJECT, code, 0, index, attempt)))

@@ -67,7 +67,9 @@ class Node:
         self.hops = Hops(self.mesh.topology, self._out)
         self.peers = Peers(local, self.mesh, self.hops, self._out, self._fire, self._gone)
         self.sessions, self.dials, self.targets = self.peers.sessions, self.peers.dials, self.peers.targets
-        self.half_open = HalfOpenTable(local, self._out, self.peers.stale, self.dials.on_reflected)
+        self.half_open = HalfOpenTable(
+            local, self._out, self.peers.stale, self.dials.on_reflected, self.peers.unconfirmed
+        )
         self.allocator = Allocator(
             local, self.mesh, self._out, self._tell, network, self._own, static=static, founding=founding
         )
@@ -157,6 +159,13 @@ class Node:
         self._stopping = True
         for session in self.sessions.values():
             session.say(wire.Close("shutdown"))
+        return self._step(now)
+
+    def depart(self, now: float) -> list[Effect]:
+        """The last step of a node that is expected back: the peers are told only if nobody comes in its place."""
+        self._stopping = True
+        for session in self.sessions.values():
+            session.bequeath(wire.Close("shutdown"))
         return self._step(now)
 
     # --- what the data plane reports ---------------------------------------------------------------------------------

@@ -39,6 +39,8 @@ class PathMtu:
         self._trying = self.size
         """Equal to `size` while that is tested, larger while a better one is searched for."""
         self._lost = 0
+        self.holed = False
+        """Not even datagrams of the base size arrive."""
         self.missed = False
         """The last probe did not come back: whether a small heartbeat does, now matters."""
         self._outstanding: int | None = None
@@ -69,7 +71,7 @@ class PathMtu:
         """A probe came back; a late answer to an older one is of no use."""
         if self._outstanding != probe_id:
             return
-        self._outstanding, self._lost, self.missed = None, 0, False
+        self._outstanding, self._lost, self.missed, self.holed = None, 0, False, False
         searching = self._trying > self.size
         self.size = self._trying
         if searching:
@@ -93,6 +95,7 @@ class PathMtu:
         if searching:
             self._settle(now)
         else:
+            self.holed = self.size <= bounds.PATH_MTU_BASE
             self._fall(now)
 
     def _fall(self, now: float) -> None:

@@ -62,6 +62,14 @@ class Peers:
             return False
         return (incarnation, sequence) <= (session.incarnation, session.sequence)
 
+    def unconfirmed(self, sender: int, now: float) -> bool:
+        """Whoever began a handshake directly did not get our answer; whether a session that is shown notes it."""
+        session = self.sessions.get(sender)
+        if session is None or session.state is State.CLOSED:
+            return False
+        session.on_unconfirmed(now)
+        return True
+
     # --- sessions come and go ----------------------------------------------------------------------------------------
     def wanted(self, node: int, now: float) -> Session | None:
         """The session with `node`, opened if there is none; None for a node that nobody knows."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final, NamedTuple
+
 from tunrouter.core import record, seam, status
-from tunrouter.core.dial import Dial, text
-from tunrouter.core.halfopen import Rejected
+from tunrouter.core.dial import NO_ANSWER, Dial, text
 from tunrouter.core.node import Node
+from tunrouter.core.refusals import Rejected
 from tunrouter.core.seam import Endpoint
 from tunrouter.core.session import Session
 from tunrouter.core.states import STANDING, State
@@ -19,10 +21,16 @@ def connections(node: Node, now: float) -> tuple[status.Connection, ...]:
     rows = [_of_session(node, session, now) for session in sessions if _shown(node, session)]
     at = {session.endpoint for session in sessions if _shown(node, session)}
     at |= {seam.relayed(session.node) for session in sessions}
+    at |= {session.home for session in sessions if session.relayed}  # tried again now and then: not another connection
     rows += [_of_dial(dial, now) for dial in node.dials.all() if not dial.quiet and dial.endpoint not in at]
     rows += [_of_target(target) for target in node.targets if target.endpoint is None]
     rows += [_of_stranger(source, seen) for source, seen in node.half_open.rejected.items() if source not in at]
     return tuple(rows)
+
+
+def endpoints(node: Node) -> tuple[str, ...]:
+    """Where this node is, as it announces it."""
+    return tuple(text(endpoint) for endpoint in node.mesh.endpoints(node.local.id))
 
 
 def peers(node: Node, now: float) -> tuple[status.Peer, ...]:
@@ -31,7 +39,12 @@ def peers(node: Node, now: float) -> tuple[status.Peer, ...]:
     own = tuple(str(announced.block) for announced in node.routes.own)
     mine = tuple(row for row in connections(node, now) if row.peer)
     this = status.Peer(
-        name=status.peer_name(local.id), nickname=local.name, id=f"{local.id:016x}", blocks=own, connections=mine
+        name=status.peer_name(local.id),
+        nickname=local.name,
+        id=f"{local.id:016x}",
+        blocks=own,
+        connections=mine,
+        mtu=local.pod_mtu,
     )
     return (this, *(_peer(node, other) for other in sorted({*node.mesh.nodes, *node.sessions})))
 
@@ -50,8 +63,16 @@ def _peer(node: Node, other: int) -> status.Peer:
         for link in node.mesh.links(other)
     )
     blocks = tuple(str(block) for block in node.routes.blocks(other))
-    name, number = status.peer_name(other), f"{other:016x}"
-    return status.Peer(name=name, nickname=_nickname(node, other), id=number, blocks=blocks, connections=links)
+    body = node.mesh.node(other)
+    return status.Peer(
+        name=status.peer_name(other),
+        nickname=_nickname(node, other),
+        id=f"{other:016x}",
+        blocks=blocks,
+        connections=links,
+        refused=node.mesh.refused.get(other, ""),
+        mtu=body.pod_mtu if body is not None else 0,
+    )
 
 
 def _nickname(node: Node, other: int) -> str:
@@ -140,6 +161,7 @@ def _shown(node: Node, session: Session) -> bool:
 def _of_session(node: Node, session: Session, now: float) -> status.Connection:
     standing = session.state in STANDING
     dial = node.dials.get(session.endpoint) if session.endpoint is not None else None
+    trouble = _trouble(node, session, now) if standing else _failure(session, dial, now)
     keys = session.current
     sent_packets, sent_bytes, received_packets, received_bytes = session.traffic()
     return status.Connection(
@@ -161,14 +183,39 @@ def _of_session(node: Node, session: Session, now: float) -> status.Connection:
         received_packets=received_packets,
         received_bytes=received_bytes,
         apart=session.node in node.tally.apart,
-        reason=_trouble(node, session) if standing else _reason(session, dial),
         retry_in=max(0.0, dial.next_at - now) if dial is not None and not standing else None,
+        path_mtu=session.mtu.size if keys is not None else 0,
+        path_mtu_wanted=session.mtu.need if keys is not None else 0,
+        reason=trouble.reason,
+        fault=trouble.fault,
     )
 
 
-def _trouble(node: Node, session: Session) -> str:
+class _Fault(NamedTuple):
+    """What is wrong, in words for people and as one of `status`'s for programs."""
+
+    reason: str
+    fault: str
+
+
+WAYS: Final = {
+    status.ONE_WAY_OUT: "it does not hear us, though we hear it",
+    status.ONE_WAY_IN: "we do not hear it, though it hears us",
+}
+
+
+def _trouble(node: Node, session: Session, now: float) -> _Fault:
     """What is not as it should be about one that stands."""
-    return session.reason or node.mesh.refused.get(session.node, "") or ("no direct way" if session.relayed else "")
+    if session.reason:
+        return _Fault(session.reason, "")
+    if refused := node.mesh.refused.get(session.node, ""):
+        return _Fault(refused, status.BLOCKS)
+    if session.relayed:
+        way = session.ways.fault(now)
+        return _Fault(f"no direct way: {WAYS[way]}", way) if way else _Fault("no direct way", status.RELAYED)
+    if session.mtu.holed:
+        return _Fault(f"not even datagrams of {session.mtu.size} bytes arrive", status.HOLE)
+    return _Fault("", "")
 
 
 def _where(node: Node, session: Session) -> str:
@@ -177,11 +224,15 @@ def _where(node: Node, session: Session) -> str:
     return text(direct) if direct is not None else _address(node, session.node)
 
 
-def _reason(session: Session, dial: Dial | None) -> str:
+def _failure(session: Session, dial: Dial | None, now: float) -> _Fault:
     """Why it does not stand: a mismatch that the peer told us of says more than that it does not answer."""
-    if dial is not None and (dial.mismatch or not session.reason):
-        return dial.reason
-    return session.reason
+    if dial is not None and dial.mismatch:
+        return _Fault(dial.reason, dial.fault)
+    if way := session.ways.fault(now):
+        return _Fault(WAYS[way], way)
+    if session.reason or dial is None:
+        return _Fault(session.reason, status.SILENT if session.reason == NO_ANSWER else "")
+    return _Fault(dial.reason, dial.fault)
 
 
 def _of_dial(dial: Dial, now: float) -> status.Connection:
@@ -191,6 +242,7 @@ def _of_dial(dial: Dial, now: float) -> status.Connection:
         address=text(dial.endpoint),
         state=_state(dial),
         reason=dial.reason,
+        fault=dial.fault,
         retry_in=None if never else max(0.0, dial.next_at - now),
     )
 
@@ -206,4 +258,11 @@ def _of_target(target: Target) -> status.Connection:
 
 
 def _of_stranger(source: Endpoint, seen: Rejected) -> status.Connection:
-    return status.Connection(outbound=False, address=text(source), state="failed", reason=seen.reason)
+    return status.Connection(
+        outbound=False,
+        address=text(source),
+        state="failed",
+        reason=seen.reason,
+        fault=seen.fault,
+        refused=seen.times,
+    )

@@ -141,6 +141,17 @@ class Relayed(msgspec.Struct, frozen=True, array_like=True, tag=15):
     datagram: bytes
 
 
+class Will(msgspec.Struct, frozen=True, array_like=True, tag=16):
+    """`body` is said on `session` if control goes and no other one comes in its place."""
+
+    session: int
+    body: bytes
+
+
+class End(msgspec.Struct, frozen=True, array_like=True, tag=17):
+    """Control's last word: the worker ends with it, and waits for no other."""
+
+
 ToWorker = (
     Install
     | Deliver
@@ -157,6 +168,8 @@ ToWorker = (
     | Hop
     | Backup
     | Relayed
+    | Will
+    | End
 )
 
 
@@ -236,7 +249,17 @@ class Astray(msgspec.Struct, frozen=True, array_like=True, tag=42):
     datagram: bytes
 
 
-ToControl = Raw | Control | Wanted | Moved | Used | TooBig | Counters | Alive | HopWanted | Astray
+class Inherited(msgspec.Struct, frozen=True, array_like=True, tag=43):
+    """What an earlier control told this worker and never took back; said to the next one, in parts."""
+
+    sessions: tuple[int, ...] = ()
+    routes: tuple[tuple[bytes, int], ...] = ()
+    """Prefixes with their lengths."""
+    hops: tuple[int, ...] = ()
+    """Targets that something goes to by relay."""
+
+
+ToControl = Raw | Control | Wanted | Moved | Used | TooBig | Counters | Alive | HopWanted | Astray | Inherited
 
 LOSSY: Final = (SendControl, SendRaw, Check, Relayed, Raw, Control, Wanted, Used, Counters, Alive, HopWanted, Astray)
 

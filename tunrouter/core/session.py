@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from tunrouter.core import bounds, seam, wire
+from tunrouter.core import bounds, seam, status, wire
 from tunrouter.core.admission import Budget
 from tunrouter.core.detour import Detours
-from tunrouter.core.dial import Dials, Opened, text
+from tunrouter.core.dial import NO_ANSWER, Dials, Opened, text
 from tunrouter.core.hops import Hops
 from tunrouter.core.keyslot import FOREVER, Keys, Slots
 from tunrouter.core.liveness import Liveness, Loss
@@ -18,6 +18,7 @@ from tunrouter.core.local import Local
 from tunrouter.core.outbox import Outbox
 from tunrouter.core.pathmtu import PathMtu
 from tunrouter.core.states import STANDING, TABLE, Event, State
+from tunrouter.core.ways import Ways
 
 RESPONDER_GRACE: Final = 10.0
 """How much later than the initiator the responder renews the keys, so that normally only one of them does."""
@@ -65,6 +66,7 @@ class Session:
         self.slots: Slots[Session] = Slots(node, local, outbox, registry)
         self.last_payload = now
         self.live = Liveness(now)
+        self.ways = Ways()
         self.mtu = PathMtu(bounds.PATH_MTU_BASE, now)
         self.reason = ""
         self.reopen_at = now
@@ -231,7 +233,11 @@ class Session:
     def on_spoken(self, base: int, body: wire.ControlBody, now: float, *, by_relay: bool) -> bool:
         """The peer's control said something on the keys under `base`; whether that speaks for the path in use."""
         self.live.spoke_at = now
+        if isinstance(body, wire.Ping) and by_relay:
+            self.ways.told(now, arrives=body.arrives)
         if isinstance(body, wire.Ping) and not body.hears:
+            if not by_relay:
+                self.ways.unanswered(now)
             if by_relay and not self.relayed and self.current is not None and base == self.current.base:
                 self._detours.doubted(now)
                 self._back_up(now)
@@ -243,8 +249,18 @@ class Session:
         strayed = isinstance(body, wire.Pong) and body.relayed != self.relayed
         if isinstance(body, wire.Ping | wire.Pong) and not strayed:
             self.live.heard_again()
+            if not self.relayed:
+                self.ways.cleared()
         self.on_heard(base, now)
         return not strayed
+
+    def on_unconfirmed(self, now: float) -> None:
+        """A handshake that the peer began directly came to nothing, though we answered."""
+        if self.state in STANDING and not self.relayed:
+            return
+        self.ways.unanswered(now)
+        if self.relayed and self.current is not None:
+            self.say(self._heartbeat(self.live.next_id(), now))
 
     def on_lanes_lost(self, base: int, now: float) -> None:
         """Lanes of the keys under `base` are with nobody any more: the keys are renewed at once."""
@@ -391,7 +407,7 @@ class Session:
         self._ping(now)
 
     def _reopen(self, now: float) -> None:
-        self.reason = "no answer"
+        self.reason = NO_ANSWER
         if self.relayed:
             self.endpoint = self.home
         self._drop(now)
@@ -416,6 +432,11 @@ class Session:
         self._out.put(seam.SendControl(base, encoded, size))
         return len(encoded)
 
+    def bequeath(self, body: wire.ControlBody) -> None:
+        """To be said if this node goes and does not come back."""
+        if self.current is not None:
+            self._out.put(seam.Will(self.current.base, wire.encode_control(body)))
+
     def say_directly(self, body: wire.ControlBody, base: int | None = None) -> None:
         """Not by relay as well, though the session is backed up: of two copies the first hides the other's way."""
         backed = self._detours.backed
@@ -437,7 +458,9 @@ class Session:
         self.say(self._heartbeat(ping_id, now))
 
     def _heartbeat(self, ping_id: int, now: float) -> wire.Ping:
-        return wire.Ping(ping_id, self.keep, now < self.live.silent_since() + bounds.SUSPECT_SECONDS)
+        hears = now < self.live.silent_since() + bounds.SUSPECT_SECONDS
+        arrives = self.relayed and self.ways.fault(now) == status.ONE_WAY_OUT
+        return wire.Ping(ping_id, self.keep, hears, arrives)
 
     def _say(self, key: str, what: str, reason: str = "") -> None:
         where = text(self.endpoint) if self.endpoint else ""

@@ -5,7 +5,8 @@
 
 Law: a lane is given to its worker once and never again, for its counter would begin anew under the same key. So a
 worker that is lost takes its lanes with it: the newborn is told routes, path MTUs and known addresses, never keys, and
-control hears which sessions are maimed and renews them. Totals and counters never go backwards.
+control hears which sessions are maimed and renews them. Of a worker that has served another control only those things
+are taken back that this one does not say itself. Totals and counters never go backwards.
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ class Shares:
         self._counters: dict[int, dict[str, int]] = {}
         self._gone: dict[str, int] = {}
         """Counters of workers that are no more."""
+        self._inherited: dict[int, list[seam.Inherited]] = {}
+        """What workers were told by an earlier control."""
 
     # --- workers come and go -----------------------------------------------------------------------------------------
     def joined(self, worker: int) -> list[ToWorker]:
@@ -89,6 +92,7 @@ class Shares:
         """It is dead, and with it every lane that it had."""
         self._live.discard(worker)
         self._ready.discard(worker)
+        self._inherited.pop(worker, None)
         for session in self._sessions.values():
             if worker in session.holders:
                 session.holders.remove(worker)
@@ -99,6 +103,18 @@ class Shares:
     def maimed(self) -> list[int]:
         """Sessions of which lanes are with nobody, perhaps all that they had."""
         return [number for number, session in self._sessions.items() if session.maimed]
+
+    def settled(self) -> dict[int, list[ToWorker]]:
+        """What takes back all that an earlier control said and this one does not; once."""
+        told: dict[int, list[ToWorker]] = {}
+        for worker, parts in self._inherited.items():
+            told[worker] = []
+            for part in parts:
+                told[worker] += [seam.Retire(session) for session in part.sessions]
+                told[worker] += [seam.Unroute(*route) for route in part.routes if route not in self._routes]
+                told[worker] += [seam.Hop(target, 0) for target in part.hops if target not in self._hops]
+        self._inherited.clear()
+        return told
 
     # --- from control to the workers ---------------------------------------------------------------------------------
     def split(self, message: ToWorker) -> Told:
@@ -115,7 +131,7 @@ class Shares:
                 told = self._to_holders(session, message)
                 self._sessions.pop(session, None)
                 return told
-            case seam.SendControl(number):
+            case seam.SendControl(number) | seam.Will(number):
                 found = self._sessions.get(number)
                 return self._to_one(found.holders, message, found.spoken) if found is not None else self._drop()
             case seam.SendRaw():
@@ -178,6 +194,9 @@ class Shares:
         """What control hears of it; None for the report of a session that is no more, and for what workers pass on."""
         match message:
             case seam.Astray():
+                return None
+            case seam.Inherited():
+                self._inherited.setdefault(worker, []).append(message)
                 return None
             case seam.Control(number):
                 if session := self._sessions.get(number):

@@ -11,6 +11,29 @@ import msgspec
 
 SCHEMA = 1
 
+MISMATCH: Final = "password"
+"""A fault of a connection: the two have other secrets, or only one has any."""
+ONE_WAY_OUT: Final = "one-way-out"
+"""What the peer sends arrives here; what we send does not arrive there."""
+ONE_WAY_IN: Final = "one-way-in"
+"""The peer says that what we send arrives there; what it sends does not arrive here."""
+RELAYED: Final = "relayed"
+"""There is no direct way, and it is not known which direction is dead."""
+SILENT: Final = "silent"
+"""Nobody answers."""
+CLUSTER: Final = "cluster"
+"""The peer belongs to another cluster."""
+VERSION: Final = "version"
+"""The peer speaks another version of the protocol."""
+CLONE: Final = "clone"
+"""Somebody else has this node's identity."""
+OURSELVES: Final = "ourselves"
+"""The address is this node's own."""
+BLOCKS: Final = "blocks"
+"""The peer's blocks cannot be routed."""
+HOLE: Final = "hole"
+"""Not even the smallest datagrams that count as large arrive."""
+
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True):
     """One session or attempt, in the order and with the states Weave's users know."""
@@ -44,6 +67,14 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     """Why it is not established, or of the last failure."""
     retry_in: float | None = None
+    fault: str = ""
+    """One of `MISMATCH` to `HOLE` above: what `reason` says, for programs; empty while nothing is known to be wrong."""
+    refused: int = 0
+    """Handshakes from there that came to nothing, as long as they come again within a minute."""
+    path_mtu: int = 0
+    """The largest datagram of this path, with its IP header; 0 while there is no session."""
+    path_mtu_wanted: int = 0
+    """What it takes for the largest packets of pods."""
 
 
 class Traffic(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +95,10 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     """Node id, 16 hex digits."""
     blocks: tuple[str, ...]
     connections: tuple[Connection, ...] = ()
+    refused: str = ""
+    """Why its blocks are not routed; empty if they are."""
+    mtu: int = 0
+    """Of its pods; 0 while it is not known."""
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -214,6 +249,12 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     """Devices of other networks in our range or on our bridge, each with what takes it away."""
     repairs: int = 0
     """Things that somebody changed and the agent put back, since it started."""
+    repaired: tuple[str, ...] = ()
+    """The last of these, the newest first."""
+
+
+REPAIRS: Final = "host_repairs"
+"""`Host.repairs`, among what was counted lately."""
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,6 +278,16 @@ class Lag(msgspec.Struct, frozen=True, kw_only=True):
     """Of all of them together."""
     within: tuple[int, ...]
     """Looks that came within each of `LAG_SECONDS`."""
+
+
+class Clock(msgspec.Struct, frozen=True, kw_only=True):
+    """How the wall clock was set while the agent ran."""
+
+    jumps: int = 0
+    last: float = 0.0
+    """The last jump in seconds, forward or, if negative, back."""
+    ago: float | None = None
+    """Seconds since that; none while there was no jump."""
 
 
 class Worker(msgspec.Struct, frozen=True, kw_only=True):
@@ -293,6 +344,11 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     process: Process = Process()
     """The agent's own."""
     lag: Lag | None = None
+    lately: dict[str, int] = {}
+    """What was counted in the last minute or two, of `counters` and of `REPAIRS`; without what was not."""
+    clock: Clock | None = None
+    endpoints: tuple[str, ...] = ()
+    """Where others see this node, or it was told that it is."""
 
 
 def peer_name(node: int) -> str:

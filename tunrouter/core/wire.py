@@ -145,6 +145,8 @@ class Ping(msgspec.Struct, frozen=True, array_like=True, tag=2):
     keep: bool
     hears: bool = True
     """No sign of life of the receiver is overdue."""
+    arrives: bool = False
+    """While this goes by relay: what the receiver sends directly arrives at the sender all the same."""
 
 
 class Pong(msgspec.Struct, frozen=True, array_like=True, tag=3):

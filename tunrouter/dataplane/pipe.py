@@ -37,9 +37,7 @@ class PipeEnd(Generic[Received]):
     """
 
     def __init__(self, end: socket.socket, decode: Callable[[bytes], Received]) -> None:
-        end.setblocking(False)
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _PIPE_BYTES // 2)  # the kernel doubles it
-        room = end.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)  # net.core.wmem_max may allow less
+        room = _prepare(end)
         self._shares: dict[type, int] = {**dict.fromkeys(_FLOODS, room // 2), seam.Used: room * 3 // 4}
         """How much may stand unread when one of these is sent."""
         self._end = end
@@ -58,6 +56,15 @@ class PipeEnd(Generic[Received]):
 
     def fileno(self) -> int:
         return self._end.fileno()
+
+    def renew(self, end: socket.socket) -> None:
+        """Another one's other end, in place of one that is gone."""
+        with self._sending:
+            self._end.close()
+            self._end = end
+            _prepare(end)
+            self._backlog.clear()
+            self.closed = False
 
     @property
     def wants_write(self) -> bool:
@@ -156,6 +163,13 @@ class PipeEnd(Generic[Received]):
 
     def close(self) -> None:
         self._end.close()
+
+
+def _prepare(end: socket.socket) -> int:
+    """How many bytes may stand unread."""
+    end.setblocking(False)
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _PIPE_BYTES // 2)  # the kernel doubles it
+    return end.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)  # net.core.wmem_max may allow less
 
 
 def open_pipe() -> tuple[PipeEnd[seam.ToControl], PipeEnd[seam.ToWorker]]:

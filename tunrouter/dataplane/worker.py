@@ -4,7 +4,8 @@ It knows control only as the other end of the pipe, so it runs in any loop, norm
 control has said is obeyed before the first packet is looked at: a newborn's sockets may hold datagrams of sessions that
 are still in its pipe. A kernel that has threads of its own waits for the packets itself and leaves the loop to control.
 The only timer is the report, once a second after something moved. One barrier stands around each batch: whatever a
-packet brings to light is logged once per kind and counted, and the loop goes on.
+packet brings to light is logged once per kind and counted, and the loop goes on. When control is gone without a last
+word, a worker that has sessions goes on and waits for another control (`succession.py`).
 
 A process that runs only a worker should call `gc.freeze()` after its start: the hot loops make no cycles.
 """
@@ -14,12 +15,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import select
+import socket
 import time
 from collections.abc import Callable, Sequence
 
 from tunrouter.core import bounds, seam
+from tunrouter.dataplane.estate import Estate
 from tunrouter.dataplane.kernel import Kernel, Tun, Udp
 from tunrouter.dataplane.pipe import PipeEnd
+from tunrouter.dataplane.succession import ORPHAN_SECONDS, Succession
 from tunrouter.dataplane.threads import Threads
 
 log = logging.getLogger(__name__)
@@ -35,7 +39,9 @@ class Worker:
         tun: Tun,
         udps: Sequence[Udp],
         pipe: PipeEnd[seam.ToWorker],
+        succession: Succession | None = None,
     ) -> None:
+        """Without `succession` it ends with its control."""
         self._loop = loop
         self._kernel = kernel
         self._tun = tun
@@ -46,13 +52,17 @@ class Worker:
         self._writing = False
         self._closed = False
         self._threads: Threads | None = None
+        self._estate = Estate()
+        self._succession = succession
+        self._patience: asyncio.TimerHandle | None = None
         self.ended: asyncio.Future[None] = loop.create_future()
         """Done when the worker has closed everything."""
         while self._on_pipe():
             pass
         if self._closed:
             return
-        loop.add_reader(pipe.fileno(), self._on_pipe)
+        if not pipe.closed:
+            loop.add_reader(pipe.fileno(), self._on_pipe)
         if loops := kernel.loops(tun, udps):
             self._threads = Threads(loops, self._on_thread_end)
             self._guarded(self._threads.start)
@@ -85,16 +95,59 @@ class Worker:
         now = time.monotonic()
         for message in messages:
             self._guarded(self._obey, message, now)
-        if self._pipe.closed and not self._closed:
-            log.debug("control is gone; the worker stops")
-            self.close()
+        if self._pipe.closed and not self._closed and self._patience is None:
+            self._on_bereft()
         return bool(messages) and not self._closed
 
     def _obey(self, message: seam.ToWorker, now: float) -> None:
-        if isinstance(message, seam.Check):
-            self._pipe.send(seam.Alive(self._kernel.name))
-        else:
-            self._kernel.apply(message, now)
+        self._estate.note(message)
+        match message:
+            case seam.Check():
+                self._pipe.send(seam.Alive(self._kernel.name))
+            case seam.End():
+                self.close()
+            case seam.Will():
+                pass  # the estate has it
+            case _:
+                self._kernel.apply(message, now)
+
+    # --- from one control to the next --------------------------------------------------------------------------------
+    def _on_bereft(self) -> None:
+        """Control is gone. Who has sessions is of use without it, for a while."""
+        if self._succession is None or not self._estate.sessions:
+            log.debug("control is gone; the worker stops")
+            self.close()
+            return
+        self._leave_pipe()
+        try:
+            self._succession.open(self._on_heir)
+        except OSError as error:
+            log.error("packets cannot be moved on without an agent: %s", error)  # noqa: TRY400 (one line)
+            self.close()
+            return
+        log.warning("the agent is gone; packets are moved on for %g s, until there is another one", ORPHAN_SECONDS)
+        self._patience = self._loop.call_later(ORPHAN_SECONDS, self._on_nobody)
+
+    def _on_heir(self, end: socket.socket) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        self._pipe.renew(end)
+        for part in self._estate.inherited():
+            self._guarded(self._pipe.send, part)
+        self._loop.add_reader(self._pipe.fileno(), self._on_pipe)
+
+    def _on_nobody(self) -> None:
+        log.warning("no agent has come; the worker stops")
+        for word in self._estate.last_words():
+            self._guarded(self._kernel.apply, word, time.monotonic())
+        self.close()
+
+    def _leave_pipe(self) -> None:
+        self._loop.remove_reader(self._pipe.fileno())
+        if self._writing:
+            self._writing = False
+            self._loop.remove_writer(self._pipe.fileno())
 
     def _guarded(self, step: Callable[..., object], *arguments: object) -> None:
         try:
@@ -145,10 +198,13 @@ class Worker:
         self._closed = True
         if self._report is not None:
             self._report.cancel()
+        if self._patience is not None:
+            self._patience.cancel()
+        if self._succession is not None:
+            self._succession.close()
         if self._threads is not None:
             self._threads.stop()
-        if self._writing:
-            self._loop.remove_writer(self._pipe.fileno())
+        self._leave_pipe()
         descriptors: list[Tun | Udp | PipeEnd[seam.ToWorker]] = [self._tun, self._pipe, *self._udps]
         for descriptor in descriptors:
             self._loop.remove_reader(descriptor.fileno())

@@ -41,3 +41,21 @@ def used(pid: int) -> Used:
 def files() -> Files:
     """Of this very process."""
     return Files(len(os.listdir("/proc/self/fd")), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+
+
+def running(module: str, prefix: str) -> list[int]:
+    """Python processes of this network namespace that run `module` with an argument that begins with `prefix`."""
+    here = os.stat("/proc/self/ns/net")
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if not entry.name.isdecimal():
+                continue
+            arguments = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if module in arguments[:5] and any(argument.startswith(prefix) for argument in arguments):
+                namespace = os.stat(entry / "ns/net")
+                if (namespace.st_dev, namespace.st_ino) == (here.st_dev, here.st_ino):
+                    found.append(int(entry.name))
+        except OSError:
+            continue  # it is gone
+    return found

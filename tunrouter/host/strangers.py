@@ -27,7 +27,7 @@ MAKERS: Final = (
     ("flannel*", "flannel"),
     ("docker0", "Docker's bridge"),
     ("docker_gwbridge", "Docker's bridge"),
-    ("br-*", "the bridge of a Docker network"),
+    ("br-" + 12 * "[0-9a-f]", "the bridge of a Docker network"),
     ("podman*", "podman's bridge"),
     ("cni-podman*", "podman's bridge"),
     ("weave", WEAVE_NET),

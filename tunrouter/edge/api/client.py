@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from tunrouter.edge.api.messages import VERSION, Answer, Call, Request
-from tunrouter.errors import AgentError, AgentUnreachableError
+from tunrouter.errors import AgentError, AgentSilentError, AgentUnreachableError
 
 SECONDS: Final = 30.0
 """An attachment on a busy host takes seconds."""
@@ -41,7 +41,7 @@ class Client:
             except BlockingIOError:
                 raise self._silent() from None
             except OSError as error:
-                raise AgentUnreachableError(f"the agent on {self._path} broke off: {error.strerror}", _START) from None
+                raise AgentSilentError(f"the agent on {self._path} broke off: {error.strerror}", _START) from None
         return self._unpack(line, result)
 
     def pid(self) -> int:
@@ -69,15 +69,15 @@ class Client:
             return AgentUnreachableError(f"no agent answers on {self._path}", _START)
         return AgentUnreachableError(f"{self._path}: {error.strerror or error}", "give the agent's socket: --socket")
 
-    def _silent(self) -> AgentUnreachableError:
-        return AgentUnreachableError(f"the agent did not answer within {self._seconds:g} s", "look at the agent's log")
+    def _silent(self) -> AgentSilentError:
+        return AgentSilentError(f"the agent did not answer within {self._seconds:g} s", "look at the agent's log")
 
     def _receive(self, connection: socket.socket) -> bytes:
         line = bytearray()
         while not line.endswith(b"\n"):
             part = connection.recv(1 << 16)
             if not part or len(line) > ANSWER_BYTES:
-                raise AgentUnreachableError(f"the agent on {self._path} closed the connection", "look at its log")
+                raise AgentSilentError(f"the agent on {self._path} closed the connection", "look at its log")
             line += part
         return bytes(line)
 

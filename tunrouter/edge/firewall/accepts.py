@@ -9,6 +9,7 @@ dropped, what was added is verified by looking again, and native nftables chains
 from __future__ import annotations
 
 import ipaddress
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
@@ -20,6 +21,9 @@ from tunrouter.edge.firewall.rules import Chain, Flow, verdict
 from tunrouter.errors import HostError
 
 DOCKER_USER: Final = "DOCKER-USER"
+UFW_USER: Final = "ufw-user-input"
+"""A chain of what its users asked ufw for."""
+OUTSIDE: Final = "the outside"
 FIREWALLD_TABLE: Final = "inet firewalld"
 
 
@@ -160,19 +164,38 @@ class Firewall:
     def _iptables_drops(self, backend: str, uplinks: Sequence[str]) -> list[Drop]:
         table, found = iptables.Filter(backend), []
         for drop in self._drops(table.chains, uplinks, (table.version,)):
-            allowed = " ".join(self._matches(drop.hook)[0])
-            fix = f"{backend} -I {drop.chain} {allowed} -j ACCEPT, and so on, or start without --no-host-firewall"
+            fix = "; ".join(self._accepting(table, drop)) + "; else start without --no-host-firewall"
             found.append(msgspec.structs.replace(drop, backend=backend, table="filter", fix=fix))
         return found
+
+    def _accepting(self, table: iptables.Filter, drop: Drop) -> list[str]:
+        """Commands with which a person lets our traffic through, in the words of whoever drops it."""
+        forward = drop.hook == "forward"
+        if UFW_USER in table.chains:
+            devices = [
+                f"ufw route allow {side} on {name}" for name in (self.bridge, self.tun) for side in ("in", "out")
+            ]
+            return devices if forward else [f"ufw allow {self.port}/udp"]
+        by_docker = forward and any(rule.target == DOCKER_USER for rule in table.chains[drop.chain].rules)
+        chain = DOCKER_USER if by_docker else drop.chain
+        return [f"{table.backend} -I {chain} {shlex.join(match)} -j ACCEPT" for match in self._matches(drop.hook)]
+
+    def _accepting_natively(self, family: str, table: str, drop: Drop) -> Iterator[str]:
+        """The same, and how that is made to last."""
+        forward, devices = drop.hook == "forward", [self.bridge, self.tun]
+        if f"{family} {table}" == FIREWALLD_TABLE:
+            yield from firewalld.accepting(drop.hook, devices, self.port, from_outside=OUTSIDE in drop.traffic)
+            return
+        ours = f"{{ {', '.join(devices)} }}"
+        for match in [f"iifname {ours}", f"oifname {ours}"] if forward else [f"udp dport {self.port}"]:
+            yield f"nft insert rule {family} {table} {drop.chain} {shlex.quote(match + ' accept')}"
+        yield "to keep it, the same in its own files"
 
     def _nft_drops(self, family: str, table: str, uplinks: Sequence[str]) -> list[Drop]:
         found = []
         versions = {"ip": (4,), "ip6": (6,)}.get(family, (4, 6))
         for drop in self._drops(nftables.read(family, table), uplinks, versions):
-            rule = f"udp dport {self.port}" if drop.hook == "input" else f"iifname {self.bridge}"
-            fix = (
-                f"nft insert rule {family} {table} {drop.chain} {rule} accept, and so on, in that firewall's own files"
-            )
+            fix = "; ".join(self._accepting_natively(family, table, drop))
             found.append(msgspec.structs.replace(drop, backend="nft", table=f"{family} {table}", fix=fix))
         return found
 
@@ -215,8 +238,8 @@ class Firewall:
         )
         yield "pods to pods", Flow(hook="forward", input=self.bridge, output=self.bridge, source=pods, destination=pods)
         yield "pods to the outside", Flow(hook="forward", input=self.bridge, output=outside, source=pods)
-        yield "the outside to pods", Flow(hook="forward", input=outside, output=self.bridge, destination=pods)
-        yield "the outside to the tunnel", Flow(hook="forward", input=outside, output=self.tun, destination=pods)
+        yield f"{OUTSIDE} to pods", Flow(hook="forward", input=outside, output=self.bridge, destination=pods)
+        yield f"{OUTSIDE} to the tunnel", Flow(hook="forward", input=outside, output=self.tun, destination=pods)
 
 
 def _backends(overview: nftables.Overview) -> list[str]:

@@ -13,6 +13,7 @@ from tunrouter.edge.firewall.command import run
 from tunrouter.errors import HostError
 
 TRUSTED: Final = "trusted"
+POLICY: Final = "to-pods"
 PRIORITY: Final = -83
 
 
@@ -33,6 +34,18 @@ def trust(interfaces: list[str]) -> list[str]:
             run(["firewall-cmd", f"--zone={TRUSTED}", f"--change-interface={name}"])
             done.append(f"firewalld: {name} in zone {TRUSTED}")
     return done
+
+
+def accepting(hook: str, interfaces: list[str], port: int, *, from_outside: bool) -> list[str]:
+    """Commands for a person. What comes from another zone needs a policy, which firewalld only has for good."""
+    trusted = [f"--zone={TRUSTED} --change-interface={name}" for name in interfaces]
+    if hook == "input" or not from_outside:
+        options = trusted if hook == "forward" else [f"--add-port={port}/udp"]
+        return [*(f"firewall-cmd {option}" for option in options), "to keep it, the same with --permanent"]
+    ends = (f"--add-{way}-zone={zone}" for way, zone in (("ingress", "ANY"), ("egress", TRUSTED)))
+    policy = [f"--policy={POLICY} {option}" for option in (*ends, "--set-target=ACCEPT")]
+    steps = [*trusted, f"--new-policy={POLICY}", *policy]
+    return [*(f"firewall-cmd --permanent {step}" for step in steps), "firewall-cmd --reload"]
 
 
 def open_port(port: int, uplinks: list[str]) -> list[str]:

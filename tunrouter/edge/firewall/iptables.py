@@ -28,6 +28,7 @@ FIELDS: Final = {
     "--dports": "port",
     "--ctstate": "state",
     "--state": "state",
+    "--dst-type": "destination type",
 }
 VERDICTS: Final = {"ACCEPT": "accept", "DROP": "drop", "REJECT": "drop", "RETURN": "return"}
 VALUELESS: Final = frozenset({"-m", "--comment"})

@@ -116,6 +116,8 @@ def _decide(condition: Condition, flow: Flow) -> bool | None:
         return None if not flow.protocol else flow.protocol in condition.values
     if condition.field == "version":
         return str(flow.version) in condition.values
+    if condition.field == "destination type":
+        return _destined(condition.values, flow.hook)
     return None
 
 
@@ -123,6 +125,13 @@ def _device(patterns: tuple[str, ...], name: str) -> bool | None:
     if any(p == name or (p.endswith("*") and name.startswith(p[:-1])) for p in patterns if name or p == "*"):
         return True
     return False if name else None
+
+
+def _destined(types: tuple[str, ...], hook: str) -> bool | None:
+    """What comes in is for this very host; of what passes through that is all that is known."""
+    if hook == "input":
+        return "LOCAL" in types
+    return None if set(types) - {"LOCAL"} else False
 
 
 def _port(ranges: tuple[str, ...], port: int) -> bool | None:

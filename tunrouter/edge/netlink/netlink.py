@@ -195,18 +195,41 @@ class Netlink:
 
     def path(self, address: str) -> tuple[str, int] | None:
         """Device and MTU that packets to `address` leave with now (a route's own MTU counts), None if unreachable."""
+        found = self._way(address)
+        if found is None or not found.get("RTA_OIF"):
+            return None
+        try:
+            link = self.link(socket.if_indextoname(found.get("RTA_OIF")))
+        except OSError:
+            link = None
+        if link is None:  # gone by now
+            return None
+        own = _metric(found)
+        return link.name, min(link.mtu, own) if own else link.mtu
+
+    def source(self, address: str) -> str:
+        """The address of this host that packets to `address` leave with, if nobody says which; empty if unreachable."""
+        found = self._way(address)
+        return str(found.get("RTA_PREFSRC") or "") if found else ""
+
+    def device_of(self, address: str) -> str:
+        """The device that has this address of either family; empty if none has."""
+        wanted = ipaddress.ip_address(address)
+        with explained("cannot list the addresses"):
+            found = self._ip.get_addr(family=2 if wanted.version == 4 else 10)
+            indices = [m["index"] for m in found if _local(m) == wanted]
+        names = dict(socket.if_nameindex())
+        return next((names[index] for index in indices if index in names), "")
+
+    def _way(self, address: str) -> Any:
+        """The route that packets to `address` take, None if there is none."""
         family = 10 if ":" in address else 2
         try:
-            found = self._ip.route("get", dst=address, family=family)[0]
+            return self._ip.route("get", dst=address, family=family)[0]
         except NetlinkError as error:
             if error.code in {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL}:
                 return None
             raise refused(error, f"cannot look up the route to {address}") from None
-        link = next((link for link in self.links() if link.index == found.get("RTA_OIF")), None)
-        if link is None:
-            return None
-        own = _metric(found)
-        return link.name, min(link.mtu, own) if own else link.mtu
 
     def uplinks(self) -> list[str]:
         """Devices of default routes, IPv4 then IPv6."""
@@ -239,6 +262,10 @@ def _route(message: Any, names: dict[int, str]) -> Route:
         protocol=message["proto"],
         table=_table(message),
     )
+
+
+def _local(message: Any) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.ip_address(message.get("IFA_LOCAL") or message.get("IFA_ADDRESS"))
 
 
 def _table(message: Any) -> int:

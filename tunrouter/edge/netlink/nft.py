@@ -61,17 +61,28 @@ class Elements(NamedTuple):
 
 def apply(commands: str) -> None:
     """Runs one transaction: all of `commands` or nothing."""
+    if said := _run(commands):
+        raise HostError(f"nftables refused our rules: {said}", "check the kernel's nf_tables support, or report this")
+
+
+def refusal(commands: str) -> str:
+    """Why `commands` would be refused, and empty if they would not: the kernel tries them, and keeps nothing."""
+    return _run(commands, "--check")
+
+
+def _run(commands: str, *options: str) -> str:
+    """What it complains of."""
     try:
         done = subprocess.run(
-            ["nft", "-f", "-"], input=commands, capture_output=True, text=True, timeout=NFT_SECONDS, check=False
-        )
+            ["nft", *options, "-f", "-"],
+            input=commands, capture_output=True, text=True, timeout=NFT_SECONDS, check=False,
+        )  # fmt: skip
     except FileNotFoundError:
         raise HostError("nft is not installed", "apt-get install nftables") from None
     except subprocess.TimeoutExpired:
         raise HostError(f"nft did not answer within {NFT_SECONDS:.0f} s", "see dmesg, then try again") from None
-    if done.returncode:
-        said = " ".join(done.stderr.split())[:MAX_ERROR_CHARACTERS]
-        raise HostError(f"nftables refused our rules: {said}", "check the kernel's nf_tables support, or report this")
+    said = " ".join(done.stderr.split())[:MAX_ERROR_CHARACTERS]
+    return (said or f"exit code {done.returncode}") if done.returncode else ""
 
 
 def delete(*tables: tuple[str, str]) -> list[str]:

@@ -1,0 +1,52 @@
+"""The data plane's start: taken over from an earlier agent, or begun.
+
+Law: the port and the device are ours before a worker starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+from tunrouter.agent import inheritance
+from tunrouter.agent.barrier import Barrier
+from tunrouter.agent.descriptors import bind_groups, close_groups, patiently
+from tunrouter.agent.logs import OncePerKey
+from tunrouter.agent.workers import Workers
+from tunrouter.config import Config
+from tunrouter.dataplane.tun import prepare_tun
+
+
+async def start(
+    config: Config,
+    loop: asyncio.AbstractEventLoop,
+    barrier: Barrier,
+    once: OncePerKey,
+    stack: contextlib.AsyncExitStack,
+    *,
+    leave: Callable[[], bool],
+) -> tuple[Workers, tuple[str, ...]]:
+    """The workers, and the TUN device's offloads. At the end they are left to the next agent if `leave` says so.
+
+    Raises HostError.
+    """
+    order = await loop.run_in_executor(None, inheritance.order, config)
+    left = await loop.run_in_executor(None, inheritance.inherit, order, Path(config.run_dir), config.workers)
+    if left:
+        groups = [list(family) for family in zip(*(heirloom.sockets for heirloom in left), strict=True)]
+        stack.callback(close_groups, groups)
+        offloads = left[0].offloads
+    else:
+        groups = await patiently(lambda: bind_groups(config.host, config.port, config.workers))
+        stack.callback(close_groups, groups)
+        offloads = await patiently(lambda: prepare_tun(config.tun))
+    workers = Workers(loop, order, groups, barrier, once)
+
+    async def end() -> None:
+        await workers.close(leave=leave())
+
+    stack.push_async_callback(end)
+    workers.start(left)
+    return workers, offloads

@@ -1,0 +1,174 @@
+"""How a worker passes from an agent that is gone to the next one: over a unix socket, with the descriptors it holds.
+
+    worker  listens on PATH ──> Hello, its UDP sockets ──> what it was left with ──> messages of the seam
+    agent   connects ─────────> ends it, or is its control from now on
+
+Law: only a process of the same user is served. An agent of the same build that wants the same data plane takes the
+worker; one of another build takes its sockets, for a worker of its own that ends this one when it can do its work (so a
+`Hello` only ever gets fields more). Nobody is waited for longer than `WAIT_SECONDS`; what hangs is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import socket
+import struct
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from tunrouter.core import seam
+from tunrouter.dataplane.pipe import PipeEnd
+
+ORPHAN_SECONDS: Final = 10.0
+"""How long packets are moved without an agent: several times what one needs to start."""
+HANG_SECONDS: Final = 15
+"""A worker that neither found an agent nor ended by then is killed by the kernel's alarm."""
+WAIT_SECONDS: Final = 2.0
+MAX_HELLO: Final = 1024
+MAX_SOCKETS: Final = 2
+"""One a family."""
+_CREDENTIALS: Final = struct.Struct("=iII")
+"""Process, user and group, as SO_PEERCRED has them."""
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True):
+    """What a worker says of itself, with its UDP sockets beside it."""
+
+    place: str
+    """Which TUN device, address and port it serves, as one of how many."""
+    build: str
+    """What code it runs."""
+    offloads: tuple[str, ...]
+    """Of the TUN device."""
+
+
+class Succession:
+    """The worker's end; it listens only while there is no agent."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        path: str,
+        hello: Hello,
+        sockets: Sequence[int],
+        *,
+        alarm: Callable[[int], object] = lambda seconds: None,
+    ) -> None:
+        """`alarm` ends this process after so many seconds, 0 being never."""
+        self._loop = loop
+        self._alarm = alarm
+        self._path = path
+        self._hello = msgspec.msgpack.encode(hello)
+        self._sockets = sockets
+        self._listener: socket.socket | None = None
+
+    def open(self, found: Callable[[socket.socket], None]) -> None:
+        """Until `close`, or an agent is `found`. Raises OSError."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(self._path)
+            listener.bind(self._path)
+            os.chmod(self._path, 0o600)
+            listener.listen(1)
+        except OSError:
+            listener.close()
+            raise
+        self._listener = listener
+        self._alarm(HANG_SECONDS)
+        self._loop.add_reader(listener.fileno(), self._accept, listener, found)
+
+    def _accept(self, listener: socket.socket, found: Callable[[socket.socket], None]) -> None:
+        with suppress(OSError):  # who knocked is gone again
+            heir, _ = listener.accept()
+            if _credentials(heir)[1] != os.geteuid():
+                heir.close()
+                return
+            socket.send_fds(heir, [self._hello], self._sockets)
+            self.close()
+            found(heir)
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self._listener is None:
+            return
+        self._loop.remove_reader(self._listener.fileno())
+        self._listener.close()
+        self._listener = None
+        self._alarm(0)
+        with suppress(FileNotFoundError):
+            os.unlink(self._path)
+
+
+class Heirloom(NamedTuple):
+    """A worker that an earlier agent left behind."""
+
+    pid: int
+    process: int
+    """A descriptor of the process (pidfd)."""
+    pipe: PipeEnd[seam.ToControl]
+    sockets: list[socket.socket]
+    """One a family."""
+    build: str
+    offloads: tuple[str, ...]
+
+
+def claim(path: Path, place: str) -> Heirloom | None:
+    """The worker that listens there; None if there is none, or one for another place, which is ended. Blocks."""
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    line.settimeout(WAIT_SECONDS)
+    try:
+        line.connect(str(path))
+        pid, user, _ = _credentials(line)
+        process = os.pidfd_open(pid)
+    except (OSError, TimeoutError):
+        line.close()
+        return None
+    if user != os.geteuid():
+        line.close()
+        os.close(process)
+        return None
+    sockets: list[socket.socket] = []
+    try:
+        said, descriptors, _, _ = socket.recv_fds(line, MAX_HELLO, MAX_SOCKETS)
+        sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        hello = msgspec.msgpack.decode(said, type=Hello)
+        if hello.place == place and sockets:
+            pipe = PipeEnd(line, seam.decode_to_control)
+            return Heirloom(pid, process, pipe, sockets, hello.build, hello.offloads)
+    except (OSError, TimeoutError, msgspec.MsgspecError):
+        pass  # it hangs, or it is of another build
+    for held in (line, *sockets):
+        held.close()
+    end(process)
+    return None
+
+
+def end(process: int) -> None:
+    """Kills it and returns when it is gone, its descriptors with it; closes `process`."""
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+    select.select([process], [], [], WAIT_SECONDS)
+    os.close(process)
+
+
+def abandon(heirloom: Heirloom) -> None:
+    """It is not wanted after all."""
+    heirloom.pipe.close()
+    for held in heirloom.sockets:
+        held.close()
+    end(heirloom.process)
+
+
+def _credentials(connected: socket.socket) -> tuple[int, int, int]:
+    pid, user, group = _CREDENTIALS.unpack(
+        connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    )
+    return pid, user, group
