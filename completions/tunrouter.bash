@@ -12,6 +12,7 @@ _tunrouter() {
         --ipalloc-init) COMPREPLY=($(compgen -W "consensus observer" -- "$current")); return ;;
         --offloads) COMPREPLY=($(compgen -W "off gro on" -- "$current")); return ;;
         --scenario) COMPREPLY=($(compgen -W "tcp-1 tcp-4 tcp-reverse tcp-both loss-0.1 loss-1 udp-64 udp-1400 rtt memory no-encryption mtu-9000" -- "$current")); return ;;
+        --sort) COMPREPLY=($(compgen -W "rate rtt loss name" -- "$current")); return ;;
         --config|--password-file|--socket|--plot) COMPREPLY=($(compgen -f -- "$current")); return ;;
         --state-dir|--run-dir) COMPREPLY=($(compgen -d -- "$current")); return ;;
         --bridge|--tun|--interface) COMPREPLY=($(compgen -W "$(ls /sys/class/net 2>/dev/null)" -- "$current")); return ;;
@@ -34,12 +35,15 @@ _tunrouter() {
         doctor) words="--config --output -o --socket --help" ;;
         genkey) words="--help" ;;
         bench) words="--scenario --rounds --seconds --quick --mtu --offloads --workers --no-encryption --output -o --plot --socket --help" ;;
+        ping) words="--count -c --interval -i --wait -W --output -o --socket --help" ;;
+        top) words="--interval -i --count -c --once --sort --peers -n --output -o --socket --help" ;;
+        report) words="--format -f --output -o --config --socket --help" ;;
         sim) words="churn partition restart-storm --nodes --seconds --loss --delay --changes --churn --seed --output -o --help" ;;
         version) words="--help" ;;
         completion) words="bash zsh fish --help" ;;
         config) words="check show --help" ;;
         cni) words="install uninstall --help" ;;
-        *) words="up status connect forget attach detach expose hide ps whois rmpeer leave electors reset doctor genkey bench sim version completion config cni --help --version" ;;
+        *) words="up status connect forget attach detach expose hide ps whois rmpeer leave electors reset doctor genkey bench ping top report sim version completion config cni --help --version" ;;
     esac
     COMPREPLY=($(compgen -W "$words" -- "$current"))
 }

@@ -41,6 +41,10 @@ class AgentUnreachableError(TunrouterError):
     exit_code = 3
 
 
+class AgentAbsentError(AgentUnreachableError):
+    """None runs: there is no socket, or nobody listens on it."""
+
+
 class AgentSilentError(AgentUnreachableError):
     """An agent is there, and does not answer."""
 

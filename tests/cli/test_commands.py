@@ -73,7 +73,7 @@ def test_the_socket_may_be_given(tunrouter: Run, agent: Stub, tmp_path: Path, mo
 def test_without_an_agent(tunrouter: Run, tmp_path: Path) -> None:
     line = f"tunrouter: no agent answers on {tmp_path}/tunrouter.sock; start it with: sudo tunrouter up\n"
     commands = "status|connect a|forget a|detach 1|ps|ps --all|whois 10.32.1.2|rmpeer a|leave|electors|electors --set a"
-    for command in [f"attach {os.getpid()}", "expose", "hide", *commands.split("|")]:
+    for command in [f"attach {os.getpid()}", "expose", "hide", "top", "ping a", *commands.split("|")]:
         assert tunrouter(*command.split()) == Done(3, "", line)
 
 
@@ -111,6 +111,16 @@ def test_without_an_agent(tunrouter: Run, tmp_path: Path) -> None:
         (["completion", "bsh"], "shell 'bsh' is not known; did you mean bash?"),
         (["config", "check", "--config", "/absent.toml"], "--config: '/absent.toml' does not exist"),
         (["config", "show", "-o", "yaml"], "output 'yaml'"),
+        (["ping"], "missing argument 'NAME|IP'; see: tunrouter ping --help"),
+        (["ping", "a", "-c", "0"], "--count: expected a whole number from 1 to 1000000000, got '0'"),
+        (["ping", "a", "-c", "\u0661"], "--count: expected a whole number"),
+        (["ping", "a", "-i", "nan"], "--interval: expected a number from 0.02 to 3600, got 'nan'"),
+        (["ping", "a", "-W", "11"], "--wait: expected a number from 0.02 to 10, got '11'"),
+        (["ping", "a", "-o", "wide"], "output 'wide' is not known; give one of text, json"),
+        (["top", "-i", "\x1b[2J"], r"--interval: expected a number from 0.1 to 3600, got '\x1b[2J'"),
+        (["top", "--sort", "rtd"], "sort 'rtd' is not known; did you mean rtt?"),
+        (["top", "--count", "-1"], "--count: expected a whole number"),
+        (["report", "-o", "yaml"], "output 'yaml' is not known"),
     ],
 )
 def test_usage_is_one_line_and_code_2(tunrouter: Run, arguments: list[str], line: str) -> None:

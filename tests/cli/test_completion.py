@@ -24,7 +24,9 @@ def test_the_shipped_script_is_current(shell: str) -> None:
 def test_every_script_knows_every_command(shell: str) -> None:
     text = script(shell)
     commands = "up status connect forget attach detach ps whois rmpeer leave electors reset doctor genkey bench sim"
-    assert all(command in text for command in f"{commands} expose hide version completion config cni".split())
+    assert all(
+        command in text for command in f"{commands} expose hide ping top report version completion config cni".split()
+    )
     assert "--host-firewall" in text.replace("-l host-firewall", "--host-firewall")
 
 
@@ -50,6 +52,8 @@ def test_every_script_knows_every_command(shell: str) -> None:
         (["tunrouter", "bench", "--offloads", "g"], {"gro"}),
         (["tunrouter", "sim", "par"], {"partition"}),
         (["tunrouter", "sim", "--ch"], {"--changes", "--churn"}),
+        (["tunrouter", "top", "--sort", "r"], {"rate", "rtt"}),
+        (["tunrouter", "ping", "--c"], {"--count"}),
         (["tunrouter", "--v"], {"--version"}),
     ],
 )

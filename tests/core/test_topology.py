@@ -61,6 +61,16 @@ def test_an_avoided_neighbour_is_still_reached_by_others() -> None:
     assert topology.ways()[2].neighbour == 2
 
 
+def test_who_relays_is_named_in_order() -> None:
+    chain = mesh(1, (1, 2, 0), (2, 3, 0), (3, 4, 0))
+    assert chain.relays(4) == (2, 3)
+    assert chain.relays(2) == (), "there is no way but the link itself"
+    assert chain.relays(9) == chain.relays(1) == ()
+    around = mesh(1, (1, 4, 0), (1, 2, 3), (2, 3, 3), (3, 4, 3))
+    assert around.ways()[4].neighbour == 4
+    assert around.relays(4) == (2, 3), "the way that is left without the link"
+
+
 def test_a_node_that_is_forgotten_carries_nothing() -> None:
     topology = mesh(1, (1, 2, 3), (2, 3, 3))
     topology.forget(2)

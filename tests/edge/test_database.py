@@ -109,6 +109,7 @@ def test_a_look_at_what_a_killed_agent_left_sees_its_log(known: Path, tmp_path_f
         for name in (DATABASE, f"{DATABASE}-wal"):
             (left / name).write_bytes((known / name).read_bytes())
     assert inspect(left).tables["lease"][1] == [(1, "container", "eth0", 0), (2, "container", "eth1", 0)]
+    assert {path.name for path in left.iterdir()} == {DATABASE, f"{DATABASE}-wal"}, "no index is left behind"
 
 
 def test_a_look_at_a_newer_schema_shows_what_it_has(known: Path) -> None:

@@ -18,7 +18,7 @@ from tests.sim.plane import Plane
 from tunrouter.core import keys, report, seam, status, wire
 from tunrouter.core.local import Local
 from tunrouter.core.node import Node
-from tunrouter.core.outbox import Effect, Fenced, KernelMtu, Log, Own, Remember, Said
+from tunrouter.core.outbox import Echo, Effect, Fenced, KernelMtu, Log, Own, Remember, Said
 from tunrouter.core.routes import Announced
 from tunrouter.core.session import Session
 from tunrouter.core.states import STANDING
@@ -81,6 +81,7 @@ class Host:
         self.disk: tuple[seam.Endpoint, ...] = ()
         self.log: list[str] = []
         self.said: list[Said] = []
+        self.echoes: list[Echo] = []
         """What peers' agents said to this one's."""
         self.kernel_mtus: dict[IPv4Network, int] = {}
         self.own: tuple[IPv4Network, ...] = ()
@@ -209,6 +210,8 @@ class Host:
                     self.kernel_mtus[prefix] = mtu
                 case Said():
                     self.said.append(effect)
+                case Echo():
+                    self.echoes.append(effect)
                 case Own(blocks):
                     self.own = blocks
                 case Fenced(addresses):

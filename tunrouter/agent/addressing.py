@@ -12,15 +12,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from functools import partial
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from itertools import count
 from typing import Final, TypeVar
 
+from tunrouter.agent import peers
 from tunrouter.agent.attachments import asked, check_name
 from tunrouter.agent.control import Control
 from tunrouter.agent.tickets import Tickets
 from tunrouter.core import bounds, leave, reclaim, requests, status, wire
-from tunrouter.core.node import Node
 from tunrouter.edge import api
 from tunrouter.errors import AgentError, ConfigError
 
@@ -57,8 +57,8 @@ class Addressing:
                 await self.release(name)
             case api.RmpeerCall():
                 return await self.rmpeer(call)
-            case api.SetElectorsCall(peers):
-                await self.set_electors(peers)
+            case api.SetElectorsCall(chosen):
+                await self.set_electors(chosen)
         return None
 
     # --- what other agents say ---------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ class Addressing:
             raise ConfigError(f"{text!r} is no IPv4 address", "for example: tunrouter whois 10.32.0.2") from None
         if address not in self._node.routes.range:
             return api.Whois(address=text, state="outside")
-        found = self._owner(address)
+        found = peers.owner(self._node, address)
         if found is None:
             return api.Whois(address=text, state="unowned")
         node, block = found
@@ -164,12 +164,6 @@ class Addressing:
                 return say(state="held", lease=lease)
         resting = own and self._node.allocator.addresses.rests(address)
         return say(state="resting" if resting else "free")
-
-    def _owner(self, address: IPv4Address) -> tuple[int, IPv4Network] | None:
-        for node, announced in self._node.routes.announced():
-            if address in announced.block:
-                return node, announced.block
-        return None
 
     # --- addresses without a device ----------------------------------------------------------------------------------
     async def reserve(self, call: api.ReserveCall) -> api.Lease:
@@ -187,7 +181,7 @@ class Addressing:
 
     # --- whose blocks are whose --------------------------------------------------------------------------------------
     async def rmpeer(self, call: api.RmpeerCall) -> tuple[api.Removed, ...]:
-        nodes = tuple(self._find(peer) for peer in call.peers)
+        nodes = tuple(peers.known(self._node, peer) for peer in call.peers)
         make = partial(requests.Remove, nodes=nodes, force=call.force, dry_run=call.dry_run)
         removed = await self._request(make)
         assert isinstance(removed, tuple)
@@ -205,9 +199,9 @@ class Addressing:
         left = await self._tickets.ask(lambda number: requests.Leave(number, force), leave.Left)
         return api.Left(left.blocks, left.blocks * self._block_addresses)
 
-    async def set_electors(self, peers: tuple[str, ...]) -> None:
+    async def set_electors(self, chosen: tuple[str, ...]) -> None:
         """Returns when they are the electors."""
-        nodes = frozenset(self._find(peer) for peer in peers)
+        nodes = frozenset(peers.known(self._node, peer) for peer in chosen)
         await self._request(partial(requests.SetElectors, nodes=tuple(sorted(nodes))))
         try:
             async with asyncio.timeout(ELECTORS_SECONDS):
@@ -221,18 +215,3 @@ class Addressing:
 
     async def _request(self, make: Callable[..., requests.Request]) -> object:
         return await self._tickets.ask(lambda number: make(ticket=number), object)
-
-    def _find(self, wanted: str) -> int:
-        """A node, dead or alive, by any name that `status` shows."""
-        known = {self._node.local.id, *self._node.mesh.nodes}
-        found = [node for node in known if wanted in _names(self._node, node)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            which = ", ".join(status.peer_name(node) for node in sorted(found))
-            raise AgentError(f"{len(found)} nodes are called {wanted!r}", f"say which: {which}")
-        raise AgentError(f"no node is called {wanted!r}", "see: tunrouter status ipam")
-
-
-def _names(node: Node, other: int) -> tuple[str, ...]:
-    return node.name_of(other), status.peer_name(other), f"{other:016x}"

@@ -33,6 +33,7 @@ from tunrouter.agent.ledger import Ledger
 from tunrouter.agent.logs import OncePerKey
 from tunrouter.agent.memory import Memory
 from tunrouter.agent.monitoring import Monitoring
+from tunrouter.agent.pings import Pings
 from tunrouter.agent.readiness import Readiness
 from tunrouter.agent.recall import Kept, founding, recall
 from tunrouter.agent.snapshot import Facts, Seen, snapshot
@@ -168,6 +169,8 @@ class Agent:
             kernel=lambda: self._workers.kernel,
         )
         stack.callback(self._bench.close)
+        self._pings = Pings(self._loop, control)
+        control.echoed = self._pings.echoed
         control.said = self._hear
         stack.callback(self._say_goodbye, control)
         self._workers.hear, self._workers.maimed = control.hear, control.lanes_lost
@@ -362,8 +365,8 @@ class Agent:
 
     async def _obey(self, control: Control, call: api.Call) -> Any:
         match call:
-            case api.StatusCall():
-                return self._snapshot(control, cluster=True)
+            case api.StatusCall(cluster):
+                return self._snapshot(control, cluster=cluster)
             case api.ConnectCall(peers, replace):
                 await self._targets.connect(peers, replace=replace)
             case api.ForgetCall(peers):
@@ -372,8 +375,8 @@ class Agent:
                 return await self._attach(call, control.node.local.pod_mtu)
             case api.CniCall():
                 return await self._cni.answer(call)
-            case api.BenchCall(peer):
-                return await self._bench.ask(peer)
+            case api.BenchCall() | api.PingCall():
+                return await (self._pings.ping(call) if isinstance(call, api.PingCall) else self._bench.ask(call.peer))
             case api.DetachCall():
                 await self._attachments.detach(call)
             case api.ExposeCall(addresses):

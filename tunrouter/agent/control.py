@@ -22,7 +22,7 @@ from tunrouter.agent.logs import OncePerKey
 from tunrouter.core import seam, status, wire
 from tunrouter.core.journal import Persist
 from tunrouter.core.node import Node
-from tunrouter.core.outbox import Answer, Effect, Fatal, Fenced, KernelMtu, Log, Own, Remember, Said
+from tunrouter.core.outbox import Answer, Echo, Effect, Fatal, Fenced, KernelMtu, Log, Own, Remember, Said
 from tunrouter.core.requests import Request
 
 FAILED_SECONDS: Final = 0.25
@@ -52,6 +52,7 @@ class Control:
         self.persist: Callable[[Persist], None] = lambda persist: None
         self.answered: Callable[[int, object], None] = lambda ticket, result: None
         self.fatal: Callable[[str, str], None] = lambda what, fix: None
+        self.echoed: Callable[[Echo], None] = lambda echo: None
         self.stopped = False
         self._loop = loop
         self._send = send
@@ -104,6 +105,11 @@ class Control:
         if not self.stopped:
             self._try(lambda now: self.node.tell(node, body, now))
 
+    def ping(self, node: int, ticket: int) -> None:
+        """`echoed` hears of its answer, if there is one."""
+        if not self.stopped:
+            self._try(lambda now: self.node.ping(node, ticket, now))
+
     def ask(self, request: Request) -> None:
         """About addresses; `answered` hears what became of it."""
         if not self.stopped:
@@ -141,6 +147,8 @@ class Control:
                 self.persist(effect)
             case Answer(ticket, result):
                 self.answered(ticket, result)
+            case Echo():
+                self.echoed(effect)
             case Fatal(what, fix):
                 self.fatal(what, fix)
             case _:

@@ -332,6 +332,52 @@ def bench(
 
 
 @app.command()
+def ping(
+    target: Annotated[str, typer.Argument(metavar="NAME|IP", help="A node, or an address in its blocks.")],
+    count: Annotated[Text, typer.Option("--count", "-c", metavar="N", help="[default: until Ctrl-C]")] = None,
+    interval: Annotated[str, typer.Option("--interval", "-i", metavar="S", help="Between two. [default: 1]")] = "1",
+    wait: Annotated[str, typer.Option("--wait", "-W", metavar="S", help="For each answer. [default: 1]")] = "1",
+    output: Annotated[str, typer.Option("--output", "-o", metavar="FORMAT", help="text or json.")] = "text",
+    socket: Socket = None,
+) -> None:
+    """Measure round trips through the tunnel to a node, and show the path; exits 1 without an answer."""
+    from tunrouter.cli.ping import run
+
+    run(target, count, interval, wait, output, socket)
+
+
+@app.command()
+def top(
+    interval: Annotated[str, typer.Option("--interval", "-i", metavar="S", help="[default: 1]")] = "1",
+    count: Annotated[Text, typer.Option("--count", "-c", metavar="N", help="[default: until Ctrl-C]")] = None,
+    once: Annotated[bool, typer.Option("--once", help="As --count 1.")] = False,
+    sort: Annotated[str, typer.Option(metavar="COLUMN", help="rate, rtt, loss or name. [default: rate]")] = "rate",
+    peers: Annotated[Text, typer.Option("--peers", "-n", metavar="N", help="The first N. [default: all]")] = None,
+    output: Annotated[str, typer.Option("--output", "-o", metavar="FORMAT", help="text or json.")] = "text",
+    socket: Socket = None,
+) -> None:
+    """Show what goes to and comes from each peer, live."""
+    from tunrouter.cli import top as command
+
+    command.run(command.Flags(interval, count, once, sort, peers), output, socket)
+
+
+@app.command()
+def report(
+    template: Annotated[
+        Text, typer.Option("--format", "-f", metavar="PATH", help="Only this, as Router.Peers or {{json .IPAM}}.")
+    ] = None,
+    output: Annotated[str, typer.Option("--output", "-o", metavar="FORMAT", help="text (indented) or json.")] = "text",
+    config: ConfigFile = None,
+    socket: Socket = None,
+) -> None:
+    """Print all that there is to know in the structure of Weave's report; without an agent what the disk has."""
+    from tunrouter.cli.report import run
+
+    run(template, output, {"config": config}, socket)
+
+
+@app.command()
 def sim(
     file: Annotated[
         str | None, typer.Argument(metavar="[FILE|NAME]", help="A scenario: a file, or one of ours.")

@@ -15,6 +15,7 @@ from tunrouter.cli.parser import parser
 from tunrouter.cli.settings import one_of
 from tunrouter.cli.sim import SCENARIOS
 from tunrouter.cli.status import REPORTS
+from tunrouter.cli.top import SORTS
 
 SHELLS: Final = ("bash", "zsh", "fish")
 FILES: Final = ("--config", "--password-file", "--socket", "--plot")
@@ -28,6 +29,7 @@ CHOICES: Final = {
     "--ipalloc-init": ("consensus", "observer"),
     "--offloads": OFFLOADS,
     "--scenario": NAMES,
+    "--sort": SORTS,
 }
 ARGUMENTS: Final = {"status": REPORTS, "completion": SHELLS, "sim": SCENARIOS}
 NAMESPACED: Final = ("attach", "detach")

@@ -134,11 +134,19 @@ def _arrow(connection: Connection) -> str:
     return "->" if connection.outbound else "<-"
 
 
-def _info(connection: Connection, password: bool, style: Style) -> str:
+def info(connection: Connection, password: bool) -> str:
+    """What Weave calls by this name: what carries the connection and who is there, or why it does not stand."""
     if connection.state not in ("established", "pending"):
         return ", ".join(_failure(connection))
     words = [f"{'encrypted' if connection.encrypted else 'unencrypted':<11}"] if password else []
-    words += [f"{OVERLAY:<6}", node_name(connection.peer, connection.nickname), *_attributes(connection)]
+    words += [f"{OVERLAY:<6}", node_name(connection.peer, connection.nickname)]
+    return " ".join(word for word in words if word)
+
+
+def _info(connection: Connection, password: bool, style: Style) -> str:
+    if connection.state not in ("established", "pending"):
+        return info(connection, password)
+    words = [info(connection, password), *_attributes(connection)]
     if style.wide:
         words += _wide_attributes(connection)
     line = " ".join(word for word in words if word)

@@ -5,6 +5,8 @@ Law: the passwords in the environment are read once and then taken out of it, so
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 from collections.abc import Mapping
 from ipaddress import IPv4Address
@@ -49,6 +51,23 @@ def ipv4(what: str, text: str) -> str:
     except ValueError:
         example = f"{what} 10.32.1.7" if what.startswith("-") else "10.32.1.7"
         raise ConfigError(f"{what}: expected an IPv4 address, got {text!r}", f"for example: {example}") from None
+
+
+def number(option: str, text: str, least: float, most: float) -> float:
+    """The value of an option, within its bounds; raises ConfigError."""
+    value = math.nan
+    with contextlib.suppress(ValueError):
+        value = float(text)
+    if not least <= value <= most:
+        raise ConfigError(f"{option}: expected a number from {least:g} to {most:g}, got {text!r}")
+    return value
+
+
+def whole(option: str, text: str, most: int = 1_000_000_000) -> int:
+    """The same for a whole number, at least 1."""
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= most:
+        raise ConfigError(f"{option}: expected a whole number from 1 to {most}, got {text!r}")
+    return int(text)
 
 
 def one_of(what: str, value: str, allowed: tuple[str, ...]) -> str:

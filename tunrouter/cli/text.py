@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import sys
+import unicodedata
 from typing import Final
 
 COLOURS: Final = {"green": "32", "yellow": "33", "red": "31"}
+_DECIMAL: Final = ("", "k", "M", "G", "T", "P")
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -19,6 +21,31 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def cells(text: str) -> int:
+    """Columns of a terminal that `printable` text takes."""
+    return sum(map(_cells, text))
+
+
+def fit(text: str, width: int) -> str:
+    """`printable` text in exactly `width` columns, cut or filled with spaces."""
+    kept, taken = "", 0
+    for char in text:
+        taken += _cells(char)
+        if taken > width:
+            taken -= _cells(char)
+            break
+        kept += char
+    return kept + " " * (width - taken)
+
+
+def _cells(char: str) -> int:
+    if char.isascii():
+        return 1
+    if unicodedata.category(char) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in ("W", "F") else 1
 
 
 def label(name: str) -> str:
@@ -50,6 +77,15 @@ def size(count: int) -> str:
     while amount >= 1000 and unit < len(_UNITS) - 1:
         amount, unit = amount / 1024, unit + 1
     return f"{amount:.1f}{_UNITS[unit]}" if unit else f"{count}B"
+
+
+def decimal(amount: float) -> str:
+    """A number for people, in three digits: `0`, `7.5`, `431`, `12.3k`, `1.25M`."""
+    unit = 0
+    while amount >= 999.5 and unit < len(_DECIMAL) - 1:
+        amount, unit = amount / 1000, unit + 1
+    digits = 0 if amount >= 99.95 or amount < 0.05 else 1 if amount >= 9.995 or not unit else 2
+    return f"{amount:.{digits}f}{_DECIMAL[unit]}"
 
 
 def duration(seconds: float) -> str:

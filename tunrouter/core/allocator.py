@@ -292,9 +292,9 @@ class Allocator:
                 return  # nobody behind it has a better chance
 
     @property
-    def claims(self) -> int:
-        """Addresses that wait until their block is ours."""
-        return len(self._expected)
+    def claims(self) -> tuple[Claim, ...]:
+        """Addresses that wait until their block is ours, with who uses them."""
+        return tuple(self._expected.values())
 
     @property
     def pending(self) -> tuple[Waiting, ...]:

@@ -134,6 +134,12 @@ MAX_LANES: Final = 65_536
 """Lanes of all sessions that a worker opens for (`seam_refused`)."""
 MAX_SESSION_LANES: Final = 40_960
 """Of these, of sessions whose peer is known; half of them are for renewed keys (`lanes_full`)."""
+MAX_ECHOES: Final = 256
+"""Heartbeats whose answer somebody waits for; the oldest gives way."""
+ECHOES_PER_SECOND: Final = 100
+"""That this node asks for: far less than `CONTROL_PER_SECOND`, which its peers read."""
+ECHOES_BURST: Final = 50
+"""Of these, how many at one moment."""
 MAX_HOPS: Final = 4096
 """Nodes for which a worker knows a hop (`seam_refused`)."""
 RELAY_HOPS: Final = 8

@@ -17,6 +17,7 @@ from tunrouter.core.allocator import Allocator
 from tunrouter.core.borders import Borders
 from tunrouter.core.contacts import Contacts
 from tunrouter.core.dial import Opened
+from tunrouter.core.echoes import Echoes
 from tunrouter.core.electorate import Founding
 from tunrouter.core.halfopen import HalfOpenTable
 from tunrouter.core.hops import Hops
@@ -79,6 +80,7 @@ class Node:
         self._mtus = Mtus(self.routes, local.pod_mtu, self._out)
         self._stopping = False
         self._contacts = Contacts(self._out)
+        self._echoes = Echoes(self._out)
         self._maimed: set[int] = set()
         """Half-open sessions of which lanes were lost."""
         self.deadline = NEVER
@@ -123,6 +125,15 @@ class Node:
     def tell(self, node: int, body: wire.AgentBody, now: float) -> list[Effect]:
         """Says it to a peer's agent, which may not hear it; where no session stands one is opened, as for a packet."""
         self._tell(node, body, now)
+        return self._step(now)
+
+    def ping(self, node: int, ticket: int, now: float) -> list[Effect]:
+        """A heartbeat for who waits for its `Echo`; where no session stands one is opened, and nothing else is sent."""
+        session = self.sessions.get(node)
+        if session is not None and session.current is not None:
+            self._echoes.send(session, ticket, now)
+        else:
+            self._on_wanted(node, now)
         return self._step(now)
 
     def _tell(self, node: int, body: wire.AgentBody | asking.RegisterBody, now: float) -> None:
@@ -356,6 +367,8 @@ class Node:
             if isinstance(body, wire.GossipBody):
                 self.tally.heard(len(message.body))
             by_relay = seam.relay_target(message.source) != 0
+            if isinstance(body, wire.Pong):
+                self._echoes.on_pong(session.node, body.id, now, relayed=by_relay or body.relayed)
             in_use = session.on_spoken(message.session, body, now, by_relay=by_relay)
             # What came on another path tells no round trip and no size of this one, and no handshake proves it.
             if in_use or not isinstance(body, wire.Pong | wire.Carried):

@@ -80,7 +80,17 @@ class Answer(NamedTuple):
     result: object
 
 
-Effect = seam.ToWorker | KernelMtu | Remember | Log | Said | Own | Fenced | Persist | Answer | Fatal
+class Echo(NamedTuple):
+    """The heartbeat that was sent under `ticket` is answered."""
+
+    ticket: int
+    seconds: float
+    """Of the round trip, from control to control."""
+    relayed: bool
+    """One of the two ways went by relay."""
+
+
+Effect = seam.ToWorker | KernelMtu | Remember | Log | Said | Own | Fenced | Persist | Answer | Fatal | Echo
 
 
 class Outbox:

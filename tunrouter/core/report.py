@@ -117,6 +117,11 @@ def _path(node: Node, owner: int, session: Session | None) -> str:
     return f"relay through {node.name_of(node.hops.via(owner))}" if session.relayed else "direct"
 
 
+def _via(node: Node, other: int) -> str:
+    relay = node.hops.via(other)
+    return status.peer_name(relay) if relay else ""
+
+
 def gossip(node: Node) -> status.Gossip:
     replica = node.mesh.gossip.replica
     neighbours = []
@@ -174,6 +179,7 @@ def _of_session(node: Node, session: Session, now: float) -> status.Connection:
         protocol=keys.version if keys is not None else 0,
         path=_path(node, session.node, session) if standing else "",
         mtu=session.inner_mtu,
+        via=_via(node, session.node) if standing and session.relayed else "",
         rtt=session.live.rtt,
         loss=session.live.loss.share,
         last_handshake=now - keys.made if keys is not None else None,
@@ -182,6 +188,7 @@ def _of_session(node: Node, session: Session, now: float) -> status.Connection:
         sent_bytes=sent_bytes,
         received_packets=received_packets,
         received_bytes=received_bytes,
+        counted=now - session.counted_at if session.counted_at is not None else None,
         apart=session.node in node.tally.apart,
         retry_in=max(0.0, dial.next_at - now) if dial is not None and not standing else None,
         path_mtu=session.mtu.size if keys is not None else 0,

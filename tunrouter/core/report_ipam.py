@@ -18,6 +18,7 @@ def ipam(node: Node, now: float, fenced: tuple[str, ...]) -> status.Ipam:
     places = allocator.ipam.places
     owned = sum(len(node.routes.blocks(other)) for other in node.mesh.nodes) + len(node.routes.own)
     configuration = electors.configuration
+    quorum, known = _deciders(node)
     return status.Ipam(
         mode="static" if allocator.static else "registers",
         status=_status(node, allocator),
@@ -35,7 +36,10 @@ def ipam(node: Node, now: float, fenced: tuple[str, ...]) -> status.Ipam:
         resting=allocator.addresses.resting,
         pending=tuple(_pending(allocator)),
         pending_allocates=len(allocator.pending),
-        pending_claims=allocator.claims,
+        pending_claims=len(allocator.claims),
+        claims=tuple(status.Claimed(container=one.container, address=str(one.address)) for one in allocator.claims),
+        quorum=quorum,
+        known=known,
         owners=tuple(_owners(node)),
         fenced=fenced,
     )
@@ -59,6 +63,18 @@ def _status(node: Node, allocator: Allocator) -> str:
     return status.READY
 
 
+def _deciders(node: Node) -> tuple[int, int]:
+    """How many must agree, and how many of those that could are there."""
+    electors = node.allocator.electors
+    if node.allocator.static:
+        return 0, 0
+    if electors.configuration is not None:
+        here = electors.configuration.nodes & (node.mesh.here | {node.local.id})
+        return electors.configuration.quorum, len(here)
+    founding = electors.booth.founding
+    return (founding.quorum, len(electors.founders())) if founding is not None else (0, 0)
+
+
 def _electors(node: Node) -> Iterator[status.Elector]:
     here = node.mesh.here
     for elector in sorted(node.allocator.electors.electors):
@@ -71,7 +87,8 @@ def _electors(node: Node) -> Iterator[status.Elector]:
 def _pending(allocator: Allocator) -> Iterator[status.Pending]:
     why = allocator.ipam.reason or "every address is held or rests"
     for waiting in allocator.pending:
-        yield status.Pending(what=f"an address for {waiting.request.container}", why=why)
+        container = waiting.request.container
+        yield status.Pending(what=f"an address for {container}", why=why, container=container)
     if not allocator.static and not allocator.ipam.announced and allocator.ipam.reason:
         yield status.Pending(what="a block for this node", why=allocator.ipam.reason)
 

@@ -65,6 +65,8 @@ class Session:
         self.outbound = False
         self.slots: Slots[Session] = Slots(node, local, outbox, registry)
         self.last_payload = now
+        self.counted_at: float | None = None
+        """When the data plane last said how much went through."""
         self.live = Liveness(now)
         self.ways = Ways()
         self.mtu = PathMtu(bounds.PATH_MTU_BASE, now)
@@ -222,6 +224,7 @@ class Session:
             return
         if report.sent_packets > keys.sent_packets or report.received_packets > keys.received_packets:
             self.last_payload = now
+        self.counted_at = now
         keys.sent_packets, keys.sent_bytes = report.sent_packets, report.sent_bytes
         keys.received_packets, keys.received_bytes = report.received_packets, report.received_bytes
         if keys is self.current and keys.sent_packets >= bounds.REKEY_MESSAGES:
@@ -260,7 +263,7 @@ class Session:
             return
         self.ways.unanswered(now)
         if self.relayed and self.current is not None:
-            self.say(self._heartbeat(self.live.next_id(), now))
+            self.say(self.heartbeat(self.live.next_id(), now))
 
     def on_lanes_lost(self, base: int, now: float) -> None:
         """Lanes of the keys under `base` are with nobody any more: the keys are renewed at once."""
@@ -333,7 +336,7 @@ class Session:
         size = self.mtu.probe(now, ping_id, rtt=rtt, heard_at=heard_at, busy=now - self.last_payload < BUSY_SECONDS)
         if size is not None:
             self.live.probed(ping_id, now)
-            self.say(self._heartbeat(ping_id, now), size - self.outer_bytes)
+            self.say(self.heartbeat(ping_id, now), size - self.outer_bytes)
             if self.mtu.missed:
                 self._ping(now)
 
@@ -454,10 +457,10 @@ class Session:
         ping_id = self.live.next_id()
         self.live.pinged(ping_id, now, self._local.jitter(bounds.HEARTBEAT_SECONDS, 0.1))
         if self.backed_up:
-            self.say_directly(self._heartbeat(ping_id, now))
-        self.say(self._heartbeat(ping_id, now))
+            self.say_directly(self.heartbeat(ping_id, now))
+        self.say(self.heartbeat(ping_id, now))
 
-    def _heartbeat(self, ping_id: int, now: float) -> wire.Ping:
+    def heartbeat(self, ping_id: int, now: float) -> wire.Ping:
         hears = now < self.live.silent_since() + bounds.SUSPECT_SECONDS
         arrives = self.relayed and self.ways.fault(now) == status.ONE_WAY_OUT
         return wire.Ping(ping_id, self.keep, hears, arrives)

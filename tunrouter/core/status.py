@@ -58,10 +58,14 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     last_handshake: float | None = None
     """Seconds since the newest keys were made."""
     last_received: float | None = None
+    via: str = ""
+    """The name of the relay where a path by relay begins."""
     sent_packets: int = 0
     sent_bytes: int = 0
     received_packets: int = 0
     received_bytes: int = 0
+    counted: float | None = None
+    """Seconds since the data plane told these four; while they grow it does so once a second."""
     apart: bool = False
     """Metrics show its sums, instead of adding them to those of the others."""
     reason: str = ""
@@ -176,6 +180,15 @@ class Pending(msgspec.Struct, frozen=True, kw_only=True):
 
     what: str
     why: str
+    container: str = ""
+    """The one that waits for an address."""
+
+
+class Claimed(msgspec.Struct, frozen=True, kw_only=True):
+    """An address that is used here and whose block this node does not have."""
+
+    container: str
+    address: str
 
 
 class Ipam(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,7 +220,12 @@ class Ipam(msgspec.Struct, frozen=True, kw_only=True):
     pending_allocates: int = 0
     """Containers that wait for an address."""
     pending_claims: int = 0
-    """Addresses that are used here and whose block this node does not have."""
+    """How many `claims` there are."""
+    claims: tuple[Claimed, ...] = ()
+    quorum: int = 0
+    """How many electors must agree, or how many nodes to found the cluster; 0 where blocks are given by hand."""
+    known: int = 0
+    """How many of those are there."""
     owners: tuple[Owner, ...]
     """This node first, then by name."""
     fenced: tuple[str, ...] = ()

@@ -35,6 +35,8 @@ class Way(NamedTuple):
     hops: int
     seconds: float
     """Round trip and hops, as the algorithm counts them."""
+    before: int
+    """The last node on the way, this one where it has one step."""
 
 
 class Topology:
@@ -105,6 +107,18 @@ class Topology:
             self._around[node] = self._dijkstra(without=node, until=node).get(node)
         return self._around[node]
 
+    def relays(self, node: int) -> tuple[int, ...]:
+        """Who passes on what goes around to `node`, in order; empty without a way around."""
+        way = self.way(node)
+        if way is None:
+            return ()
+        ways = self._dijkstra(without=node, until=node) if way.neighbour == node else self.ways()
+        found: list[int] = []
+        while node in ways and ways[node].before != self.own_id:
+            node = ways[node].before
+            found.append(node)
+        return tuple(reversed(found))
+
     def ways(self) -> dict[int, Way]:
         """To all that can be reached."""
         if self._ways is None:
@@ -139,12 +153,12 @@ class Topology:
         heap: list[tuple[float, int, int, int, int]] = [(0.0, 0, own, own, 0)]
         seen: set[int] = set()
         while heap:
-            cost, hops, _, node, neighbour = heapq.heappop(heap)
+            cost, hops, before, node, neighbour = heapq.heappop(heap)
             if node in seen:
                 continue
             seen.add(node)
             if node != own:
-                ways[node] = Way(neighbour, hops, cost)
+                ways[node] = Way(neighbour, hops, cost, before)
             if node == until:
                 break
             for other, rtt in {**told.get(node, {}), **silent.get(node, {})}.items():

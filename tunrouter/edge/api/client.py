@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from tunrouter.edge.api.messages import VERSION, Answer, Call, Request
-from tunrouter.errors import AgentError, AgentSilentError, AgentUnreachableError
+from tunrouter.errors import AgentAbsentError, AgentError, AgentSilentError, AgentUnreachableError
 
 SECONDS: Final = 30.0
 """An attachment on a busy host takes seconds."""
@@ -66,7 +66,7 @@ class Client:
         if isinstance(error, BlockingIOError):
             return self._silent()
         if isinstance(error, FileNotFoundError | ConnectionRefusedError):
-            return AgentUnreachableError(f"no agent answers on {self._path}", _START)
+            return AgentAbsentError(f"no agent answers on {self._path}", _START)
         return AgentUnreachableError(f"{self._path}: {error.strerror or error}", "give the agent's socket: --socket")
 
     def _silent(self) -> AgentSilentError:

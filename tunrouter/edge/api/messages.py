@@ -14,7 +14,9 @@ VERSION = 1
 
 
 class StatusCall(msgspec.Struct, frozen=True, tag="status"):
-    """Answers with the snapshot."""
+    """Answers with the snapshot; without `cluster` it leaves out what there is to tell of every other node."""
+
+    cluster: bool = True
 
 
 class ConnectCall(msgspec.Struct, frozen=True, tag="connect"):
@@ -127,6 +129,35 @@ class BenchOffer(msgspec.Struct, frozen=True, kw_only=True):
     encrypted: bool
 
 
+class PingCall(msgspec.Struct, frozen=True, tag="ping"):
+    """Sends one heartbeat to another node and answers with a `Pinged`, in `seconds` at the latest."""
+
+    peer: str
+    """Name, nickname, id or address of the node, or an address in its blocks."""
+    seconds: float = 1.0
+
+
+class Pinged(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a heartbeat, and the path that it took."""
+
+    peer: str
+    nickname: str
+    id: str
+    address: str
+    """Where the node is reached directly, or was at last; empty if it never was."""
+    path: str
+    """`direct` or `relay`; empty without a session."""
+    via: tuple[NodeName, ...] = ()
+    """The relays, in order, as far as this node knows them."""
+    mtu: int
+    """The largest inner packet of this path; 0 without a session."""
+    encrypted: bool
+    rtt: float | None
+    """Seconds there and back; none without an answer."""
+    reason: str
+    """Why there is none."""
+
+
 class Attachment(msgspec.Struct, frozen=True):
     name: str
     address: str
@@ -223,7 +254,9 @@ DECIDING = ReserveCall | ReleaseCall | RmpeerCall | SetElectorsCall
 """About addresses and blocks."""
 HOSTS = ExposeCall | HideCall
 """About this host's own addresses."""
-CHANGING = ConnectCall | ForgetCall | AttachCall | DetachCall | CniCall | BenchCall | LeaveCall | HOSTS | DECIDING
+MEASURING = BenchCall | PingCall
+"""What lies between this node and another: that costs both something."""
+CHANGING = ConnectCall | ForgetCall | AttachCall | DetachCall | CniCall | LeaveCall | MEASURING | HOSTS | DECIDING
 """Only root may ask for these."""
 AddressCall = PsCall | WhoisCall | DECIDING
 Call = StatusCall | AddressCall | CHANGING

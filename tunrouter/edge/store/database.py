@@ -8,7 +8,9 @@ transaction; one of a newer schema is refused and left as it is.
 from __future__ import annotations
 
 import errno
+import shutil
 import sqlite3
+import tempfile
 from contextlib import closing
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -43,6 +45,7 @@ _STEPS: Final = (
 )
 """Step n leads from schema n to n + 1; schema 0 is a new database. A step is never changed once it was released."""
 SCHEMA: Final = len(_STEPS)
+LOCKS: Final = Path("/proc/locks")
 AMNESIA: Final = "amnesia"
 """The name in `cluster` by which a new database says that it replaces one that was lost."""
 
@@ -74,18 +77,47 @@ def connect(path: Path, *, known: bool) -> tuple[sqlite3.Connection, Path | None
 def inspect(directory: Path) -> Contents:
     """Reads all at one moment and changes nothing, whether an agent runs or not. Raises HostError."""
     path = directory / DATABASE
-    if not path.exists():
-        raise HostError(f"there is no {path}", "name the state directory of an agent")
-    quiet = not path.with_name(f"{path.name}-wal").exists()  # nobody writes, and SQLite would leave files there
-    address = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if quiet else ''}"
     try:
-        with closing(sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS)) as database:
-            database.execute("begin")
-            version = int(database.execute("pragma user_version").fetchone()[0])
-            names = database.execute("select name from sqlite_schema where type = 'table' order by name").fetchall()
-            return Contents(version, {name: _table(database, name) for (name,) in names})
-    except sqlite3.Error as error:
-        raise failure(path, error) from None
+        path.stat()
+    except FileNotFoundError:
+        raise HostError(f"there is no {path}", "name the state directory of an agent") from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    log, index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
+    try:
+        if not log.exists():  # nobody writes
+            return _contents(f"{path.absolute().as_uri()}?mode=ro&immutable=1")
+        if index.exists() and not _abandoned(index):
+            return _contents(f"{path.absolute().as_uri()}?mode=ro")
+        # Whoever wrote it is dead. SQLite would make or change the index to read the log, so it gets copies.
+        with tempfile.TemporaryDirectory(prefix="tunrouter-") as place:
+            for file in (path, log):
+                shutil.copyfile(file, Path(place) / file.name)
+            return _contents((Path(place) / path.name).as_uri())
+    except (sqlite3.Error, OSError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _contents(address: str) -> Contents:
+    with closing(sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS)) as database:
+        database.execute("begin")
+        _check(database)
+        version = int(database.execute("pragma user_version").fetchone()[0])
+        names = database.execute("select name from sqlite_schema where type = 'table' order by name").fetchall()
+        return Contents(version, {name: _table(database, name) for (name,) in names})
+
+
+def _abandoned(index: Path) -> bool:
+    """Nobody has the database open: whoever has holds a lock on its index (sqlite.org/walformat.html, 2.3)."""
+    file = f":{index.stat().st_ino}"
+    return not any(word.endswith(file) for word in LOCKS.read_text().split())
+
+
+def _unreadable(path: Path, error: Exception) -> HostError:
+    if isinstance(error, PermissionError):
+        return HostError(f"{path}: {error.strerror}", "run the command with sudo")
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return HostError(f"cannot read {path}: {reason}", "the agent puts a damaged database aside when it starts")
 
 
 def failure(path: Path, error: Exception) -> HostError:
