@@ -48,9 +48,7 @@ NEXT: Final[dict[str, tuple[Change, ...]]] = {
         ahead("AgentBody = BenchAsk", _NOVELTY),
         behind("    | LeasesAsk\n", "    | Novelty\n"),
     ),
-    "core/session.py": (
-        behind("        self.say(self._heartbeat(ping_id, now))\n", "        self.say(wire.Novelty())\n"),
-    ),
+    "core/session.py": (behind("    def _ping(self, now: float) -> None:\n", "        self.say(wire.Novelty())\n"),),
     "core/record.py": (
         appended('features: tuple[str, ...] = ("novelty",)', following="Link"),
         appended("weight: int = 7", following="LinksBody"),
