@@ -31,7 +31,7 @@ _tunrouter() {
         rmpeer) words="--force --dry-run --output -o --socket --help" ;;
         leave) words="--force --output -o --socket --help" ;;
         electors) words="--set --output -o --socket --help" ;;
-        reset) words="--force --bridge --tun --config --socket --help" ;;
+        reset) words="--force --purge --bridge --tun --config --socket --help" ;;
         doctor) words="--config --output -o --socket --help" ;;
         genkey) words="--help" ;;
         bench) words="--scenario --rounds --seconds --quick --mtu --offloads --workers --no-encryption --output -o --plot --socket --help" ;;

@@ -90,6 +90,7 @@ complete -c tunrouter -n '__fish_seen_subcommand_from electors' -l socket -r -F 
 complete -c tunrouter -n '__fish_seen_subcommand_from electors' -l help -d 'Show help'
 complete -c tunrouter -n __fish_use_subcommand -a reset -d 'Remove everything the agent set up on this host'
 complete -c tunrouter -n '__fish_seen_subcommand_from reset' -l force -d 'Stop a running agent first.'
+complete -c tunrouter -n '__fish_seen_subcommand_from reset' -l purge -d 'Also forget who this node is, and undo cni install.'
 complete -c tunrouter -n '__fish_seen_subcommand_from reset' -l bridge -x -a '(ls /sys/class/net)' -d '[default: weave]'
 complete -c tunrouter -n '__fish_seen_subcommand_from reset' -l tun -x -a '(ls /sys/class/net)' -d '[default: tunrouter0]'
 complete -c tunrouter -n '__fish_seen_subcommand_from reset' -l config -r -F -d '[default: /etc/tunrouter/config.toml]'

@@ -8,10 +8,12 @@ from ipaddress import IPv4Address, IPv4Network
 from types import SimpleNamespace
 from typing import Any, cast
 
+import msgspec
 import pytest
 
-from tunrouter.agent.attachments import Attachments, Wish, asked
+from tunrouter.agent.attachments import HOST, RESERVED, Attachments, Wish, asked
 from tunrouter.agent.hostside import HostSide
+from tunrouter.core.pool import Lease
 from tunrouter.edge.api import DetachCall
 from tunrouter.edge.netns import Namespace
 from tunrouter.errors import AgentError, ConfigError, HostError
@@ -69,7 +71,7 @@ class FirstFree:
         self._blocks = blocks
         self._given = {(pod.name, pod.interface): pod.address for pod in pods}
 
-    async def allocate(self, container: str, interface: str, wanted: IPv4Address | None) -> IPv4Address:
+    async def allocate(self, container: str, interface: str, wanted: IPv4Address | None, pod: str) -> IPv4Address:
         key, blocks = (container, interface), self._blocks()
         if not blocks:
             raise AgentError("this node has no block of addresses", "wait until it has one: see tunrouter status")
@@ -86,6 +88,10 @@ class FirstFree:
 
     async def release(self, container: str, interface: str) -> None:
         self._given.pop((container, interface), None)
+
+    async def claim(self, container: str, interface: str, address: IPv4Address) -> bool:
+        self._given[container, interface] = address
+        return True
 
     def _free(self, blocks: tuple[IPv4Network, ...]) -> IPv4Address:
         taken = set(self._given.values())
@@ -334,5 +340,43 @@ def test_what_is_released_as_stale_stays_with_a_pod_that_came_meanwhile() -> Non
         await world.attach("a")
         await world.attachments.release([("a", "eth0"), ("b", "eth0")])
         assert world.given == {("a", "eth0"): ONE[2]}
+
+    running(scenario())
+
+
+def test_who_comes_before_it_is_known_who_is_gone_waits_and_then_finds_what_they_had_free() -> None:
+    async def scenario() -> None:
+        pods = [Attached(port=name, name=name, address=ONE[2], interface="eth0", mtu=MTU) for name in ("gone", "here")]
+        world = World(pods[0])
+        world.host.pods["here", "eth0"] = here = msgspec.structs.replace(pods[1], address=TWO[2])
+        held = [Lease(ONE[2], "gone", "eth0"), Lease(TWO[2], "here", "eth0"), Lease(TWO[3], HOST, "auto")]
+        held.append(Lease(TWO[4], "kept", RESERVED))
+        for address, container, interface, _ in held[2:]:
+            world.given[container, interface] = address
+        work = world.attachments.reconcile([here], lambda: held)
+        coming = asyncio.ensure_future(world.attach("new"))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not coming.done(), "from the moment on in which it is said"
+        await work
+        assert await coming == "10.32.1.2/32"
+        names = {name for name, _ in world.given}
+        assert names == {"new", "here", HOST, "kept"}
+
+    running(scenario())
+
+
+def test_who_waits_is_let_in_also_where_the_disk_fails() -> None:
+    async def scenario() -> None:
+        world = World()
+
+        async def fail(container: str, interface: str, address: IPv4Address) -> bool:
+            raise AgentError("no room on disk", "free some")
+
+        world.allocator.claim = fail  # type: ignore[method-assign]
+        pod = Attached(port="x", name="a", address=ONE[2], interface="eth0", mtu=MTU)
+        with pytest.raises(AgentError, match="no room"):
+            await world.attachments.reconcile([pod], list)
+        assert await world.attach("new") == "10.32.1.2/32"
 
     running(scenario())

@@ -20,6 +20,7 @@ ROWS: list[Row] = [
     RegisterRow(LARGEST, LARGEST, (LARGEST,) * 3, (LARGEST,) * 3, LARGEST, LARGEST, b""),
     BlockRow(4095, LARGEST, "own"),
     LeaseRow(IPv4Address("10.32.0.2"), "a container", "eth0", 0),
+    LeaseRow(IPv4Address("10.32.0.3"), "net/sandbox", "eth0", 8, "net/default/web-0"),
     LeaseRow(IPv4Address("255.255.255.254"), "", "", 1 << 40),
     ClusterRow("id", b"\0\xff"),
 ]

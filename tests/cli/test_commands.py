@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -32,6 +33,7 @@ from tunrouter.edge.api import (
     Leases,
     PsCall,
 )
+from tunrouter.edge.store import Store
 from tunrouter.errors import AgentError, ConfigError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -316,6 +318,32 @@ def test_reset_stops_the_agent_when_told_to(tunrouter: Run, monkeypatch: pytest.
         assert process.wait(10) == 0
     assert done == Done(0, f"stopping the agent (pid {process.pid})\nremoved br9 tunrouter0 6783\n", "")
     assert tunrouter("reset").out == "removed weave tunrouter0 6783\n"
+
+
+@pytest.mark.root
+def test_a_purge_forgets_the_node_and_the_runtimes_network_and_nothing_of_others(
+    tunrouter: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    places = {name: tmp_path / name for name in ("state", "run", "cni_bin", "cni_conf")}
+    for name, path in places.items():
+        monkeypatch.setenv(f"TUNROUTER_{name.upper()}_DIR", str(path))
+    monkeypatch.setattr("tunrouter.host.reset", lambda bridge, tun, port: [])
+    assert tunrouter("cni", "install").code == 0
+    with closing(Store(places["state"])) as store:
+        store.identity(bytes(32))
+    (places["state"] / "cni").mkdir()
+    (places["state"] / "cni" / "0.json").touch()
+    (places["state"] / "state.db.corrupt-1").touch()
+    places["run"].mkdir()
+    (places["run"] / "tunrouter.sock").touch()
+    (places["run"] / "theirs").touch()
+    assert tunrouter("reset").out == "nothing to remove\n", "which is all in the kernel"
+    said = tunrouter("reset", "--purge").out.splitlines()
+    assert {path for path in tmp_path.rglob("*") if not path.is_dir()} == {places["run"] / "theirs"}
+    assert not places["state"].exists()
+    assert f"file {places['state'] / 'identity.key'}" in said
+    assert f"file {places['cni_conf'] / '05-tunrouter.conflist'}" in said
+    assert tunrouter("reset", "--purge").out == "nothing to remove\n"
 
 
 @pytest.mark.root

@@ -204,8 +204,8 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         store.write(
             [
                 Change("block", (2,), (7, "first")),
-                Change("lease", (int(IPv4Network("10.32.2.0/24")[5]),), ("web", "eth0", 0)),
-                Change("lease", (int(IPv4Network("10.32.2.0/24")[6]),), ("", "", 4)),
+                Change("lease", (int(IPv4Network("10.32.2.0/24")[5]),), ("web", "eth0", 0, "")),
+                Change("lease", (int(IPv4Network("10.32.2.0/24")[6]),), ("gone", "eth0", 4, "")),
                 Change("cluster", ("configuration",), (electorate.encode(chosen),)),
             ]
         ).result(SECONDS)
@@ -242,7 +242,7 @@ def test_without_an_agent_it_says_so_and_tells_what_is_on_disk(tunrouter: Run, s
     disk = found["disk"]
     assert disk == {
         "state_dir": str(state),
-        "database": 2,
+        "database": 3,
         "name": name,
         "id": f"{node:016x}",
         "incarnation": 4711,
@@ -270,7 +270,7 @@ def test_what_a_killed_agent_left_is_read_whole_and_not_touched(tunrouter: Run, 
     program = (
         "import os, sys; from pathlib import Path; from tunrouter.edge.store import Store, Change; "
         "store = Store(Path(sys.argv[1])); "
-        "store.write([Change('lease', (int(sys.argv[2]),), ('killed', 'eth0', 0))]).result(10); os._exit(9)"
+        "store.write([Change('lease', (int(sys.argv[2]),), ('killed', 'eth0', 0, ''))]).result(10); os._exit(9)"
     )
     address = str(int(IPv4Network("10.32.2.0/24")[9]))
     assert subprocess.run([sys.executable, "-c", program, str(state), address], cwd=ROOT, check=False).returncode == 9
@@ -310,7 +310,7 @@ def test_a_damaged_database_is_refused_in_one_line_and_left_alone(tunrouter: Run
 @pytest.mark.parametrize(
     ("sql", "line"),
     [
-        ("pragma user_version = 99", "is of a newer tunrouter (schema 99, this knows 2); use that version's command"),
+        ("pragma user_version = 99", "is of a newer tunrouter (schema 99, this knows 3); use that version's command"),
         ("update block set place = 1 << 40", "holds what no agent wrote"),
         ("update lease set address = -address", "holds what no agent wrote"),
         ("update cluster set data = x'ff'", "holds what no agent wrote"),

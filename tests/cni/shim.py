@@ -133,7 +133,7 @@ class Runtime:
         """The notes, as the true agent reads them."""
         return [
             {"network": note.network, "container": note.container, "interface": note.interface}
-            for note in Notes(self.notes).all()
+            for _, note in Notes(self.notes).all()
         ]
 
 

@@ -929,3 +929,24 @@ def test_any_json_of_a_proper_pod_is_a_request_or_an_error_of_the_specification(
 @given(ENVIRONMENTS, st.binary(max_size=200))
 def test_any_bytes_are_a_request_or_an_error_of_the_specification(environment: dict[str, str], config: bytes) -> None:
     judged(environment, config)
+
+
+# --- whose sandbox it is ---------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("arguments", "pod"),
+    [
+        ("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0;K8S_POD_INFRA_CONTAINER_ID=1", "default/web-0"),
+        ("K8S_POD_NAME=a.b-c;K8S_POD_NAMESPACE=x", "x/a.b-c"),
+        (f"K8S_POD_NAMESPACE=x;K8S_POD_NAME={'a' * 253}", f"x/{'a' * 253}"),
+        (f"K8S_POD_NAMESPACE=x;K8S_POD_NAME={'a' * 254}", ""),
+        ("K8S_POD_NAMESPACE=x", ""),
+        ("K8S_POD_NAMESPACE=;K8S_POD_NAME=web-0", ""),
+        ("K8S_POD_NAMESPACE=x;K8S_POD_NAME=a/b", ""),
+        ("K8S_POD_NAMESPACE=x;K8S_POD_NAME=a\n", ""),
+        ("K8S_POD_NAMESPACE=x;K8S_POD_NAME=Ä", ""),
+        ("", ""),
+    ],
+)
+def test_a_pod_of_kubernetes_is_known_by_its_names_where_they_are_some(arguments: str, pod: str) -> None:
+    name = ask("ADD").network
+    assert ask("ADD", environment=POD | {"CNI_ARGS": arguments}).pod == (f"{name}/{pod}" if pod else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import socket
 import stat
@@ -20,6 +21,7 @@ from tests.cni import programs
 from tests.cni.conftest import Answering
 from tests.cni.shim import AWAY, NOTE, POD, RESULT, VERBS, Runtime, agrees, refusal, reply
 from tests.cni.structure import version_faults
+from tunrouter.agent.notes import DRAFT_SECONDS
 from tunrouter.cni.request import VERSIONS
 
 
@@ -318,3 +320,30 @@ def test_a_plugin_that_died_while_it_wrote_disturbs_nobody(runtime: Runtime) -> 
     assert runtime.written() == []
     assert not runtime.run("DEL").failed
     assert runtime.written() == [NOTE]
+
+
+KILLED = {
+    "python": ("os.fsync(file.fileno())", "os.kill(os.getpid(), 9)"),
+    "compiled": ("return !fsync(file)", "__builtin_trap(); return !file"),
+}
+"""What ends it between writing a note and putting it into its place."""
+
+
+def test_what_a_killed_plugin_has_left_goes_when_nobody_can_be_writing_it(runtime: Runtime, tmp_path: Path) -> None:
+    runtime.run("DEL", environment=POD | {"CNI_IFNAME": "net1"})
+    (note,) = runtime.notes.iterdir()
+    program = programs.variant(runtime.kind, tmp_path / "killed", [KILLED[runtime.kind]])
+    text, environment = json.dumps(runtime.config("DEL")).encode(), {"CNI_COMMAND": "DEL", **POD}
+    assert subprocess.run([program], input=text, env=environment, capture_output=True, check=False).returncode < 0
+    (draft,) = set(runtime.notes.iterdir()) - {note}
+    others = [runtime.notes / name for name in ("readme.1", f"{draft.stem}.bad", f"{draft.stem}.1x", f"{draft.stem}.7")]
+    for other in others[:-1]:
+        other.touch()
+        os.utime(other, (0, 0))
+    others[-1].mkdir()
+    os.utime(others[-1], (0, 0))
+    assert len(runtime.written()) == 1
+    assert draft.exists(), "it may be under way"
+    os.utime(draft, (0, time.time() - DRAFT_SECONDS - 1))
+    assert len(runtime.written()) == 1
+    assert set(runtime.notes.iterdir()) == {note, *others}, "the rest is not ours to remove"

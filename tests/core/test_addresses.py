@@ -112,8 +112,7 @@ def test_a_wanted_address_is_given_or_it_is_said_why_not() -> None:
     addresses.close(OTHER)
     assert addresses.allocate("two", "eth0", 0.0, ip(3, OTHER)) == Refused(Reason.CLOSED, ip(3, OTHER))
     addresses.release("one", "eth0", 10.0)
-    assert addresses.allocate("two", "eth0", 11.0, ip(5)) == Refused(Reason.RESTING, ip(5), until=10.0 + REST)
-    assert addresses.allocate("two", "eth0", 10.0 + REST, ip(5)) == ip(5)
+    assert addresses.allocate("two", "eth0", 11.0, ip(5)) == ip(5), "it rests for who does not ask for it"
     assert addresses.allocate("", "eth0", 0.0) == Refused(Reason.NAMELESS)
 
 
@@ -311,6 +310,68 @@ def test_who_is_released_while_its_block_is_away_has_nothing_when_it_comes() -> 
     for addresses in (away, life.restart()):
         addresses.add_block(BLOCK, 0.0, rested=True)
         assert list(addresses.leases()) == [Lease(ip(4), "c", "eth0")]
-        assert addresses.allocate("d", "eth0", 0.0, ip(2)) == Refused(Reason.RESTING, ip(2), until=REST)
+        assert addresses.rests(ip(2))
         assert fill(addresses) == [ip(5), ip(6)]
         assert fill(addresses, REST, "later") == [ip(3), ip(2)], "in the order of their release"
+
+
+# --- who comes again -------------------------------------------------------------------------------------------------
+def test_who_comes_again_gets_what_it_had_however_soon_and_no_stranger_does() -> None:
+    life = Life(BLOCK)
+    for container in ("a", "b"):
+        life.addresses.allocate(container, "eth0", 0.0)
+    life.addresses.release("a", "eth0", 1.0)
+    assert life.addresses.allocate("c", "eth0", 1.0) == ip(4)
+    assert life.addresses.allocate("a", "eth1", 1.0) == ip(5), "another interface is another one's"
+    assert life.addresses.allocate("a", "eth0", 1.0) == ip(2)
+    assert life.addresses.resting == 0
+
+
+def test_a_boot_leaves_each_container_its_address() -> None:
+    """All namespaces are gone: what was held is released at the start, and those that come are served in any order."""
+    life = Life(BLOCK)
+    given = {container: life.addresses.allocate(container, "eth0", 0.0) for container in ("a", "b", "c")}
+    for _ in range(3):
+        life.commit()
+        life.restart(BLOCK)
+        for container in given:
+            life.addresses.release(container, None, 0.0)
+        assert life.addresses.allocate("stranger", "eth0", 0.0) == ip(5)
+        assert {one: life.addresses.allocate(one, "eth0", 0.0) for one in reversed(given)} == given
+        life.addresses.release("stranger", None, 0.0)
+        life.commit()
+        life.restart(BLOCK)
+        assert {lease.container: lease.address for lease in life.addresses.leases()} == given, "it was on disk"
+
+
+def test_a_pod_has_its_address_in_another_sandbox_once_the_first_is_gone() -> None:
+    life = Life(BLOCK)
+    assert life.addresses.allocate("net/1", "eth0", 0.0, pod="net/default/web-0") == ip(2)
+    assert life.addresses.allocate("net/2", "eth0", 0.0, pod="net/default/web-0") == ip(3), "the first one lives"
+    life.addresses.release("net/2", "eth0", 0.0)
+    life.addresses.release("net/1", "eth0", 0.0)
+    life.commit()
+    life.restart(BLOCK)
+    assert life.addresses.allocate("net/1", "eth0", 0.0) == ip(4), "who is no such pod is a stranger"
+    assert life.addresses.allocate("net/3", "eth0", 0.0, pod="net/default/web-0") == ip(2), "the last that it had"
+    assert life.addresses.allocate("net/4", "eth0", 0.0, pod="net/default/web-0") == ip(3)
+    assert life.addresses.allocate("net/5", "eth0", 0.0, pod="net/default/web-0") == ip(5)
+
+
+def test_what_somebody_else_was_given_meanwhile_is_not_taken_from_him() -> None:
+    addresses = Life(BLOCK).addresses
+    addresses.allocate("a", "eth0", 0.0)
+    addresses.release("a", "eth0", 0.0)
+    assert len(fill(addresses, REST)) == 5
+    assert addresses.allocate("a", "eth0", REST) == Refused(Reason.FULL)
+
+
+def test_a_block_that_gives_nothing_gives_nobody_his_old_address_either() -> None:
+    addresses = Life(BLOCK, OTHER).addresses
+    addresses.allocate("a", "eth0", 0.0)
+    addresses.release("a", "eth0", 0.0)
+    addresses.close(BLOCK)
+    assert addresses.allocate("a", "eth0", 0.0) == ip(2, OTHER)
+    addresses.drop_block(BLOCK)
+    addresses.release("a", "eth0", 0.0)
+    assert addresses.allocate("a", "eth0", 0.0) == ip(2, OTHER)

@@ -22,6 +22,8 @@ BLOCKS = tuple(IPv4Network(f"10.32.{n}.0/29") for n in range(3))
 RESTED_KEPT = 3
 CONTAINERS = st.sampled_from("abcdefgh")
 INTERFACES = st.sampled_from(("eth0", "eth1"))
+PODS = st.sampled_from(("", "", "p", "q"))
+"""What containers are for; most are for nothing that outlives them."""
 ANY_ADDRESS = st.builds(lambda block, n: block[n], st.sampled_from(BLOCKS), st.integers(0, 7))
 
 
@@ -30,6 +32,8 @@ class Entry:
     """Of one address: held if it has an owner, else resting until a time, and then rested."""
 
     owner: tuple[str, str] | None = None
+    keeper: tuple[str, str] | None = None
+    """Who may have it again when it is released."""
     order: int = 0
     until: float = 0.0
 
@@ -77,9 +81,26 @@ class Model:
         rested = [one for block, is_open in self.blocks.items() if is_open for one in self.rested(block, now)]
         return unused + sorted(rested, key=lambda one: self.entries[one].order)
 
+    def remembered(self, keeper: tuple[str, str]) -> IPv4Address | None:
+        """What it had last and may have at once."""
+        open_blocks = [block for block, is_open in self.blocks.items() if is_open]
+        theirs = [
+            (entry.order, address)
+            for address, entry in self.entries.items()
+            if entry.keeper == keeper and not entry.owner and self.block(address) in open_blocks
+        ]
+        return max(theirs)[1] if theirs else None
+
+    def obtainable(self, address: IPv4Address) -> bool:
+        """By who asks for exactly this one."""
+        block = self.block(address)
+        if block is None or not self.blocks[block] or address not in [block[n] for n in range(2, 7)]:
+            return False
+        return not self.entries[address].owner if address in self.entries else block not in self.until
+
     def rest(self, address: IPv4Address, now: float) -> None:
         self.released += 1
-        self.entries[address] = Entry(None, self.released, now + REST)
+        self.entries[address] = Entry(None, self.entries[address].keeper, self.released, now + REST)
 
     def join(self, block: IPv4Network, now: float) -> None:
         self.turns[block] = int(block[0])
@@ -114,11 +135,15 @@ class AddressesAgainstModel(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.patch.undo()
 
-    @rule(container=CONTAINERS, interface=INTERFACES)
-    def allocate(self, container: str, interface: str) -> None:
-        got = self.addresses.allocate(container, interface, self.now)
+    @rule(container=CONTAINERS, interface=INTERFACES, pod=PODS)
+    def allocate(self, container: str, interface: str, pod: str) -> None:
+        got = self.addresses.allocate(container, interface, self.now, pod=pod)
         expected = self.model.has((container, interface))
-        if expected is None:
+        again = self.model.remembered((pod or container, interface))
+        if expected is None and again is not None:
+            expected = again
+            self.give(expected, (container, interface), pod)
+        elif expected is None:
             candidates = self.model.allocatable(self.now)
             if not candidates:
                 assert isinstance(got, Refused)
@@ -129,25 +154,27 @@ class AddressesAgainstModel(RuleBasedStateMachine):
             assert block is not None
             if expected not in self.model.entries:
                 self.model.turns[block] = int(expected) + 1
-            self.give(expected, (container, interface))
+            assert self.past + self.now - self.freed.get(expected, -REST) >= REST, "a stranger gets what has rested"
+            self.give(expected, (container, interface), pod)
         assert got == expected
 
-    @rule(container=CONTAINERS, interface=INTERFACES, wanted=ANY_ADDRESS)
-    def allocate_wanted(self, container: str, interface: str, wanted: IPv4Address) -> None:
-        got = self.addresses.allocate(container, interface, self.now, wanted)
+    @rule(container=CONTAINERS, interface=INTERFACES, wanted=ANY_ADDRESS, pod=PODS)
+    def allocate_wanted(self, container: str, interface: str, wanted: IPv4Address, pod: str) -> None:
+        got = self.addresses.allocate(container, interface, self.now, wanted, pod)
         has = self.model.has((container, interface))
         if has is not None:
             assert got == (wanted if wanted == has else Refused(Reason.HAS_ANOTHER, has))
-        elif wanted in self.model.allocatable(self.now):
+        elif self.model.obtainable(wanted):
             assert got == wanted
-            self.give(wanted, (container, interface))
+            self.give(wanted, (container, interface), pod)
         else:
             assert isinstance(got, Refused)
             assert got.address == wanted
 
-    def give(self, address: IPv4Address, owner: tuple[str, str]) -> None:
-        assert self.past + self.now - self.freed.get(address, -REST) >= REST
-        self.model.entries[address] = Entry(owner)
+    def give(self, address: IPv4Address, owner: tuple[str, str], pod: str) -> None:
+        entry = self.model.entries.get(address)
+        assert entry is None or entry.owner is None, "no address is held twice"
+        self.model.entries[address] = Entry(owner, (pod or owner[0], owner[1]))
 
     @rule(container=CONTAINERS, interface=INTERFACES | st.none())
     def release(self, container: str, interface: str | None) -> None:
@@ -175,8 +202,10 @@ class AddressesAgainstModel(RuleBasedStateMachine):
             ended.append(Lease(has, *owner))
             self.freed[has] = self.past + self.now
             self.model.rest(has, self.now)
-        self.model.entries[address] = Entry(owner)
-        assert got == tuple(ended)
+        if entry.owner != owner:
+            self.model.entries[address] = Entry(owner, owner)
+        assert not isinstance(got, Refused)
+        assert [lease[:3] for lease in got] == [lease[:3] for lease in ended]
 
     @rule(block=st.sampled_from(BLOCKS), rested=st.booleans())
     def add(self, block: IPv4Network, rested: bool) -> None:
@@ -192,7 +221,9 @@ class AddressesAgainstModel(RuleBasedStateMachine):
         lost = self.addresses.drop_block(block)
         known = block in self.model.blocks
         mine = {address: entry for address, entry in self.model.entries.items() if address in block}
-        assert set(lost) == {Lease(a, *entry.owner) for a, entry in mine.items() if entry.owner and known}
+        assert {lease[:3] for lease in lost} == {
+            (a, *entry.owner) for a, entry in mine.items() if entry.owner and known
+        }
         for address in mine:
             del self.model.entries[address]
         for address in block:  # whose rest is another's business now
@@ -254,6 +285,8 @@ class AddressesAgainstModel(RuleBasedStateMachine):
         assert {lease.address: (lease.container, lease.interface) for lease in given} == held
         assert len(given) == self.addresses.used == len(held)
         assert self.addresses.free(self.now) == len(self.model.allocatable(self.now))
+        here = [entry for address, entry in self.model.entries.items() if not entry.owner and self.model.block(address)]
+        assert len(self.addresses._keepers) == len(here), "no more is remembered than rests, or has rested"
         resting = [
             entry.until
             for address, entry in self.model.entries.items()

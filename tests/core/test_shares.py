@@ -36,6 +36,10 @@ def used(session: int, packets: int, at: float) -> seam.Used:
     return seam.Used(session, packets, packets * 10, packets * 2, packets * 20, at, at + 1)
 
 
+def last(session: int, packets: int) -> seam.Retired:
+    return seam.Retired(session, packets, packets * 10, packets * 2, packets * 20)
+
+
 # --- outward ----------------------------------------------------------------------------------------------------------
 @given(st.integers(1, 8), st.integers(1, bounds.MAX_WORKERS))
 def test_each_lane_goes_to_the_worker_of_its_number_and_to_no_other(workers: int, count: int) -> None:
@@ -216,7 +220,28 @@ def test_reports_of_one_session_are_one_total() -> None:
     shares.lost(0)
     assert shares.merge(1, used(128, 3, 25.0)) == used(128, 9, 30.0)
     shares.split(seam.Retire(128))
-    assert shares.merge(1, used(128, 3, 25.0)) is None
+    assert shares.merge(1, used(128, 4, 25.0)) is None, "its last word follows"
+    assert shares.merge(1, last(128, 5)) == last(128, 11)
+    assert shares.merge(1, last(128, 5)) is None, "and is said once"
+
+
+def test_all_of_a_session_have_the_last_word_or_are_dead() -> None:
+    shares = started(3)
+    shares.split(install(128, 3))
+    shares.merge(2, used(128, 7, 1.0))
+    shares.split(seam.Retire(128))
+    assert shares.merge(0, last(128, 1)) is None
+    assert shares.lost(2) == []
+    assert shares.merge(1, last(128, 2)) == last(128, 10)
+    shares.split(install(256, 3))
+    shares.split(seam.Retire(256))
+    shares.joined(2)
+    assert shares.merge(0, last(256, 5)) is None
+    assert shares.merge(1, last(256, 5)) == last(256, 10), "the newborn had nothing of that session"
+    shares.split(install(384, 3))
+    shares.split(seam.Retire(384))
+    assert [shares.merge(worker, last(384, 5)) for worker in (0, 1)] == [None, None]
+    assert shares.lost(2) == [last(384, 10)], "nobody is waited for who is dead"
 
 
 def test_the_rest_passes_as_it_is() -> None:
@@ -288,3 +313,13 @@ def test_a_will_goes_to_one_who_has_keys_for_it() -> None:
     shares = started(2)
     shares.split(install())
     assert shares.split(seam.Will(128, b"goodbye")) == [(0, seam.Will(128, b"goodbye"))]
+
+
+def test_a_number_that_an_earlier_control_drew_is_taken_from_its_session_first() -> None:
+    shares = started(2)
+    for worker in range(2):
+        shares.merge(worker, seam.Inherited(sessions=(64, 128)))
+    told = shares.split(install())
+    assert told[:2] == [(0, seam.Retire(128)), (1, seam.Retire(128))]
+    assert [type(message) for _, message in told[2:]] == [seam.Install, seam.Install]
+    assert shares.settled() == {0: [seam.Retire(64)], 1: [seam.Retire(64)]}

@@ -164,6 +164,8 @@ def test_retired_keys_neither_seal_nor_open(kernel: str) -> None:
     (datagram,) = one.send(udp())
     two.apply(seam.Retire(two.session))
     one.apply(seam.Retire(one.session))
+    assert one.told(seam.Retired) == [seam.Retired(one.session, 1, len(udp()) - 10, 0, 0)], "with what is not reported"
+    assert two.told(seam.Retired) == [seam.Retired(two.session, 0, 0, 0, 0)]
     assert two.receive(datagram) == []
     assert one.send(udp()) == []
     assert two.count("drop_unknown_index") == 1

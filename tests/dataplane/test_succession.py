@@ -20,13 +20,13 @@ import uvloop
 from tests.dataplane.frames import udp as udp_frame
 from tests.dataplane.pair import Side
 from tests.dataplane.test_worker import WiredTun, WiredUdp, until
-from tunrouter.core import seam
-from tunrouter.dataplane import estate, succession
+from tunrouter.core import bounds, seam, wire
+from tunrouter.dataplane import estate
 from tunrouter.dataplane import worker as loop_of
 from tunrouter.dataplane.estate import Estate
 from tunrouter.dataplane.pipe import PipeEnd, open_pipe
 from tunrouter.dataplane.reference import ReferenceKernel
-from tunrouter.dataplane.succession import Heirloom, Hello, Succession, claim
+from tunrouter.dataplane.succession import Heirloom, Hello, Misfit, Succession, claim
 from tunrouter.dataplane.worker import Worker
 
 ROUTE = seam.Route(bytes((10, 32, 2, 0)), 24, 2)
@@ -41,14 +41,30 @@ class Bench:
         self.tun, self.udp = WiredTun(), WiredUdp()
         self.control, end = open_pipe()
         self.kernel = ReferenceKernel(self.tun, [self.udp], end.send)
-        self.alarms: list[int] = []
-        hello = Hello("here", "build", ("csum",))
+        self.waits: list[bool] = []
+        self.said: list[seam.SendControl] = []
+        apply = self.kernel.apply
+
+        def note(message: seam.ToWorker, now: float) -> None:
+            if isinstance(message, seam.SendControl):
+                self.said.append(message)
+            apply(message, now)
+
+        self.kernel.apply = note  # type: ignore[method-assign]
         self.bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        meeting = Succession(self.loop, str(path), hello, [self.bound.fileno()], alarm=self.alarms.append)
+        sockets = [self.bound.fileno()]
+        meeting = Succession(self.loop, str(path), "build", ("csum",), sockets, waits=self.waits.append)
         self.worker = Worker(self.loop, self.kernel, self.tun, [self.udp], end, meeting)
         install = msgspec.structs.replace(Side(1, 2).installing(), expires=9e9)
         self.session = install.session
-        for message in (ROUTE, install, seam.Deliver(self.session), seam.Use(2, self.session), seam.Hop(9, 2)):
+        for message in (
+            seam.Charter("here"),
+            ROUTE,
+            install,
+            seam.Deliver(self.session),
+            seam.Use(2, self.session),
+            seam.Hop(9, 2),
+        ):
             self.control.send(message)
 
     async def lose_control(self) -> None:
@@ -56,8 +72,8 @@ class Bench:
         self.control.close()
         await until(self.path.exists)
 
-    async def claimed(self, place: str = "here") -> Heirloom | None:
-        return await self.loop.run_in_executor(None, claim, self.path, place)
+    async def claimed(self, charter: str = "here") -> Heirloom | None:
+        return await self.loop.run_in_executor(None, claim, self.path, charter)
 
     async def moves_packets(self) -> bool:
         before = len(self.udp.sent)
@@ -113,7 +129,7 @@ def test_packets_are_moved_on_and_the_next_control_hears_what_there_is(tmp_path:
             held.close()
             os.close(left.process)
             bench.control = left.pipe
-        assert bench.alarms == [succession.HANG_SECONDS, 0] * 3
+        assert bench.waits == [True, False] * 3
 
     run(tmp_path, scenario)
 
@@ -191,7 +207,8 @@ def test_what_is_no_fit_is_ended(tmp_path: Path, said: bytes) -> None:
     assert process.stdout
     assert process.stdout.readline() == b"listens\n"
     began = time.monotonic()
-    assert claim(path, "here") is None
+    with pytest.raises(Misfit):
+        claim(path, "here")
     assert process.wait(5) == -signal.SIGKILL
     process.stdout.close()
     assert time.monotonic() - began < 4
@@ -227,3 +244,37 @@ def test_an_estate_has_what_was_said_and_not_taken_back(monkeypatch: pytest.Monk
     assert [hop for part in parts for hop in part.hops] == [7]
     assert all(len(part.sessions + part.routes + part.hops) <= 2 for part in parts)
     assert left.last_words() == [], "the next control has a will of its own"
+
+
+def test_heartbeats_are_answered_without_control(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.lose_control()
+        for source, by_relay in ((("192.0.2.7", 6783), False), (seam.relayed(2), True)):
+            ping = wire.encode_control(wire.Ping(7, True, True))
+            bench.kernel._emit(seam.Control(bench.session, source, ping, 100))
+            await until(lambda: bench.said)
+            assert wire.decode_control(bench.said.pop().body) == wire.Pong(7, by_relay)
+        bench.kernel._emit(seam.Control(bench.session, source, b"garbage", 100))
+        bench.kernel._emit(seam.Wanted(9))
+        assert await bench.moves_packets()
+        assert bench.said == []
+
+    run(tmp_path, scenario)
+
+
+def test_all_that_was_said_before_the_end_is_obeyed(tmp_path: Path) -> None:
+    """However much it is, and though sending fails first."""
+
+    async def scenario(bench: Bench) -> None:
+        await until(lambda: bench.session in bench.worker._estate.sessions)
+        many = 3 * bounds.WAKEUP_BATCH
+        for _ in range(many):
+            bench.control.send(seam.SendControl(bench.session, b"goodbye"))
+        bench.control.send(seam.End())
+        bench.control.close()
+        bench.kernel._emit(seam.Wanted(9))
+        await bench.worker.ended
+        assert len(bench.said) == many
+        assert bench.waits == []
+
+    run(tmp_path, scenario)

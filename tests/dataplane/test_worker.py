@@ -191,6 +191,8 @@ def test_a_device_that_is_gone_ends_the_worker_instead_of_waking_it_for_ever(cap
         worker = Worker(asyncio.get_running_loop(), ReferenceKernel(tun, [udp], end.send), tun, [udp], end)
         async with asyncio.timeout(5):
             await worker.ended
+        (counters,) = [said for said in control.receive() if isinstance(said, seam.Counters)]
+        assert counters.values["tun_read_errors"] == 1, "it has counted before it ended, and told"
         control.close()
 
     uvloop.run(main())

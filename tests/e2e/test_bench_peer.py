@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from pathlib import Path
 
 import msgspec
 import pytest
 
-from tunrouter.bench.agent import CLI, family
+from tunrouter.bench.agent import CLI, command_line, family
 from tunrouter.bench.lab import Host, Lab
 from tunrouter.bench.namespaces import wait_until
 from tunrouter.bench.peer import PeerReport
@@ -21,13 +20,6 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 def responders(host: Host) -> list[int]:
     """Processes of this host's agent that serve a measurement."""
     return [pid for pid in family(host.agent.process.pid) if b"bench.responder" in command_line(pid)]
-
-
-def command_line(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except FileNotFoundError:
-        return b""
 
 
 def begun(client: Host, *arguments: str) -> subprocess.Popen[bytes]:

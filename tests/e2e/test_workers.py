@@ -157,8 +157,8 @@ def test_no_worker_outlives_an_agent_that_is_stopped_for_good(lab: Lab, secret: 
     for pid in pids:
         os.kill(pid, signal.SIGTERM)  # as systemd does to the whole unit: the agent still has goodbyes to send
         assert secret.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
-    agent.stop()
-    assert agent.process.returncode == 0
+    agent.process.terminate()
+    assert agent.process.wait(5) == 0
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 

@@ -25,7 +25,7 @@ def batch(number: int) -> list[Change]:
     """One number in four places, a new lease, and an old one removed."""
     return [
         *(Change("cluster", (part,), (b"%d" % number,)) for part in PARTS),
-        Change("lease", (number,), ("container", "eth0", 0)),
+        Change("lease", (number,), ("container", "eth0", 0, "")),
         Change("lease", (number - KEPT,), None),
     ]
 

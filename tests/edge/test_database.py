@@ -14,7 +14,7 @@ from tunrouter.errors import HostError
 
 SECONDS = 10.0
 FORGOTTEN = [Row("cluster", (AMNESIA,), (b"",))]
-LEASE = Row("lease", (1,), ("container", "eth0", 0))
+LEASE = Row("lease", (1,), ("container", "eth0", 0, ""))
 
 
 @pytest.fixture
@@ -47,6 +47,13 @@ def test_a_database_of_schema_one_gets_the_tables_for_rows(tmp_path: Path) -> No
     assert inspect(tmp_path).schema == SCHEMA
 
 
+def test_a_database_of_schema_two_keeps_its_leases(known: Path) -> None:
+    edited(known, "alter table lease drop column pod; pragma user_version = 2;")
+    assert inspect(known).tables["lease"][1] == [(1, "container", "eth0", 0)]
+    assert rows(known) == [LEASE]
+    assert inspect(known).schema == SCHEMA
+
+
 # --- amnesia ---------------------------------------------------------------------------------------------------------
 def test_a_new_node_has_forgotten_nothing(known: Path) -> None:
     assert rows(known) == [LEASE]
@@ -70,7 +77,7 @@ def test_so_does_who_finds_its_database_damaged(known: Path, damage: bytes) -> N
 def test_an_old_log_beside_a_new_database_is_not_believed(known: Path) -> None:
     """The power went while the damaged database was put aside."""
     store = Store(known)
-    store.write([Change("lease", (2,), ("container", "eth1", 0))]).result(SECONDS)
+    store.write([Change("lease", (2,), ("container", "eth1", 0, ""))]).result(SECONDS)
     log = known / f"{DATABASE}-wal"
     left = log.read_bytes()
     assert left
@@ -89,7 +96,8 @@ def test_a_look_shows_every_table_while_the_agent_runs_and_disturbs_nothing(know
         found = inspect(known)
         other.rollback()
     assert found.schema == SCHEMA
-    assert found.tables["lease"] == (("address", "container", "interface", "release"), [(1, "container", "eth0", 0)])
+    columns = ("address", "container", "interface", "release", "pod")
+    assert found.tables["lease"] == (columns, [(1, "container", "eth0", 0, "")])
     assert found.tables["cluster"] == (("name", "data"), [("id", b"7")])
     assert found.tables["life"] == (("id", "incarnation"), [(1, 1)])
     assert found.tables["block"][1] == []
@@ -98,17 +106,17 @@ def test_a_look_shows_every_table_while_the_agent_runs_and_disturbs_nothing(know
 
 def test_a_look_after_the_agent_changes_no_byte(known: Path) -> None:
     before = {path.name: path.read_bytes() for path in known.iterdir()}
-    assert inspect(known).tables["lease"][1] == [(1, "container", "eth0", 0)]
+    assert inspect(known).tables["lease"][1] == [(1, "container", "eth0", 0, "")]
     assert {path.name: path.read_bytes() for path in known.iterdir()} == before
 
 
 def test_a_look_at_what_a_killed_agent_left_sees_its_log(known: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     left = tmp_path_factory.mktemp("left")
     with closing(Store(known)) as store:
-        store.write([Change("lease", (2,), ("container", "eth1", 0))]).result(SECONDS)
+        store.write([Change("lease", (2,), ("container", "eth1", 0, ""))]).result(SECONDS)
         for name in (DATABASE, f"{DATABASE}-wal"):
             (left / name).write_bytes((known / name).read_bytes())
-    assert inspect(left).tables["lease"][1] == [(1, "container", "eth0", 0), (2, "container", "eth1", 0)]
+    assert inspect(left).tables["lease"][1] == [(1, "container", "eth0", 0, ""), (2, "container", "eth1", 0, "")]
     assert {path.name for path in left.iterdir()} == {DATABASE, f"{DATABASE}-wal"}, "no index is left behind"
 
 
@@ -119,7 +127,7 @@ def test_a_look_at_a_newer_schema_shows_what_it_has(known: Path) -> None:
     )
     found = inspect(known)
     assert (found.schema, found.tables['a "new" one']) == (99, (("what",), [(1.5,)]))
-    assert found.tables["lease"][1] == [(1, "container", "eth0", 0)]
+    assert found.tables["lease"][1] == [(1, "container", "eth0", 0, "")]
 
 
 def test_what_is_not_there_or_no_database_is_named(tmp_path: Path) -> None:

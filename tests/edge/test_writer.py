@@ -58,8 +58,8 @@ class Troubles:
 ROWS = [
     Row("register", (1, 7), (1, 3, -5, 1, 2, 4, 9, -(1 << 63), b"\0data")),
     Row("block", (4096,), (12, "own")),
-    Row("lease", (0x0A200002,), ("a container", "eth0", 0)),
-    Row("lease", (0x0A200003,), ("", "", (1 << 63) - 1)),
+    Row("lease", (0x0A200002,), ("a container", "eth0", 0, "net/default/web-0")),
+    Row("lease", (0x0A200003,), ("", "", (1 << 63) - 1, "")),
     Row("cluster", ("id",), (bytes(range(256)),)),
 ]
 

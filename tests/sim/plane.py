@@ -53,7 +53,7 @@ class Plane:
 
     def kill(self, number: int) -> None:
         del self.workers[number]
-        self.shares.lost(number)
+        self.heard += self.shares.lost(number)
 
     def read_socket(self, number: int) -> None:
         """A newborn has obeyed what was in its pipe, and looks into its socket."""

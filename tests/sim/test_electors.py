@@ -453,3 +453,68 @@ def test_who_leaves_waits_until_a_majority_without_it_has_begun(monkeypatch: pyt
     ticket = parliament.leave(seat)
     parliament.run(10)
     assert isinstance(seat.answers[ticket], Left)
+
+
+def test_after_a_boot_everybody_waits_for_the_electors_and_then_has_what_he_had() -> None:
+    """Also who asks for exactly one. A container that nobody knew before is not in their way, nor they in its."""
+    parliament = Parliament(3)
+    settle(parliament, 3)
+    seat = parliament.all[2]
+    for container in ("a", "b", "c"):
+        seat.add(container)
+    parliament.run(1)
+    had = dict(seat.containers)
+    seat.kill(written=99, host=True)
+    seat.boot(moved=True)
+    for container in had:
+        seat.drop(container)
+    stranger = seat.add("stranger")
+    tickets = {seat.add("b"): "b", seat.add("a", had["a"]): "a", seat.add("c"): "c"}
+    parliament.run(bounds.CLONE_SECONDS / 2)
+    assert not seat.answers.keys() & {stranger, *tickets}, "its blocks may be another's by now"
+    parliament.until(lambda: seat.answers.keys() >= {stranger, *tickets}, bounds.ALLOCATE_SECONDS)
+    assert {container: seat.answers[ticket] for ticket, container in tickets.items()} == had
+    assert seat.answers[stranger] not in had.values()
+    assert parliament.violations == []
+
+
+def test_who_waits_for_what_there_is_not_stands_in_nobodys_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All addresses rest, and a stranger came first."""
+    monkeypatch.setattr(bounds, "MAX_BLOCKS_ANNOUNCED", 1)
+    parliament = Parliament(1)
+    (seat,) = parliament.all
+    for one in range(13):
+        seat.add(f"c{one}")
+    parliament.run(1)
+    had = dict(seat.containers)
+    assert len(had) == 13, "the block is full"
+    seat.kill(written=99, host=True)
+    seat.boot(moved=True)
+    for container in had:
+        seat.drop(container)
+    strangers = [seat.add(f"stranger {one}") for one in range(2)]
+    tickets = {seat.add(container): container for container in had}
+    parliament.run(bounds.ALLOCATE_SECONDS - 1)
+    assert {container: seat.answers.get(ticket) for ticket, container in tickets.items()} == had
+    assert not seat.answers.keys() & strangers
+    parliament.run(2)
+    assert all(isinstance(seat.answers[ticket], Refusal) for ticket in strangers)
+
+
+def test_who_asks_for_one_in_a_block_that_stays_closed_hears_why() -> None:
+    parliament = Parliament(3)
+    settle(parliament, 3)
+    seat = parliament.all[2]
+    parliament.until(lambda: bool(seat.ipam.own), 10)
+    (place,) = seat.ipam.own
+    for other in parliament.all[:2]:
+        other.kill()
+    seat.kill(written=99, host=True)
+    seat.boot()
+    ticket = seat.add("a", seat.ipam.block(place)[3])
+    parliament.run(bounds.ALLOCATE_SECONDS - 1)
+    assert ticket not in seat.answers
+    parliament.run(2)
+    refused = seat.answers[ticket]
+    assert isinstance(refused, Refusal)
+    assert "gives no addresses at present" in refused.what

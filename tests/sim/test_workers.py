@@ -6,6 +6,7 @@ from itertools import count
 
 import pytest
 
+from tests.dataplane.kernels import KERNELS
 from tests.sim.internet import Host, Internet
 from tunrouter.core import seam, wire
 from tunrouter.core.states import State
@@ -22,7 +23,8 @@ def joined(workers_a: int, workers_b: int, *, seed: int = 1, settle: float = 15.
     return internet, a, b
 
 
-PACKET_BYTES = wire.OVERHEAD + 20 + 4
+PACKET = 20 + 4
+PACKET_BYTES = wire.OVERHEAD + PACKET
 """Of a datagram with one of `crossing`'s packets."""
 
 
@@ -57,6 +59,46 @@ def test_a_session_has_the_traffic_of_all_its_workers() -> None:
     assert session is not None
     assert mirror is not None
     assert session.traffic()[0] == mirror.traffic()[2] == 12
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_every_byte_is_counted_also_on_keys_that_are_gone(kernel: str) -> None:
+    """Keys are renewed in time, and given up while packets of this very moment passed on them."""
+    internet = Internet(kernel=kernel)
+    a, b = internet.host("a", 1, workers=3), internet.host("b", 2, workers=2)
+    a.connect(b)
+    sent = 0
+    for _ in range(3):
+        internet.until(lambda: a.established(b) and b.established(a), 5)
+        for _ in range(8):
+            internet.run(16.0)
+            sent += crossing(internet, a, b)
+            crossing(internet, b, a)
+        sent += crossing(internet, a, b)
+        crossing(internet, b, a, seconds=0.0)
+        b.carry_out(b.node.stop(internet.now))
+        internet.run(0.1)
+        assert not a.established(b)
+        b.kill()
+        b.boot(a)
+    internet.run(1)
+    session = a.session(b)
+    assert session is not None
+    received = len(a.payloads)
+    assert (sent, received) == (3 * 9 * 12, 3 * 9 * 12)
+    passed = sent, sent * PACKET, received, received * PACKET
+    assert session.traffic() == passed
+    assert a.node.tally.payload == passed
+    assert len(a.node.peers.by_base._retired) == 0, "nobody is waited for"
+
+
+def test_what_a_dead_worker_had_to_say_is_not_waited_for() -> None:
+    internet, a, b = joined(2, 2)
+    crossing(internet, a, b)
+    a.lose_worker(0)
+    internet.run(30)
+    assert a.plane.shares._retired == {}
+    assert len(a.node.peers.by_base._retired) == 0
 
 
 @pytest.mark.parametrize("settle", [0.0, 3.0, 15.0])

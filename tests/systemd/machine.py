@@ -120,6 +120,13 @@ class Machine:
             raise HostError(f"the machine did not reboot: systemd-nspawn ended with {self._nspawn.returncode}")
         self.boot()
 
+    def crash(self) -> None:
+        """The power goes, and comes back; returns when it is up again."""
+        assert self._nspawn is not None
+        os.kill(self.leader, signal.SIGKILL)  # which takes all its processes along
+        self._nspawn.wait(BOOT_SECONDS)
+        self.boot()
+
     def _wait_booted(self) -> None:
         self.leader = wait_until("the machine begins to boot", self._find_leader, BOOT_SECONDS)
         wait_until("the machine is booted", self._booted, BOOT_SECONDS, pause=0.2)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
 from tests.systemd.machine import SOURCE, Machine
+from tests.systemd.node import attach, cni, cni_add, enable, forget, leftovers, ping, restarted, snapshot
 from tunrouter.bench.namespaces import wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(1200)]
@@ -36,40 +35,8 @@ def machine() -> Iterator[Machine]:
 @pytest.fixture
 def agent(machine: Machine) -> Machine:
     """The machine with its agent running, as after `systemctl enable --now`, and with a block of addresses."""
-    machine.sh("[ -e /etc/tunrouter/password ] || (umask 077; tunrouter genkey >/etc/tunrouter/password)")
-    machine.run("systemctl", "enable", "--now", "--quiet", "tunrouter")
-    wait_until("a block of addresses", lambda: snapshot(machine)["block"], 20)
+    enable(machine)
     return machine
-
-
-def snapshot(machine: Machine) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(machine.run("tunrouter", "status", "-o", "json").stdout)
-    return found
-
-
-def attach(machine: Machine, name: str, *arguments: str) -> str:
-    machine.sh(f"ip netns list | grep -qw {name} || ip netns add {name}")
-    return machine.run("tunrouter", "attach", name, *arguments).stdout.strip()
-
-
-def forget(machine: Machine, *names: str) -> None:
-    for name in names:
-        machine.run("tunrouter", "detach", name)
-        machine.run("ip", "netns", "del", name)
-
-
-def ping(machine: Machine, name: str, address: str) -> bool:
-    return machine.run("ip", "netns", "exec", name, "ping", "-nqc1", "-W1", address, check=False).returncode == 0
-
-
-def restarted(machine: Machine, before: str, seconds: float) -> None:
-    """Waits until systemd has another agent running in place of the one of this pid."""
-    wait_until(
-        "systemd restarts the agent",
-        lambda: machine.show("MainPID") not in ("0", before) and machine.show("ActiveState") == "active",
-        seconds,
-        pause=0.2,
-    )
 
 
 def hasten_watchdog(machine: Machine) -> None:
@@ -254,18 +221,11 @@ def attached(machine: Machine, pid: str) -> str:
     return machine.run("tunrouter", "attach", pid, check=False).stdout.strip()
 
 
-def cni(machine: Machine, verb: str) -> str:
-    config = json.dumps({"cniVersion": "1.0.0", "name": "net", "type": "tunrouter-cni"})
-    environ = f"CNI_COMMAND={verb} CNI_CONTAINERID=c1 CNI_NETNS=/run/netns/c CNI_IFNAME=eth0 CNI_PATH=/opt/cni/bin"
-    return machine.sh(f"echo '{config}' | {environ} /opt/cni/bin/tunrouter-cni")
-
-
 def test_the_plugin_is_there_and_its_notes_are_worked_off(agent: Machine) -> None:
-    agent.run("ip", "netns", "add", "c")
-    address = json.loads(cni(agent, "ADD"))["ips"][0]["address"].partition("/")[0]
+    address = cni_add(agent, "c1", "c")
     assert address in agent.run("tunrouter", "ps").stdout
     agent.run("systemctl", "stop", "tunrouter")
-    cni(agent, "DEL")
+    cni(agent, "DEL", "c1", "c")
     assert agent.sh("ls /var/lib/tunrouter/cni").count(".json") == 1
     agent.run("systemctl", "start", "tunrouter")
     wait_until("the note is worked off", lambda: not agent.sh("ls /var/lib/tunrouter/cni"), 10, pause=0.1)
@@ -273,7 +233,7 @@ def test_the_plugin_is_there_and_its_notes_are_worked_off(agent: Machine) -> Non
     agent.run("ip", "netns", "del", "c")
 
 
-# --- reload, stop, reboot --------------------------------------------------------------------------------------------
+# --- reload, stop --------------------------------------------------------------------------------------------
 def test_a_reload_rotates_the_secret_and_refuses_what_is_broken(agent: Machine) -> None:
     before = agent.show("MainPID")
     fresh = "(umask 077; (tunrouter genkey; cat password) >password.new); mv password.new password"
@@ -309,22 +269,6 @@ def test_a_stop_leaves_local_traffic_and_takes_no_time(agent: Machine) -> None:
     forget(agent, "a", "b")
 
 
-def test_a_reboot_keeps_who_the_node_is_and_what_it_has(agent: Machine) -> None:
-    address = attach(agent, "a")
-    before = snapshot(agent)
-    agent.reboot()
-    wait_until("the block is there again", lambda: snapshot(agent)["block"], 30)
-    after = snapshot(agent)
-    for what in ("name", "id", "block"):
-        assert after[what] == before[what]
-    assert after["host"]["bridge_address"] == before["host"]["bridge_address"]
-    assert after["ipam"]["cluster"] == before["ipam"]["cluster"]
-    assert after["incarnation"] > before["incarnation"]
-    assert address not in agent.run("tunrouter", "ps").stdout, "its container did not survive"
-    assert attach(agent, "other") != address, "and what peers may still send to it does not reach another"
-    forget(agent, "other")
-
-
 # --- the end ---------------------------------------------------------------------------------------------------------
 def test_installing_again_restarts_the_agent_and_keeps_what_operators_wrote(agent: Machine) -> None:
     agent.write("/etc/tunrouter/config.toml", 'log_level = "debug"\n')
@@ -347,12 +291,6 @@ def test_reset_leaves_nothing_in_the_kernel(agent: Machine) -> None:
     wait_until("it is over", lambda: agent.show("ActiveState") == "inactive", 10, pause=0.1)
     assert leftovers(agent) == [], "and no new agent has made it again"
     agent.run("ip", "netns", "del", "a")
-
-
-def leftovers(machine: Machine) -> list[str]:
-    said = [machine.run(*argv.split()).stdout for argv in ("ip -o link", "ip route", "nft list ruleset")]
-    said += [machine.run(f"iptables-{kind}-save").stdout for kind in ("nft", "legacy")]
-    return [line for text in said for line in text.splitlines() if re.search(r"tunrouter|weave|10\.32\.", line)]
 
 
 def test_uninstalling_leaves_the_configuration_and_with_purge_not_even_that(agent: Machine) -> None:

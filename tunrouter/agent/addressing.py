@@ -17,7 +17,7 @@ from itertools import count
 from typing import Final, TypeVar
 
 from tunrouter.agent import peers
-from tunrouter.agent.attachments import asked, check_name
+from tunrouter.agent.attachments import RESERVED, asked, check_name
 from tunrouter.agent.control import Control
 from tunrouter.agent.tickets import Tickets
 from tunrouter.core import bounds, leave, reclaim, requests, status, wire
@@ -30,8 +30,6 @@ REPEAT_SECONDS: Final = 0.4
 ELECTORS_SECONDS: Final = 20.0
 AT_ONCE: Final = 64
 """Nodes that are asked at one time."""
-RESERVED: Final = ""
-"""Interface of a lease that no device of ours carries."""
 T = TypeVar("T")
 Lease = tuple[int, str, str]
 """Address, container, interface: as it travels."""

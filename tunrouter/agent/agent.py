@@ -20,9 +20,9 @@ from typing import Any, Final, TypeVar
 from nacl.utils import random
 
 import tunrouter
-from tunrouter.agent import dataplane, logs, membership, resolve
-from tunrouter.agent.addressing import RESERVED, Addressing
-from tunrouter.agent.attachments import HOST, Attachments, Wish, asked
+from tunrouter.agent import dataplane, inheritance, logs, membership, resolve
+from tunrouter.agent.addressing import Addressing
+from tunrouter.agent.attachments import Attachments, Wish, asked
 from tunrouter.agent.barrier import Barrier
 from tunrouter.agent.bench import Bench
 from tunrouter.agent.cni import Cni
@@ -36,6 +36,7 @@ from tunrouter.agent.monitoring import Monitoring
 from tunrouter.agent.pings import Pings
 from tunrouter.agent.readiness import Readiness
 from tunrouter.agent.recall import Kept, founding, recall
+from tunrouter.agent.recall import blocks as recalled_blocks
 from tunrouter.agent.snapshot import Facts, Seen, snapshot
 from tunrouter.agent.targets import Targets
 from tunrouter.agent.tickets import Tickets
@@ -50,7 +51,7 @@ from tunrouter.edge.api.server import serve
 from tunrouter.edge.runtimes import Directories
 from tunrouter.edge.store import Store
 from tunrouter.errors import AgentError, ConfigError, TunrouterError
-from tunrouter.host import Attached, HostPlan
+from tunrouter.host import HostPlan
 
 NAMES_SECONDS: Final = 10.0
 """How often names of targets that are not connected are looked up again."""
@@ -85,8 +86,10 @@ class Agent:
         self._serving = asyncio.Event()
         """The start is over: what is asked for can be done."""
         self.stopped = asyncio.Event()
-        self.expected = False
-        """When it stops, another one is thought to come at once: packets are moved on until then."""
+        self._expected = False
+        """When it stops, another one is thought to come at once."""
+        self._left = False
+        """This node has left its cluster."""
         self.failure: TunrouterError | None = None
         """Why it stopped by itself."""
         self._facts: dict[str, Any] = {}
@@ -111,11 +114,13 @@ class Agent:
         plan = _plan(config, await self._pod_mtu(peers))
         await self._host.prepare(plan, peers)
         self._workers, self._facts["offloads"] = await dataplane.start(
-            config, self._loop, self._barrier, self._once, stack, leave=lambda: self.expected
+            config, kept.identity, self._loop, self._barrier, self._once, stack, leave=self._leaves
         )
         static = (IPv4Network(config.block),) if config.block else ()
         exposed = kept_on(kept.rows)
-        await self._host.apply(static, exposed=[a for a in exposed.values() if not static or a in static[0]])
+        # What pods live by is there without a pause, whoever decides about blocks.
+        blocks = static or recalled_blocks(kept, plan.range, _block_length(config, plan, static))
+        await self._host.apply(blocks, exposed=[a for a in exposed.values() if not static or a in static[0]])
         local = self._local(kept, await ring, plan, static)
         self._announce(local)
         await self._workers.ready()
@@ -127,13 +132,13 @@ class Agent:
         self._control = control
         self._readiness.watch(control, self._attachments)
         control.carry_out(node.start(kept.endpoints, time.monotonic(), kept.rows, moved=kept.moved))
-        self.spawn(self._reconcile(control.node, here))
+        self.spawn(self._attachments.reconcile(here, node.allocator.addresses.leases))
         self._targets.start(config.peers, kept.targets)
         self.spawn(self._keep_names())
         self._host.changed = self._look_at_host
         self._look_at_host()
         self._serving.set()
-        if not self._ready:
+        if not self._ready and not node.allocator.addresses.blocks:
             log.info("this node has no block of addresses yet; pods can be attached when it has one")
 
     def _make_control(
@@ -185,7 +190,7 @@ class Agent:
             network=config.network,
             name=config.name,
             blocks=tuple(Announced(block) for block in static),
-            block_length=static[0].prefixlen if static else max(config.block_size, plan.range.prefixlen),
+            block_length=_block_length(config, plan, static),
             pod_mtu=plan.mtu,
             random=random,
             workers=config.workers,
@@ -194,21 +199,21 @@ class Agent:
             discovery=config.discovery,
         )
 
-    async def _reconcile(self, node: Node, here: list[Attached]) -> None:
-        """What is attached has its address, whatever the disk says; what is gone has none."""
-        await asyncio.gather(*(self._tickets.claim(pod.name, pod.interface, pod.address) for pod in here))
-        there = {(pod.name, pod.interface) for pod in here}
-        held = [(lease.container, lease.interface) for lease in node.allocator.addresses.leases()]
-        await self._attachments.release(
-            key for key in held if key not in there and key[0] != HOST and key[1] != RESERVED
-        )
-
     def _hear(self, node: int, body: wire.AgentBody) -> None:
         """Another agent, by way of the session with its node."""
         if isinstance(body, wire.BenchAsk | wire.BenchAnswer):
             self._bench.heard(node, body)
         else:
             self._addresses.heard(node, body)
+
+    def depart(self) -> None:
+        """Stops; packets are moved on until another agent comes, which is to be soon."""
+        self._expected = not (self._left or self.stopped.is_set())
+        self.stopped.set()
+
+    def _leaves(self) -> bool:
+        """Whether workers are left to the next agent: one that could not start must not end what it has taken over."""
+        return self._expected or self._control is None
 
     def _end(self, what: str, fix: str) -> None:
         """The node cannot go on."""
@@ -268,7 +273,7 @@ class Agent:
     def _say_goodbye(self, control: Control) -> None:
         for task in self._tasks:
             task.cancel()
-        control.stop(leave=self.expected)
+        control.stop(leave=self._expected)
 
     def _announce(self, local: Local) -> None:
         ours = f"{status.peer_name(local.id)}({local.name})"
@@ -290,6 +295,7 @@ class Agent:
         if ring is not None:
             control.carry_out(control.node.use_secrets(ring, time.monotonic()))
             self._warn(sealed=len(ring) > 0)
+            self._workers.charter(inheritance.charter(config, control.node.local.identity))
         if config.peers != before.peers:
             self._targets.configure(config.peers)
             self.spawn(self._look_up())
@@ -401,9 +407,14 @@ class Agent:
                 await self._attachments.detach_all()
                 await self._exposure.hide(())
             left = await self._addresses.leave(force=force)
+        self._left = True
         # Nothing is left to do for an agent without a cluster; the answer goes first.
         self._loop.call_later(LEFT_SECONDS, self.stopped.set)
         return left
+
+
+def _block_length(config: Config, plan: HostPlan, static: tuple[IPv4Network, ...]) -> int:
+    return static[0].prefixlen if static else max(config.block_size, plan.range.prefixlen)
 
 
 def _plan(config: Config, mtu: int) -> HostPlan:

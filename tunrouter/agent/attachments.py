@@ -8,7 +8,7 @@ One thing at a time is done to one interface of one container, and none is attac
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 from tunrouter.agent.hostside import HostSide
+from tunrouter.core.pool import Lease
 from tunrouter.edge.api import DetachCall
 from tunrouter.edge.netns import Namespace
 from tunrouter.errors import AgentError, ConfigError
@@ -23,7 +24,8 @@ from tunrouter.host import EVERYTHING, Attached, Unwanted, Wanted
 
 HOST: Final = "weave:expose"
 """Container of the addresses that this host itself has, as Weave called it."""
-
+RESERVED: Final = ""
+"""Interface of a lease that no device of ours carries."""
 
 T = TypeVar("T")
 
@@ -38,17 +40,23 @@ class Wish(NamedTuple):
     address: IPv4Address | None = None
     """This one and no other."""
     routes: Sequence[IPv4Network] = EVERYTHING
+    pod: str = ""
+    """What the container is for, where its successor shall have the same address."""
 
 
 class Allocator(Protocol):
     """Gives addresses of this node's blocks to interfaces of containers."""
 
-    async def allocate(self, container: str, interface: str, wanted: IPv4Address | None) -> IPv4Address:
+    async def allocate(self, container: str, interface: str, wanted: IPv4Address | None, pod: str) -> IPv4Address:
         """The same again for the same; `wanted` and no other, where it is given. Raises TunrouterError."""
         ...
 
     async def release(self, container: str, interface: str) -> None:
         """It has no address any more; nothing happens where it had none."""
+        ...
+
+    async def claim(self, container: str, interface: str, address: IPv4Address) -> bool:
+        """It was found to have this one; whether that can be."""
         ...
 
 
@@ -58,6 +66,9 @@ class Attachments:
         self._allocator = allocator
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         self._leaving = False
+        self._known = asyncio.Event()
+        """Who is attached, and who went while no agent ran."""
+        self._known.set()
         self._attaching: set[asyncio.Future[Any]] = set()
         self._detaching: set[asyncio.Future[Any]] = set()
         self._quiet = asyncio.Event()
@@ -70,6 +81,7 @@ class Attachments:
     async def attach(self, wish: Wish) -> Attached:
         """Idempotent: the same wish again has the same address."""
         _check(wish.name, wish.interface)
+        await self._known.wait()
         if self._leaving:
             raise AgentError("this node is leaving its cluster", "attach the container on another node")
         self._quiet.clear()
@@ -93,13 +105,30 @@ class Attachments:
         there = await self._host.find(wish.namespace, wish.interface)
         name, interface = there.name if there is not None else wish.name, wish.interface
         async with self._turn(name, interface):
-            address = await self._allocator.allocate(name, interface, wish.address)
+            address = await self._allocator.allocate(name, interface, wish.address, wish.pod)
             try:
                 return await self._host.attach(Wanted(wish.namespace, name, address, interface, wish.mtu, wish.routes))
             except Exception:
                 if not self._host.holds(name, interface):
                     await self._allocator.release(name, interface)
                 raise
+
+    def reconcile(self, here: Sequence[Attached], held: Callable[[], Iterable[Lease]]) -> Coroutine[Any, Any, None]:
+        """What is attached has its address, whatever the disk says; what is gone has none.
+
+        From now on until that is done whoever comes waits: what an earlier container had may be its own.
+        """
+        self._known.clear()
+        return self._reconcile(here, held)
+
+    async def _reconcile(self, here: Sequence[Attached], held: Callable[[], Iterable[Lease]]) -> None:
+        try:
+            await asyncio.gather(*(self._allocator.claim(pod.name, pod.interface, pod.address) for pod in here))
+            there = {(pod.name, pod.interface) for pod in here}
+            known = {(lease.container, lease.interface) for lease in held()}
+            await self.release(key for key in known - there if key[0] != HOST and key[1] != RESERVED)
+        finally:
+            self._known.set()
 
     @property
     def closed(self) -> bool:
@@ -134,11 +163,13 @@ class Attachments:
             await self.detach(DetachCall("", pod.name, pod.interface))
 
     async def release(self, gone: Iterable[tuple[str, str]]) -> None:
-        """These interfaces of containers are gone, unless they are there again."""
-        for name, interface in gone:
-            async with self._turn(name, interface):
-                if not self._host.holds(name, interface):
-                    await self._allocator.release(name, interface)
+        """These interfaces of containers are gone, unless they are there again. All wait for the disk at once."""
+        await asyncio.gather(*(self._release(name, interface) for name, interface in gone))
+
+    async def _release(self, name: str, interface: str) -> None:
+        async with self._turn(name, interface):
+            if not self._host.holds(name, interface):
+                await self._allocator.release(name, interface)
 
 
 def _check(name: str, interface: str) -> None:

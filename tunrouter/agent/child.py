@@ -31,9 +31,8 @@ class Order(NamedTuple):
     tun: str
     log_level: str
     log_format: str
-    place: str = ""
-    """What the workers serve, and `build` what code they run: whoever wants the same may take them over."""
     build: str = ""
+    """What code they run."""
     directory: Path | None = None
     """Where workers without an agent are met; if nowhere, they end with it."""
 
@@ -73,7 +72,7 @@ class Child(_Process):
         super().__init__(number, pipe, now)
         udps = ",".join(map(str, sockets))
         inherited = () if predecessor is None else (predecessor,)
-        settings = (order.log_level, order.log_format, order.place, order.build, order.meeting(number))
+        settings = (order.log_level, order.log_format, order.build, order.meeting(number))
         argv = (str(number), order.tun, str(end.fileno()), udps, *settings, "".join(map(str, inherited)))
         try:
             # -P: nothing is imported from the directory the agent happens to be started in.

@@ -18,8 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tunrouter.agent.addressing import RESERVED
-from tunrouter.agent.attachments import Attachments, Wish
+from tunrouter.agent.attachments import RESERVED, Attachments, Wish
 from tunrouter.agent.hostside import HostSide
 from tunrouter.agent.notes import Note, Notes
 from tunrouter.cni import errors, request, result
@@ -102,7 +101,7 @@ class Cni:
         except TimeoutError:
             raise CniError(errors.TRY_AGAIN, "the pod's policies are not in force yet") from None
         mtu = asked.mtu or self._plan.mtu
-        wish = Wish(namespace, asked.name, asked.interface, mtu, asked.address, asked.routes)
+        wish = Wish(namespace, asked.name, asked.interface, mtu, asked.address, asked.routes, asked.pod)
         pod = await self._attachments.attach(wish)
         assert pod.gateway is not None  # who was just attached has one
         return result.added(
@@ -175,24 +174,24 @@ class Cni:
         if self._settling.locked():
             return
         async with self._settling:
-            for note in self._notes.all():
+            for path, note in self._notes.all():
                 try:
-                    await self._settle(note)
+                    await self._settle(path, note)
                 except TunrouterError as error:
                     log.warning("%s of %s could not be taken off yet: %s", note.interface, note.container, error)
 
     async def _settle_one(self, asked: Request) -> None:
         """Its own deletion is older than a pod that is added now. Raises TunrouterError while it cannot be done."""
         async with self._settling:
-            for note in self._notes.all():
-                if (note.network, note.container, note.interface) == (asked.network, asked.container, asked.interface):
-                    await self._settle(note)
+            for path, note in self._notes.all():
+                if note == Note(asked.network, asked.container, asked.interface):
+                    await self._settle(path, note)
 
-    async def _settle(self, note: Note) -> None:
+    async def _settle(self, path: Path, note: Note) -> None:
         name = request.pod_name(note.network, note.container)
         await self._detach(name, note.interface)
         log.info("took off %s of %s, as was asked while the agent was away", note.interface, name)
-        self._notes.done(note)
+        self._notes.done(path)
 
 
 def _routes_by(gateway: str, previous: dict[str, Any]) -> set[IPv4Network]:

@@ -16,11 +16,13 @@ from tunrouter.agent.descriptors import bind_groups, close_groups, patiently
 from tunrouter.agent.logs import OncePerKey
 from tunrouter.agent.workers import Workers
 from tunrouter.config import Config
+from tunrouter.core import keys
 from tunrouter.dataplane.tun import prepare_tun
 
 
 async def start(
     config: Config,
+    identity: keys.Identity,
     loop: asyncio.AbstractEventLoop,
     barrier: Barrier,
     once: OncePerKey,
@@ -33,7 +35,8 @@ async def start(
     Raises HostError.
     """
     order = await loop.run_in_executor(None, inheritance.order, config)
-    left = await loop.run_in_executor(None, inheritance.inherit, order, Path(config.run_dir), config.workers)
+    wanted = (Path(config.run_dir), inheritance.charter(config, identity), config.workers)
+    left = await loop.run_in_executor(None, inheritance.inherit, order, *wanted)
     if left:
         groups = [list(family) for family in zip(*(heirloom.sockets for heirloom in left), strict=True)]
         stack.callback(close_groups, groups)
@@ -48,5 +51,6 @@ async def start(
         await workers.close(leave=leave())
 
     stack.push_async_callback(end)
+    workers.charter(wanted[1])
     workers.start(left)
     return workers, offloads

@@ -1,7 +1,7 @@
 """What the workers are given to hold: the UDP sockets of the families that this host has.
 
-Law: a port or device that another agent holds is an error, unless its holder is dying: workers of an agent that was
-killed are gone within a moment, and the agent that comes after it must not fail for that.
+Law: a port or device that another agent holds is an error, unless its holder is dying: the agent that comes after one
+that is just being stopped must not fail for that.
 """
 
 from __future__ import annotations

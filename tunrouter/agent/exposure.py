@@ -170,7 +170,7 @@ class Exposure:
 
 def kept_on(found: Iterable[Row]) -> Addresses:
     """What the disk says is exposed."""
-    leases = (row for row in found if isinstance(row, LeaseRow) and row.container == HOST)
+    leases = (row for row in found if isinstance(row, LeaseRow) and row.held and row.container == HOST)
     return {row.interface: row.address for row in leases if row.interface}
 
 
@@ -178,9 +178,10 @@ def forget(state_dir: Path) -> list[str]:
     """Releases what is exposed while no agent runs; answers with what that was. Blocks."""
     try:
         columns, found = inspect(state_dir).tables.get("lease", ((), []))
+        there = [dict(zip(columns, row, strict=True)) for row in found]
     except HostError:
         return []  # there is none, or none that can be read: nothing of it will be exposed
-    if HOST not in {dict(zip(columns, row, strict=True)).get("container") for row in found}:
+    if not any(lease.get("container") == HOST and not lease.get("release") for lease in there):
         return []
     store = Store(state_dir)
     try:

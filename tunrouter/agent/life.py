@@ -2,7 +2,8 @@
 
 SIGINT ──> the end    SIGTERM ──> the end, or a restart    SIGHUP ──> reload.py    NOTIFY_SOCKET <── service.py
 
-Law: who sends SIGTERM does not say whether it starts another agent at once, so packets are moved on for a while.
+Law: a service manager that sends SIGTERM does not say whether it starts another agent at once, so packets are moved on
+for a while. Without one, and by Ctrl-C, the end is the end.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ log = logging.getLogger("tunrouter")
 async def run(config: Config, given: Given) -> None:
     """Returns after SIGTERM or SIGINT; raises TunrouterError for what prevents the start."""
     loop = asyncio.get_running_loop()
-    agent, service = Agent(config, loop), Service(loop, Notifier(os.environ, os.getpid()))
+    notifier = Notifier(os.environ, os.getpid())
+    agent, service = Agent(config, loop), Service(loop, notifier)
     reload = Reload(given, service)
     loop.add_signal_handler(signal.SIGINT, agent.stopped.set)
-    loop.add_signal_handler(signal.SIGTERM, _depart, agent)
+    loop.add_signal_handler(signal.SIGTERM, agent.depart if notifier.heard else agent.stopped.set)
     loop.add_signal_handler(signal.SIGHUP, reload.ask)
     async with contextlib.AsyncExitStack() as stack:
         service.starting("setting this host up")
@@ -40,8 +42,3 @@ async def run(config: Config, given: Given) -> None:
         log.info("stopping; pods on this host go on reaching each other")
     if agent.failure is not None:
         raise agent.failure
-
-
-def _depart(agent: Agent) -> None:
-    agent.expected = not agent.stopped.is_set()
-    agent.stopped.set()

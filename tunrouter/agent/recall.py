@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -15,10 +16,10 @@ from nacl.utils import random
 
 from tunrouter.agent import rows
 from tunrouter.config import Config
-from tunrouter.core import keys, seam
+from tunrouter.core import holdings, keys, seam
 from tunrouter.core.clones import INCARNATION
 from tunrouter.core.electorate import Founding
-from tunrouter.core.journal import ClusterRow, Row
+from tunrouter.core.journal import BlockRow, ClusterRow, Row
 from tunrouter.edge.store import AMNESIA, Change, Store
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -59,6 +60,15 @@ def recall(store: Store) -> Kept:
         forgetful=AMNESIA in cluster,
         moved=cluster.get(BOOT, boot) != boot,
     )
+
+
+def blocks(kept: Kept, network: IPv4Network, length: int) -> tuple[IPv4Network, ...]:
+    """What this node had when its last life ended, and has until the electors say something else."""
+    rows = holdings.kept(row for row in kept.rows if isinstance(row, BlockRow) and row.state != holdings.CLOSING)
+    found = (
+        holdings.block_at(network, length, row.place) for row in rows if row.place < 1 << length - network.prefixlen
+    )
+    return tuple(found)
 
 
 def founding(config: Config, kept: Kept) -> Founding | None:

@@ -37,7 +37,7 @@ def _values(row: journal.Row) -> store.Columns:
         case journal.BlockRow():
             return row.version, row.state
         case journal.LeaseRow():
-            return row.container, row.interface, row.order
+            return row.container, row.interface, row.order, row.pod
         case journal.ClusterRow():
             return (row.data,)
 

@@ -48,8 +48,8 @@ class Tickets:
             future.set_result(result)
 
     # --- as attachments want it --------------------------------------------------------------------------------------
-    async def allocate(self, container: str, interface: str, wanted: IPv4Address | None) -> IPv4Address:
-        return await self.ask(lambda number: Allocate(number, container, interface, wanted), IPv4Address)
+    async def allocate(self, container: str, interface: str, wanted: IPv4Address | None, pod: str = "") -> IPv4Address:
+        return await self.ask(lambda number: Allocate(number, container, interface, wanted, pod), IPv4Address)
 
     async def release(self, container: str, interface: str) -> None:
         await self.ask(lambda number: Release(number, container, interface), tuple)

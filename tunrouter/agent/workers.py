@@ -66,6 +66,7 @@ class Workers:
         self._barrier = barrier
         self._once = once
         self.count = len(groups[0])
+        self._charter = seam.Charter("")
         self.hear: Hear = lambda messages: None
         self.maimed: Maimed = lambda sessions: None
         self._shares = Shares(self.count)
@@ -82,6 +83,12 @@ class Workers:
         self._closed = False
 
     # --- start and stop ----------------------------------------------------------------------------------------------
+    def charter(self, text: str) -> None:
+        """Who takes these workers over must have the same."""
+        self._charter = seam.Charter(text)
+        for child in self._children.values():
+            self._tell(child.number, self._charter)
+
     def start(self, left: Sequence[Heirloom] = ()) -> None:
         """Takes over what an earlier agent left, and starts the others; what is sent from now on reaches them all.
 
@@ -115,14 +122,16 @@ class Workers:
         self._ready.cancel()
         if self._timer is not None:
             self._timer.cancel()
+        deadline = self._loop.time() + STOP_SECONDS
         for child in list(self._children.values()):
             if not leave:
                 child.pipe.send(seam.End())
-            child.pipe.flush()
+            while child.pipe.wants_write and not child.pipe.closed and self._loop.time() < deadline:
+                child.pipe.flush()
+                await asyncio.sleep(POLL_SECONDS)
             self._leave(child)
         if leave:
             return
-        deadline = self._loop.time() + STOP_SECONDS
         while not all(child.ended for child in self._dying) and self._loop.time() < deadline:
             await asyncio.sleep(POLL_SECONDS)
         for child in self._dying:
@@ -140,7 +149,7 @@ class Workers:
 
     def _join(self, child: Member) -> None:
         self._children[child.number] = child
-        child.pipe.tell(self._shares.joined(child.number))
+        child.pipe.tell([self._charter, *self._shares.joined(child.number)])
         child.pipe.send(seam.Check())
         self._loop.add_reader(child.pipe.fileno(), self._on_pipe, child)
         self._watch_writing(child)
@@ -263,8 +272,12 @@ class Workers:
             return
         number, now = child.number, time.monotonic()
         child.kill()
+        with self._barrier:
+            while self._take(child):
+                pass  # what it had said before
         self._leave(child)
-        self._shares.lost(number)
+        if last := self._shares.lost(number):
+            self.hear(last)
         if not self._ready.done():
             self._finish(HostError(f"worker {number} did not start: {why}", "see the log above"))
             return

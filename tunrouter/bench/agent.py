@@ -124,10 +124,15 @@ class Agent:
 
     def kill(self) -> None:
         """SIGKILL for all that it consists of, as when the power fails."""
-        members = family(self.process.pid)
+        others = {*family(self.process.pid), *self.workers()} - {self.process.pid}
         self.process.send_signal(signal.SIGKILL)
-        kill_all(members[1:])
+        kill_all(sorted(others))
         self.process.wait()
+
+    def workers(self) -> list[int]:
+        """Its processes that move packets; they may be nobody's children, or have no agent any more."""
+        meeting = f"{self.directory / 'run'}/worker-".encode()
+        return [pid for pid in self.namespace.pids() if meeting in command_line(pid)]
 
     def command(self, *arguments: str, check: bool = True, seconds: float = 20.0) -> subprocess.CompletedProcess[str]:
         """`tunrouter …` beside this agent; HostError with its own words when `check` and it fails."""
@@ -163,6 +168,13 @@ def family(pid: int) -> list[int]:
         for child in thread.read_text().split():
             members += family(int(child))
     return members
+
+
+def command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def resident_kib(pid: int) -> int:

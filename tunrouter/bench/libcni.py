@@ -44,6 +44,8 @@ class Runtime:
         }
         self.first = first or self.ours
         self.chain = chain
+        self.arguments = "IgnoreUnknown=1"
+        """CNI_ARGS."""
         self.entered = False
         """Whoever calls is in the host's namespace already; else each plugin is put there, which takes a while."""
 
@@ -81,7 +83,7 @@ class Runtime:
         if result is not None:
             config["prevResult"] = result
         path = str(pod.path) if pod is not None else ""
-        values = (verb, container, path, interface, "IgnoreUnknown=1", self.path)
+        values = (verb, container, path, interface, self.arguments, self.path)
         environment = dict(zip(VARIABLES, values, strict=True))
         binary = source() if plugin["type"] == PLUGIN else Path(self.path) / plugin["type"]
         argv = [str(binary)] if self.entered else self.host.namespace.enter([str(binary)])

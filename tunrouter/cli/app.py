@@ -274,6 +274,7 @@ def electors(chosen: Chosen = None, output: Output = "text", socket: Socket = No
 @app.command()
 def reset(
     force: Annotated[bool, typer.Option("--force", help="Stop a running agent first.")] = False,
+    purge: Annotated[bool, typer.Option("--purge", help="Also forget who this node is, and undo cni install.")] = False,
     bridge: Bridge = None,
     tun: Tun = None,
     config: ConfigFile = None,
@@ -282,7 +283,7 @@ def reset(
     """Remove everything the agent set up on this host; attached pods lose their network."""
     from tunrouter.cli.reset import run
 
-    run({"bridge": bridge, "tun": tun, "config": config}, force, socket)
+    run({"bridge": bridge, "tun": tun, "config": config}, force, purge, socket)
 
 
 @app.command()

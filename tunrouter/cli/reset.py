@@ -1,7 +1,7 @@
 """`tunrouter reset`: stops the agent if told to, then removes what it set up on this host.
 
-The node's identity and state stay: they are removed with the state directory, by hand. What was exposed is hidden:
-nothing else would say so to the next agent.
+The node's identity, its state and the network of container runtimes stay, unless they are to be purged. What was
+exposed is hidden: nothing else would say so to the next agent.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from typing import Final
 import typer
 
 from tunrouter.cli.settings import agent, settings
+from tunrouter.config import Config
 from tunrouter.errors import AgentUnreachableError, HostError
 
 STOP_SECONDS: Final = 15.0
 
 
-def run(flags: Mapping[str, object], force: bool, socket: str | None) -> None:
+def run(flags: Mapping[str, object], force: bool, purge: bool, socket: str | None) -> None:
     if os.geteuid() != 0:
         raise HostError("reset needs root", "run as root: sudo tunrouter reset")
     config = settings(flags).config
@@ -32,8 +33,19 @@ def run(flags: Mapping[str, object], force: bool, socket: str | None) -> None:
 
     end_all(Path(config.run_dir))
     removed = host.reset(config.bridge, config.tun, config.port) + forget(Path(config.state_dir))
+    if purge:
+        removed += _purge(config)
     for line in removed or ["nothing to remove"]:
         typer.echo(line)
+
+
+def _purge(config: Config) -> list[str]:
+    """First of all no runtime asks us any more."""
+    from tunrouter.cli.cni import directories
+    from tunrouter.edge import runtimes, store
+
+    taken = [f"file {path}" for path in runtimes.uninstall(directories(config))]
+    return taken + store.erase(Path(config.state_dir), config.notes, [config.socket])
 
 
 def _stop_agent(socket: str, force: bool) -> None:
@@ -53,7 +65,7 @@ def _terminate(pid: int) -> None:
     except ProcessLookupError:
         return
     try:
-        signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+        signal.pidfd_send_signal(descriptor, signal.SIGINT)  # for good: nobody is to go on
         # A pidfd becomes readable when its process ends.
         if not select.select([descriptor], [], [], STOP_SECONDS)[0]:
             raise HostError(f"the agent (pid {pid}) does not stop", f"look at its log, or run: kill -9 {pid}")

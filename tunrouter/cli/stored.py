@@ -118,9 +118,9 @@ def _disk(config: Config, directory: Path, contents: Contents) -> Disk:
     lives = [row["incarnation"] for row in _rows(contents, "life")]
     cluster = {row["name"]: row["data"] for row in _rows(contents, "cluster")}
     chosen = electorate.decode(cluster[CONFIGURATION]) if CONFIGURATION in cluster else None
-    leases = [Lease(str(IPv4Address(row["address"])), row["container"], row["interface"])
-              for row in _rows(contents, "lease")]  # fmt: skip
-    held = tuple(lease for lease in leases if lease.container)
+    leases = _rows(contents, "lease")
+    held = tuple(Lease(str(IPv4Address(row["address"])), row["container"], row["interface"])
+                 for row in leases if row["container"] and not row["release"])  # fmt: skip
     return Disk(
         state_dir=str(directory),
         database=contents.schema,

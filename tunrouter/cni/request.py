@@ -35,6 +35,8 @@ ATTACHMENTS: Final = "cni.dev/attachments"
 SHOWN: Final = 60
 """Characters of a value that an error repeats."""
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*", re.ASCII)
+_POD: Final = re.compile(r"[a-z0-9][a-z0-9.\-]{0,252}", re.ASCII)
+"""The name of a pod or a namespace of Kubernetes (RFC 1123)."""
 _DEVICE: Final = re.compile(r"[A-Za-z0-9_.@\-]{1,15}", re.ASCII)
 _NEEDS: Final = {
     "ADD": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
@@ -70,6 +72,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     dns: dict[str, Any] | None = None
     previous: dict[str, Any] | None = None
     """The result of the plugins before this one, as they said it."""
+    pod: str = ""
+    """The pod of Kubernetes whose sandbox the container is, if the runtime said so, with its network's name."""
     valid: frozenset[tuple[str, str]] = frozenset()
     """Of GC: containers and interfaces that live."""
 
@@ -176,6 +180,7 @@ def _with_wishes(request: Request, keys: Mapping[str, Any], environment: Mapping
     return msgspec.structs.replace(
         request,
         address=_wanted(keys, environment),
+        pod=_pod(request.network, environment),
         mtu=_mtu(keys, local),
         routes=_routes(ipam, local),
         dns=_dns(_object(keys, "dns")),
@@ -260,6 +265,13 @@ def _wanted(keys: Mapping[str, Any], environment: Mapping[str, str]) -> ipaddres
         except ValueError:
             raise CniError(INVALID_NETWORK, f"{where}: {_short(addresses[0])} is no IPv4 address") from None
     return None
+
+
+def _pod(network: str, environment: Mapping[str, str]) -> str:
+    """By the names that kubelet's runtimes give: a pod that is started again has them, and another container id."""
+    given = _arguments(environment.get("CNI_ARGS", ""))
+    names = given.get("K8S_POD_NAMESPACE", ""), given.get("K8S_POD_NAME", "")
+    return "/".join((network, *names)) if all(map(_POD.fullmatch, names)) else ""
 
 
 def _arguments(text: str) -> dict[str, str]:

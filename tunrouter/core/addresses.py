@@ -1,10 +1,12 @@
 """Which address of this node's blocks each interface of a container has.
 
 Law: an address has one holder at a time, who keeps it until it is released, whatever restarts meanwhile: every change
-is a row of the journal, and who answers a caller waits for it (`journal.then`). A released address rests before another
-gets it, so that whoever talked to the first holder has forgotten it (`pool.py` says in what order). Monotonic time
-starts anew with each life: who rests at the start of one rests the whole time again, in the old order. A block that
-another node had rests as a whole, which is one row: that of its network's address.
+is a row of the journal, and who answers a caller waits for it (`journal.then`). A released address rests before a
+stranger is given it, so that whoever talked to the first holder has forgotten it (`pool.py` says in what order). Who
+had it last is no stranger and gets it again at once rather than another (`keepers.py`): so containers have the
+addresses that they had before the machine was booted. Nor does it rest for who asks for exactly this one.
+Monotonic time starts anew with each life: who rests at the start of one rests the whole time again, in the old order. A
+block that another node had rests as a whole, for everybody, which is one row: that of its network's address.
 
 What is found in use at the start is claimed, and that is stronger than any row: pods that live are right.
 """
@@ -18,6 +20,7 @@ from typing import NamedTuple
 
 from tunrouter.core import bounds
 from tunrouter.core.journal import Journal, LeaseRow
+from tunrouter.core.keepers import Keeper, Keepers
 from tunrouter.core.pool import Lease, Pool
 from tunrouter.core.timetable import NEVER
 
@@ -30,7 +33,7 @@ class Reason(Enum):
     HAS_ANOTHER = "the interface has another address already"
     ELSEWHERE = "it is in no block of this node"
     CLOSED = "its block gives no addresses at present"
-    RESTING = "it was released a short while ago"
+    RESTING = "it was another node's a short while ago"
     RESERVED = "it is the network's own, the broadcast address, or a gateway"
     NAMELESS = "the container has no name"
 
@@ -57,6 +60,7 @@ class Addresses:
         """What each container's interfaces have."""
         self._strays: dict[int, LeaseRow] = {}
         """Rows of blocks that are not ours, or not yet."""
+        self._keepers = Keepers()
         self._released = 0
 
     # --- blocks ------------------------------------------------------------------------------------------------------
@@ -89,7 +93,7 @@ class Addresses:
             del self._strays[number]
             self._journal.forget(("lease", number))
         for number in pool.remembered():
-            self._journal.forget(("lease", number))
+            self._forget(number)
         for lease in pool.held.values():
             self._disown(lease)
         return tuple(pool.held.values())
@@ -108,29 +112,31 @@ class Addresses:
             pool.rests_until = until
         elif not pool.is_unused(number):
             return
-        elif not row.container:
+        elif not row.held:
             pool.rest(number, row.order, until)
+            self._remember(row)
         elif self.held_by(row.container, row.interface) is None:
-            self._own(pool, Lease(row.address, row.container, row.interface))
+            self._own(pool, _lease(row))
         else:
-            self._rest(pool, row.address, now)
+            self._rest(pool, _lease(row), now)
 
     # --- addresses ---------------------------------------------------------------------------------------------------
     def allocate(
-        self, container: str, interface: str, now: float, wanted: IPv4Address | None = None
+        self, container: str, interface: str, now: float, wanted: IPv4Address | None = None, pod: str = ""
     ) -> IPv4Address | Refused:
-        """The one it has, or a new one; it is not to be used before the journal is durable."""
+        """The one it has or had, or a new one; it is not to be used before the journal is durable."""
         self.wake(now)
         if not container:
             return Refused(Reason.NAMELESS)
         has = self.held_by(container, interface)
         if has is not None:
             return has if wanted in (None, has) else Refused(Reason.HAS_ANOTHER, has)
-        found = self._next() if wanted is None else self._obtain(wanted)
+        again = self._again(Keeper(pod or container, interface)) if wanted is None else self._obtain(wanted)
+        found = again or self._next()
         if isinstance(found, Refused):
             return found
         pool, address = found
-        self._lease(pool, Lease(address, container, interface))
+        self._lease(pool, Lease(address, container, interface, pod))
         return address
 
     def release(self, container: str, interface: str | None, now: float) -> tuple[IPv4Address, ...]:
@@ -139,7 +145,7 @@ class Addresses:
         self._release_strays(container, interface)
         has = self._owned.get(container, {})
         ended = [one for one in has if interface in (None, one)]
-        return tuple(self._end(Lease(has[one], container, one), now) for one in ended)
+        return tuple(self._end(has[one], now) for one in ended)
 
     def claim(self, container: str, interface: str, address: IPv4Address, now: float) -> tuple[Lease, ...] | Refused:
         """The address is in use there, so it is that interface's; returns the leases that this ends."""
@@ -152,7 +158,7 @@ class Addresses:
         if pool.is_reserved(number):
             return Refused(Reason.RESERVED, address)
         lease, loser = Lease(address, container, interface), pool.held.get(number)
-        if loser == lease:
+        if loser is not None and loser[:3] == lease[:3]:
             return ()
         ended = []
         if loser is not None:
@@ -160,8 +166,8 @@ class Addresses:
             ended.append(loser)
         has = self.held_by(container, interface)
         if has is not None:
-            ended.append(Lease(has, container, interface))
-            self._end(ended[-1], now)
+            ended.append(self._held(has))
+            self._end(has, now)
         self._lease(pool, lease)
         return tuple(ended)
 
@@ -169,7 +175,15 @@ class Addresses:
         """To be called at `deadline`: who has rested is free."""
         for pool in self._pools.values():
             for number in pool.wake(now):
-                self._journal.forget(("lease", number))
+                self._forget(number)
+
+    def _again(self, keeper: Keeper) -> tuple[Pool, IPv4Address] | None:
+        """What it had last, of what may be given now."""
+        for number in self._keepers.theirs(keeper):
+            pool = self._pool(IPv4Address(number))
+            if pool is not None and pool.open:
+                return pool, IPv4Address(number)
+        return None
 
     def _next(self) -> tuple[Pool, IPv4Address] | Refused:
         pools = [pool for pool in self._pools.values() if pool.open]
@@ -194,35 +208,52 @@ class Addresses:
             return Refused(Reason.RESERVED, address)
         if not pool.open:
             return Refused(Reason.CLOSED, address)
-        until = pool.rested_at(number)
-        return (pool, address) if until is None else Refused(Reason.RESTING, address, until=until)
+        until = pool.rests_until
+        whole = until is not None and pool.is_unused(number)
+        return (pool, address) if until is None or not whole else Refused(Reason.RESTING, address, until=until)
 
     def _lease(self, pool: Pool, lease: Lease) -> None:
         self._own(pool, lease)
-        self._journal.put(LeaseRow(*lease, 0))
+        self._journal.put(LeaseRow.of(lease))
 
     def _own(self, pool: Pool, lease: Lease) -> None:
+        self._keepers.forget(int(lease.address))
         pool.hold(lease)
         self._owned.setdefault(lease.container, {})[lease.interface] = lease.address
 
-    def _end(self, lease: Lease, now: float) -> IPv4Address:
-        pool = self._pool(lease.address)
+    def _held(self, address: IPv4Address) -> Lease:
+        pool = self._pool(address)
         assert pool is not None  # who has an address has it in a block
-        self._disown(lease)
-        self._rest(pool, lease.address, now)
-        return lease.address
+        return pool.held[int(address)]
 
-    def _rest(self, pool: Pool, address: IPv4Address, now: float) -> None:
+    def _end(self, address: IPv4Address, now: float) -> IPv4Address:
+        pool, lease = self._pool(address), self._held(address)
+        assert pool is not None
+        self._disown(lease)
+        self._rest(pool, lease, now)
+        return address
+
+    def _rest(self, pool: Pool, lease: Lease, now: float) -> None:
         self._released += 1
-        pool.rest(int(address), self._released, now + bounds.REST_SECONDS)
-        self._journal.put(LeaseRow(address, "", "", self._released))
+        row = LeaseRow.of(lease, self._released)
+        pool.rest(int(lease.address), self._released, now + bounds.REST_SECONDS)
+        self._remember(row)
+        self._journal.put(row)
+
+    def _remember(self, row: LeaseRow) -> None:
+        if row.container:
+            self._keepers.remember(int(row.address), Keeper(row.pod or row.container, row.interface), row.order)
+
+    def _forget(self, number: int) -> None:
+        self._keepers.forget(number)
+        self._journal.forget(("lease", number))
 
     def _release_strays(self, container: str, interface: str | None) -> None:
         """Who is released has nothing when its block comes, either."""
         for number, row in sorted(self._strays.items()):
-            if row.container == container and interface in (None, row.interface):
+            if row.held and row.container == container and interface in (None, row.interface):
                 self._released += 1
-                self._strays[number] = LeaseRow(row.address, "", "", self._released)
+                self._strays[number] = row._replace(order=self._released)
                 self._journal.put(self._strays[number])
 
     def _disown(self, lease: Lease) -> None:
@@ -247,6 +278,10 @@ class Addresses:
 
     def held_by(self, container: str, interface: str) -> IPv4Address | None:
         return self._owned.get(container, {}).get(interface)
+
+    def remembers(self, container: str, interface: str, pod: str) -> bool:
+        """It had one that nobody else was given since."""
+        return Keeper(pod or container, interface) in self._keepers
 
     def rests(self, address: IPv4Address) -> bool:
         """It was released a short while ago."""
@@ -282,4 +317,8 @@ class Addresses:
 
 
 def _resting_first(row: LeaseRow) -> tuple[bool, int]:
-    return bool(row.container), row.order
+    return row.held, row.order
+
+
+def _lease(row: LeaseRow) -> Lease:
+    return Lease(row.address, row.container, row.interface, row.pod)

@@ -113,14 +113,18 @@ class Allocator:
                 self._answer(ticket, Refusal(why, "see: tunrouter electors") if why else nodes)
 
     def _allocate(self, request: Allocate, now: float) -> None:
-        found = self.addresses.allocate(request.container, request.interface, now, request.wanted)
-        if isinstance(found, Refused) and found.reason is Reason.FULL and len(self._waiting) < bounds.MAX_PENDING:
+        found = self._try(request, now)
+        passing = isinstance(found, Refused) and found.reason in (Reason.FULL, Reason.CLOSED)
+        if passing and len(self._waiting) < bounds.MAX_PENDING:
             self._waiting[request.ticket] = Waiting(request, now + bounds.ALLOCATE_SECONDS)
             self.ipam.wake(now)
         elif isinstance(found, Refused):
             self._answer(request.ticket, self._refusal(found))
         else:
             self._give(request, found)
+
+    def _try(self, request: Allocate, now: float) -> IPv4Address | Refused:
+        return self.addresses.allocate(request.container, request.interface, now, request.wanted, request.pod)
 
     def refusal(self, address: IPv4Address) -> Refusal | None:
         """Why nobody gets exactly this one at present."""
@@ -183,7 +187,7 @@ class Allocator:
         self._answer(ticket, not isinstance(refused, Refused))
 
     def _on_lost(self, leases: tuple[Lease, ...]) -> None:
-        for address, container, interface in leases:
+        for address, container, interface, _ in leases:
             self._expected[address] = Claim(0, container, interface, address)
             self._lost.add(address)
 
@@ -278,18 +282,25 @@ class Allocator:
             self._out.put(persist)
 
     def _serve(self, now: float) -> None:
-        """Those that wait, in the order of asking."""
+        """Those that wait, in the order of asking. Where there is none for one, there is for who had one before."""
+        full = False
         for ticket, waiting in list(self._waiting.items()):
             request = waiting.request
-            found = self.addresses.allocate(request.container, request.interface, now, request.wanted)
+            hopeless = full and request.wanted is None and not self._remembers(request)
+            if hopeless and now < waiting.until:
+                continue
+            found = self._try(request, now)
             if not isinstance(found, Refused):
                 del self._waiting[ticket]
                 self._give(request, found)
-            elif now >= waiting.until:
+                continue
+            full |= found.reason is Reason.FULL
+            if now >= waiting.until:
                 del self._waiting[ticket]
                 self._answer(ticket, self._refusal(found))
-            else:
-                return  # nobody behind it has a better chance
+
+    def _remembers(self, request: Allocate) -> bool:
+        return self.addresses.remembers(request.container, request.interface, request.pod)
 
     @property
     def claims(self) -> tuple[Claim, ...]:

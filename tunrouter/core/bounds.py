@@ -117,6 +117,8 @@ LINGER_SECONDS: Final = 50e-6
 SHORT_PAUSE_SECONDS: Final = 250e-6
 """A loop that of late waited less than this looks again for as long as that before it sleeps."""
 SOCKET_BUFFER: Final = 8 << 20
+MAX_RETIRED: Final = 4 * MAX_PEERS
+"""Keys that were retired and of which the workers have not said yet how much passed on them."""
 MAX_SESSIONS: Final = 4 * MAX_PEERS
 """Sessions a worker opens for: three slots a peer, and some that are dying (`seam_refused`)."""
 MAX_ROUTES: Final = 65_536

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv4Network
-from typing import Final, NamedTuple
+from typing import Final
 
 from tunrouter.core import bounds
 from tunrouter.core.addresses import Addresses
 from tunrouter.core.consensus import Outcome
 from tunrouter.core.electors import Electors
+from tunrouter.core.holdings import CLOSING, FIRST, HELD, Own, block_at, kept
 from tunrouter.core.journal import BlockRow, Journal
 from tunrouter.core.local import Local
 from tunrouter.core.mesh import Mesh
@@ -29,18 +30,6 @@ from tunrouter.core.registers import BLOCK, Name, Value
 from tunrouter.core.routes import Announced
 
 NEVER: Final = float("inf")
-FIRST: Final = "first"
-"""State of the block that has the pods' gateway: it is handed back last."""
-HELD: Final = "held"
-CLOSING: Final = "closing"
-"""It is being handed back."""
-
-
-class Own(NamedTuple):
-    version: int
-    state: str
-    verified: bool
-    """In this life."""
 
 
 class Ipam:
@@ -90,7 +79,7 @@ class Ipam:
         self._surplus: tuple[int, float] | None = None
 
     def restore(self, rows: Iterable[BlockRow], now: float) -> None:
-        for row in sorted(rows, key=lambda row: (row.state != FIRST, row.place)):
+        for row in kept(rows):
             self.own[row.place] = Own(row.version, row.state, verified=False)
             self._addresses.add_block(self.block(row.place), now, rested=True)
             self._addresses.close(self.block(row.place))
@@ -102,8 +91,7 @@ class Ipam:
         self._tell(now)
 
     def block(self, place: int) -> IPv4Network:
-        size = self.network.max_prefixlen - self._local.block_length
-        return IPv4Network((int(self.network.network_address) + (place << size), self._local.block_length))
+        return block_at(self.network, self._local.block_length, place)
 
     def foreign(self, address: IPv4Address) -> bool:
         """Whether it certainly lies in no block of this node, as far as the electors say."""

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from ipaddress import IPv4Address
 from typing import Final, NamedTuple
 
+from tunrouter.core.pool import Lease
+
 Action = Callable[[float], None]
 """Is given the time at which it happens."""
 
@@ -47,12 +49,24 @@ class BlockRow(NamedTuple):
 
 
 class LeaseRow(NamedTuple):
-    """An address of this node and whose it is. Without a container it rests; `order` counts releases."""
+    """An address of this node and whose it is, or was: `order` counts releases, and is 0 while it is held.
+
+    Without a container nobody knows whose it was, or it is a block's own row. `pod` is its name for Kubernetes.
+    """
 
     address: IPv4Address
     container: str
     interface: str
     order: int
+    pod: str = ""
+
+    @classmethod
+    def of(cls, lease: Lease, order: int = 0) -> LeaseRow:
+        return cls(lease.address, lease.container, lease.interface, order, lease.pod)
+
+    @property
+    def held(self) -> bool:
+        return bool(self.container) and not self.order
 
     @property
     def key(self) -> Key:

@@ -226,6 +226,10 @@ class Identity:
     def sign(self, message: bytes) -> bytes:
         return bindings.crypto_sign(message, self._private_key)[:SIGNATURE_BYTES]
 
+    def derive(self, label: bytes) -> bytes:
+        """A secret of this node's alone for what `label` says, 32 bytes."""
+        return blake2b(label, key=self._private_key, digest_size=32).digest()
+
     def __repr__(self) -> str:
         return f"Identity({self.node_id:016x})"
 

@@ -7,6 +7,7 @@ plane has the keys themselves; these are what their session thinks of them.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Collection
 from typing import Final, Generic, TypeVar
 
@@ -45,10 +46,30 @@ class Keys:
         return self.sent_packets, self.sent_bytes, self.received_packets, self.received_bytes
 
 
-class Slots(Generic[Owner]):
-    """`registry` tells for every receiver index base whose keys are known under it."""
+class Registry(dict[int, Owner], Generic[Owner]):
+    """Tells for every receiver index base whose keys are known under it.
 
-    def __init__(self, node: int, local: Local, outbox: Outbox, registry: dict[int, Owner]) -> None:
+    Of keys that were retired the data plane has still to say how much was sent and received on them in all.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._retired: OrderedDict[int, tuple[Owner, Keys]] = OrderedDict()
+
+    def retire(self, keys: Keys) -> None:
+        owner = self.pop(keys.base, None)
+        if owner is not None:
+            self._retired[keys.base] = owner, keys
+        if len(self._retired) > bounds.MAX_RETIRED:
+            self._retired.popitem(last=False)  # it was with nobody
+
+    def last(self, base: int) -> tuple[Owner, Keys] | None:
+        """Whose retired keys are known under `base`; asked once."""
+        return self._retired.pop(base, None)
+
+
+class Slots(Generic[Owner]):
+    def __init__(self, node: int, local: Local, outbox: Outbox, registry: Registry[Owner]) -> None:
         self.current: Keys | None = None
         self.older: list[Keys] = []
         self._totals = [0, 0, 0, 0]
@@ -83,6 +104,13 @@ class Slots(Generic[Owner]):
         for keys in self._all():
             totals = [total + value for total, value in zip(totals, keys.traffic(), strict=True)]
         return totals[0], totals[1], totals[2], totals[3]
+
+    def settle(self, keys: Keys, last: seam.Retired) -> None:
+        """So much it was in the end, on keys that are gone."""
+        counted, keys.sent_packets, keys.sent_bytes = keys.traffic(), last.sent_packets, last.sent_bytes
+        keys.received_packets, keys.received_bytes = last.received_packets, last.received_bytes
+        more = [now - then for now, then in zip(keys.traffic(), counted, strict=True)]
+        self._totals = [total + value for total, value in zip(self._totals, more, strict=True)]
 
     # --- keys come ---------------------------------------------------------------------------------------------------
     def take(self, owner: Owner, keys: Keys, opened: Opened, now: float, *, reborn: bool) -> bool:
@@ -141,6 +169,6 @@ class Slots(Generic[Owner]):
 
     def _forget(self, keys: Keys, now: float) -> None:
         self._totals = [total + value for total, value in zip(self._totals, keys.traffic(), strict=True)]
-        self._registry.pop(keys.base, None)
+        self._registry.retire(keys)
         self._out.put(seam.Retire(keys.base))
         self._local.indices.release(keys.base, now)

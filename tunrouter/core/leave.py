@@ -15,7 +15,8 @@ from typing import Final, NamedTuple
 from tunrouter.core import bounds, electorate
 from tunrouter.core.addresses import Addresses
 from tunrouter.core.electors import CONFIGURATION, DISK, Electors
-from tunrouter.core.ipam import CLOSING, Ipam
+from tunrouter.core.holdings import CLOSING
+from tunrouter.core.ipam import Ipam
 from tunrouter.core.journal import ClusterRow, Journal
 from tunrouter.core.local import Local
 from tunrouter.core.outbox import Refusal

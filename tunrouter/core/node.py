@@ -199,11 +199,8 @@ class Node:
                 if session := self._session_of(base):
                     session.on_moved(base, endpoint, now)
                     self._rearranged = True
-            case seam.Used(base):
-                if session := self._session_of(base):
-                    before = session.traffic()
-                    session.on_used(message, now)
-                    self.tally.passed(session.node, before, session.traffic())
+            case seam.Used() | seam.Retired():
+                self._on_totals(message, now)
             case seam.TooBig(base, size):
                 if session := self._session_of(base):
                     session.mtu.refused(size + session.outer_bytes, now)
@@ -211,6 +208,19 @@ class Node:
                 self.hops.lead(target)
             case seam.Counters(values):
                 self.worker_counters = values
+
+    def _on_totals(self, message: seam.Used | seam.Retired, now: float) -> None:
+        """So much has passed on keys that are known, or on some that are gone."""
+        gone = self.peers.by_base.last(message.session) if isinstance(message, seam.Retired) else None
+        session = gone[0] if gone is not None else self._session_of(message.session)
+        if session is None:
+            return
+        before = session.traffic()
+        if isinstance(message, seam.Used):
+            session.on_used(message, now)
+        elif gone is not None:
+            session.slots.settle(gone[1], message)
+        self.tally.passed(session.node, before, session.traffic())
 
     def on_lanes_lost(self, maimed: Collection[int], now: float) -> list[Effect]:
         """Lanes of these sessions are with nobody, perhaps all that they had: their keys are renewed at once."""

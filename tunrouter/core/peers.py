@@ -12,6 +12,7 @@ from collections.abc import Callable
 from tunrouter.core import bounds, seam, wire
 from tunrouter.core.dial import Dials, Opened
 from tunrouter.core.hops import Hops
+from tunrouter.core.keyslot import Registry
 from tunrouter.core.local import Local
 from tunrouter.core.mesh import Mesh
 from tunrouter.core.outbox import Outbox
@@ -30,7 +31,7 @@ class Peers:
         self, local: Local, mesh: Mesh, hops: Hops, out: Outbox, fire: Fire, gone: Callable[[int], None]
     ) -> None:
         self.sessions: dict[int, Session] = {}
-        self.by_base: dict[int, Session] = {}
+        self.by_base: Registry[Session] = Registry()
         """For every receiver index base the session that knows its keys."""
         self.dials = Dials(local, out, self._carry, self._replaced)
         self.targets = Targets(self.sessions, self.dials)

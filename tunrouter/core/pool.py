@@ -25,6 +25,8 @@ class Lease(NamedTuple):
     address: IPv4Address
     container: str
     interface: str
+    pod: str = ""
+    """What outlives the container, if its runtime said so (`keepers.py`)."""
 
 
 class Pool:

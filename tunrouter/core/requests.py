@@ -18,6 +18,8 @@ class Allocate(NamedTuple):
     interface: str
     wanted: IPv4Address | None = None
     """This one and no other."""
+    pod: str = ""
+    """What the container is for: another one for the same gets the same address, if the first has released it."""
 
 
 class Release(NamedTuple):

@@ -148,6 +148,12 @@ class Will(msgspec.Struct, frozen=True, array_like=True, tag=16):
     body: bytes
 
 
+class Charter(msgspec.Struct, frozen=True, array_like=True, tag=18):
+    """What the next control must want as well, to take this worker over: opaque, and kept from others than it."""
+
+    text: str
+
+
 class End(msgspec.Struct, frozen=True, array_like=True, tag=17):
     """Control's last word: the worker ends with it, and waits for no other."""
 
@@ -170,6 +176,7 @@ ToWorker = (
     | Relayed
     | Will
     | End
+    | Charter
 )
 
 
@@ -259,7 +266,17 @@ class Inherited(msgspec.Struct, frozen=True, array_like=True, tag=43):
     """Targets that something goes to by relay."""
 
 
-ToControl = Raw | Control | Wanted | Moved | Used | TooBig | Counters | Alive | HopWanted | Astray | Inherited
+class Retired(msgspec.Struct, frozen=True, array_like=True, tag=44):
+    """The last totals of a session that control has retired, as in `Used`."""
+
+    session: int
+    sent_packets: int
+    sent_bytes: int
+    received_packets: int
+    received_bytes: int
+
+
+ToControl = Raw | Control | Wanted | Moved | Used | TooBig | Counters | Alive | HopWanted | Astray | Inherited | Retired
 
 LOSSY: Final = (SendControl, SendRaw, Check, Relayed, Raw, Control, Wanted, Used, Counters, Alive, HopWanted, Astray)
 

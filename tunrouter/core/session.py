@@ -12,7 +12,7 @@ from tunrouter.core.admission import Budget
 from tunrouter.core.detour import Detours
 from tunrouter.core.dial import NO_ANSWER, Dials, Opened, text
 from tunrouter.core.hops import Hops
-from tunrouter.core.keyslot import FOREVER, Keys, Slots
+from tunrouter.core.keyslot import FOREVER, Keys, Registry, Slots
 from tunrouter.core.liveness import Liveness, Loss
 from tunrouter.core.local import Local
 from tunrouter.core.outbox import Outbox
@@ -39,10 +39,9 @@ class Session:
         dials: Dials,
         hops: Hops,
         outbox: Outbox,
-        registry: dict[int, Session],
+        registry: Registry[Session],
         now: float,
     ) -> None:
-        """`registry` tells for every receiver index base whose keys are known under it."""
         self.node = node
         self.state = State.CLOSED
         self.name = ""

@@ -38,7 +38,7 @@ class _Session:
         self.holders = sorted(shares.keys() & live)
         self.maimed = len(self.holders) < len(shares)
         """Some of its lanes are with nobody."""
-        self.used: dict[int, seam.Used] = {}
+        self.used: dict[int, seam.Used | seam.Retired] = {}
         self.spoken = -1
         """The worker that the peer's control spoke to last."""
 
@@ -46,15 +46,21 @@ class _Session:
         self.relayed = seam.relay_target(endpoint) != 0
 
     def total(self, session: int) -> seam.Used:
+        """While all of them have it."""
+        reports = [used for used in self.used.values() if isinstance(used, seam.Used)]
+        last_sent = max(used.last_sent for used in reports)
+        return seam.Used(session, *self._sums(), last_sent, max(used.last_received for used in reports))
+
+    def last(self, session: int) -> seam.Retired:
+        return seam.Retired(session, *self._sums())
+
+    def _sums(self) -> tuple[int, int, int, int]:
         reports = self.used.values()
-        return seam.Used(
-            session,
+        return (
             sum(used.sent_packets for used in reports),
             sum(used.sent_bytes for used in reports),
             sum(used.received_packets for used in reports),
             sum(used.received_bytes for used in reports),
-            max(used.last_sent for used in reports),
-            max(used.last_received for used in reports),
         )
 
 
@@ -67,6 +73,8 @@ class Shares:
         self._ready: set[int] = set()
         """Those that have started."""
         self._sessions: dict[int, _Session] = {}
+        self._retired: dict[int, _Session] = {}
+        """Those of which some worker has still to say how much passed in all."""
         self._routes: dict[tuple[bytes, int], seam.Route] = {}
         self._mtus: dict[int, seam.PathMtu] = {}
         self._hops: dict[int, seam.Hop] = {}
@@ -76,6 +84,8 @@ class Shares:
         """Counters of workers that are no more."""
         self._inherited: dict[int, list[seam.Inherited]] = {}
         """What workers were told by an earlier control."""
+        self._foreign: set[int] = set()
+        """The sessions among that."""
 
     # --- workers come and go -----------------------------------------------------------------------------------------
     def joined(self, worker: int) -> list[ToWorker]:
@@ -88,8 +98,8 @@ class Shares:
         """It reads what it is told."""
         self._ready.add(worker)
 
-    def lost(self, worker: int) -> None:
-        """It is dead, and with it every lane that it had."""
+    def lost(self, worker: int) -> list[seam.ToControl]:
+        """It is dead, and with it every lane that it had; returns what control need not wait for any more."""
         self._live.discard(worker)
         self._ready.discard(worker)
         self._inherited.pop(worker, None)
@@ -99,6 +109,16 @@ class Shares:
                 session.maimed = True
         for name, value in self._counters.pop(worker, {}).items():
             self._gone[name] = self._gone.get(name, 0) + value
+        ended = [self._said_last(worker, number) for number in list(self._retired)]
+        return [last for last in ended if last is not None]
+
+    def _said_last(self, worker: int, number: int) -> seam.Retired | None:
+        """It will say no more of that session; answers with its sums if nobody will."""
+        session = self._retired.get(number)
+        if session is None or worker not in session.holders:
+            return None
+        session.holders.remove(worker)
+        return None if session.holders else self._retired.pop(number).last(number)
 
     def maimed(self) -> list[int]:
         """Sessions of which lanes are with nobody, perhaps all that they had."""
@@ -110,10 +130,11 @@ class Shares:
         for worker, parts in self._inherited.items():
             told[worker] = []
             for part in parts:
-                told[worker] += [seam.Retire(session) for session in part.sessions]
+                told[worker] += [seam.Retire(session) for session in part.sessions if session in self._foreign]
                 told[worker] += [seam.Unroute(*route) for route in part.routes if route not in self._routes]
                 told[worker] += [seam.Hop(target, 0) for target in part.hops if target not in self._hops]
         self._inherited.clear()
+        self._foreign.clear()
         return told
 
     # --- from control to the workers ---------------------------------------------------------------------------------
@@ -129,7 +150,9 @@ class Shares:
                 return self._to_holders(session, message)
             case seam.Retire(session):
                 told = self._to_holders(session, message)
-                self._sessions.pop(session, None)
+                ended = self._sessions.pop(session, None)
+                if told and ended is not None:
+                    self._retired[session] = ended
                 return told
             case seam.SendControl(number) | seam.Will(number):
                 found = self._sessions.get(number)
@@ -148,7 +171,11 @@ class Shares:
             worker = lane.number % self.workers
             shares[worker] = (*shares.get(worker, ()), lane)
         session = self._sessions[message.session] = _Session(message, shares, self._live)
-        return [(worker, _with(message, shares[worker])) for worker in session.holders]
+        told: Told = []
+        if message.session in self._foreign:  # an earlier control had drawn the same number
+            self._foreign.discard(message.session)
+            told += self._to_all(seam.Retire(message.session))
+        return [*told, *((worker, _with(message, shares[worker])) for worker in session.holders)]
 
     def _remember(self, message: ToWorker) -> None:
         """State that a newborn needs, within the bounds that a worker has for it."""
@@ -197,6 +224,7 @@ class Shares:
                 return None
             case seam.Inherited():
                 self._inherited.setdefault(worker, []).append(message)
+                self._foreign.update(message.sessions)
                 return None
             case seam.Control(number):
                 if session := self._sessions.get(number):
@@ -208,6 +236,10 @@ class Shares:
                     return None
                 session.used[worker] = message
                 return session.total(number)
+            case seam.Retired(number):
+                if number in self._retired:
+                    self._retired[number].used[worker] = message
+                return self._said_last(worker, number)
             case seam.Counters(values):
                 self._counters[worker] = values
                 return seam.Counters(self.counters)

@@ -181,7 +181,7 @@ class CompiledKernel:
         last = ffi.new("tr_used *")
         if lib.tr_retire(self._at, message.session, last) == 0:
             self._drop_held(message.session)
-            self._emit(_used(last))
+            self._emit(seam.Retired(*_totals(last)))
 
     def _drop_held(self, session: int) -> list[bytes]:
         held = self._held.pop(session, [])
@@ -358,8 +358,11 @@ def _put_endpoint(to: Pointer, endpoint: seam.Endpoint) -> None:
 
 
 def _used(at: Pointer) -> seam.Used:
-    sent, received = (at.sent_packets, at.sent_bytes), (at.received_packets, at.received_bytes)
-    return seam.Used(at.session, *sent, *received, at.last_sent, at.last_received)
+    return seam.Used(*_totals(at), at.last_sent, at.last_received)
+
+
+def _totals(at: Pointer) -> tuple[int, int, int, int, int]:
+    return at.session, at.sent_packets, at.sent_bytes, at.received_packets, at.received_bytes
 
 
 def _declare(name: str) -> None:

@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 class Estate:
     def __init__(self) -> None:
+        self.charter = ""
         self.sessions: set[int] = set()
         self._routes: set[tuple[bytes, int]] = set()
         self._hops: set[int] = set()
@@ -39,6 +40,8 @@ class Estate:
                 self._hops.discard(target)
             case seam.Hop(target):
                 self._hops.add(target)
+            case seam.Charter(text):
+                self.charter = text
             case seam.Will(session) if session in self.sessions:
                 self._wills[session] = message
 

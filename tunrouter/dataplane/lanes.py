@@ -131,8 +131,13 @@ class Session:
         return self.sent_packets, self.received_packets, self.last_sent, self.last_received
 
     def used(self) -> seam.Used:
-        sent, received = (self.sent_packets, self.sent_bytes), (self.received_packets, self.received_bytes)
-        return seam.Used(self.id, *sent, *received, self.last_sent, self.last_received)
+        return seam.Used(*self._totals(), self.last_sent, self.last_received)
+
+    def retired(self) -> seam.Retired:
+        return seam.Retired(*self._totals())
+
+    def _totals(self) -> tuple[int, int, int, int, int]:
+        return self.id, self.sent_packets, self.sent_bytes, self.received_packets, self.received_bytes
 
 
 class Path:

@@ -53,6 +53,8 @@ class PipeEnd(Generic[Received]):
         """What arrived and was no message: the two ends are not of one build."""
         self.closed = False
         """The other end is gone."""
+        self.unheard: Callable[[seam.ToWorker | seam.ToControl], None] = lambda message: None
+        """Gets what is sent when it is; called by whatever thread sends."""
 
     def fileno(self) -> int:
         return self._end.fileno()
@@ -82,6 +84,7 @@ class PipeEnd(Generic[Received]):
         if self._backlog:
             self.flush()
         if self.closed:
+            self.unheard(message)
             return True
         share = self._shares.get(type(message))
         if share is not None and self._unread() > share:

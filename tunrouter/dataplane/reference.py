@@ -161,7 +161,7 @@ class ReferenceKernel:
             self._lanes -= len(session.opens)
             self._inbound.retire(session)
             self._outbound.retire(session)
-            self._emit(session.used())
+            self._emit(session.retired())
 
     def _move(self, message: seam.Move, _now: float) -> None:
         if session := self._session(message.session):

@@ -28,8 +28,6 @@ from tunrouter.dataplane.pipe import PipeEnd
 
 ORPHAN_SECONDS: Final = 10.0
 """How long packets are moved without an agent: several times what one needs to start."""
-HANG_SECONDS: Final = 15
-"""A worker that neither found an agent nor ended by then is killed by the kernel's alarm."""
 WAIT_SECONDS: Final = 2.0
 MAX_HELLO: Final = 1024
 MAX_SOCKETS: Final = 2
@@ -38,11 +36,15 @@ _CREDENTIALS: Final = struct.Struct("=iII")
 """Process, user and group, as SO_PEERCRED has them."""
 
 
+class Misfit(Exception):  # noqa: N818  (no error: it was dealt with)
+    """Who listened served something else, or hung; it was ended."""
+
+
 class Hello(msgspec.Struct, frozen=True, array_like=True):
     """What a worker says of itself, with its UDP sockets beside it."""
 
-    place: str
-    """Which TUN device, address and port it serves, as one of how many."""
+    charter: str
+    """Of its control."""
     build: str
     """What code it runs."""
     offloads: tuple[str, ...]
@@ -56,21 +58,25 @@ class Succession:
         self,
         loop: asyncio.AbstractEventLoop,
         path: str,
-        hello: Hello,
+        build: str,
+        offloads: tuple[str, ...],
         sockets: Sequence[int],
         *,
-        alarm: Callable[[int], object] = lambda seconds: None,
+        waits: Callable[[bool], None] = lambda on: None,
     ) -> None:
-        """`alarm` ends this process after so many seconds, 0 being never."""
+        """`waits` is told when it begins to listen and when that is over."""
         self._loop = loop
-        self._alarm = alarm
+        self._waits = waits
         self._path = path
-        self._hello = msgspec.msgpack.encode(hello)
+        self._build = build
+        self._offloads = offloads
         self._sockets = sockets
+        self._hello = b""
         self._listener: socket.socket | None = None
 
-    def open(self, found: Callable[[socket.socket], None]) -> None:
+    def open(self, charter: str, found: Callable[[socket.socket], None]) -> None:
         """Until `close`, or an agent is `found`. Raises OSError."""
+        self._hello = msgspec.msgpack.encode(Hello(charter, self._build, self._offloads))
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         try:
             with suppress(FileNotFoundError):
@@ -82,7 +88,7 @@ class Succession:
             listener.close()
             raise
         self._listener = listener
-        self._alarm(HANG_SECONDS)
+        self._waits(True)
         self._loop.add_reader(listener.fileno(), self._accept, listener, found)
 
     def _accept(self, listener: socket.socket, found: Callable[[socket.socket], None]) -> None:
@@ -102,7 +108,7 @@ class Succession:
         self._loop.remove_reader(self._listener.fileno())
         self._listener.close()
         self._listener = None
-        self._alarm(0)
+        self._waits(False)
         with suppress(FileNotFoundError):
             os.unlink(self._path)
 
@@ -120,8 +126,8 @@ class Heirloom(NamedTuple):
     offloads: tuple[str, ...]
 
 
-def claim(path: Path, place: str) -> Heirloom | None:
-    """The worker that listens there; None if there is none, or one for another place, which is ended. Blocks."""
+def claim(path: Path, charter: str) -> Heirloom | None:
+    """The worker that listens there; None if none does yet. Blocks. Raises Misfit for one that it had to end."""
     line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     line.settimeout(WAIT_SECONDS)
     try:
@@ -131,7 +137,7 @@ def claim(path: Path, place: str) -> Heirloom | None:
     except (OSError, TimeoutError):
         line.close()
         return None
-    if user != os.geteuid():
+    if user != os.geteuid():  # nobody of ours: it is not for us to end it
         line.close()
         os.close(process)
         return None
@@ -140,7 +146,7 @@ def claim(path: Path, place: str) -> Heirloom | None:
         said, descriptors, _, _ = socket.recv_fds(line, MAX_HELLO, MAX_SOCKETS)
         sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
         hello = msgspec.msgpack.decode(said, type=Hello)
-        if hello.place == place and sockets:
+        if hello.charter == charter and sockets:
             pipe = PipeEnd(line, seam.decode_to_control)
             return Heirloom(pid, process, pipe, sockets, hello.build, hello.offloads)
     except (OSError, TimeoutError, msgspec.MsgspecError):
@@ -148,7 +154,7 @@ def claim(path: Path, place: str) -> Heirloom | None:
     for held in (line, *sockets):
         held.close()
     end(process)
-    return None
+    raise Misfit
 
 
 def end(process: int) -> None:

@@ -18,13 +18,15 @@ import select
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
-from tunrouter.core import bounds, seam
+from tunrouter.core import bounds, seam, wire
 from tunrouter.dataplane.estate import Estate
 from tunrouter.dataplane.kernel import Kernel, Tun, Udp
 from tunrouter.dataplane.pipe import PipeEnd
 from tunrouter.dataplane.succession import ORPHAN_SECONDS, Succession
 from tunrouter.dataplane.threads import Threads
+from tunrouter.errors import ProtocolError
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +80,8 @@ class Worker:
     def _on_lost(self) -> None:
         if not self._closed:
             log.error("the TUN device or a UDP socket is gone; the worker stops, to be replaced")
+            self._stop_threads()
+            self._guarded(self._kernel.report, time.monotonic())  # what it has carried is counted, too
             self.close()
 
     def _on_tun(self) -> None:
@@ -95,7 +99,7 @@ class Worker:
         now = time.monotonic()
         for message in messages:
             self._guarded(self._obey, message, now)
-        if self._pipe.closed and not self._closed and self._patience is None:
+        if self._pipe.closed and not messages and not self._closed and self._patience is None:
             self._on_bereft()
         return bool(messages) and not self._closed
 
@@ -106,7 +110,7 @@ class Worker:
                 self._pipe.send(seam.Alive(self._kernel.name))
             case seam.End():
                 self.close()
-            case seam.Will():
+            case seam.Will() | seam.Charter():
                 pass  # the estate has it
             case _:
                 self._kernel.apply(message, now)
@@ -119,19 +123,35 @@ class Worker:
             self.close()
             return
         self._leave_pipe()
+        self._pipe.unheard = self._on_unheard
         try:
-            self._succession.open(self._on_heir)
+            self._succession.open(self._estate.charter, self._on_heir)
         except OSError as error:
             log.error("packets cannot be moved on without an agent: %s", error)  # noqa: TRY400 (one line)
-            self.close()
+            self.depart()
             return
         log.warning("the agent is gone; packets are moved on for %g s, until there is another one", ORPHAN_SECONDS)
         self._patience = self._loop.call_later(ORPHAN_SECONDS, self._on_nobody)
+
+    def _on_unheard(self, message: seam.ToControl | seam.ToWorker) -> None:
+        """A kernel's thread says it, which must not be called back."""
+        if isinstance(message, seam.Control):
+            self._loop.call_soon_threadsafe(self._answer, message)
+
+    def _answer(self, message: seam.Control) -> None:
+        """Peers would soon take a node for dead whose control does not answer."""
+        with suppress(ProtocolError):
+            body = wire.decode_control(message.body)
+            if isinstance(body, wire.Ping) and not self._closed:
+                pong = wire.Pong(body.id, seam.relay_target(message.source) != 0)
+                said = seam.SendControl(message.session, wire.encode_control(pong))
+                self._guarded(self._kernel.apply, said, time.monotonic())
 
     def _on_heir(self, end: socket.socket) -> None:
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
+        self._pipe.unheard = lambda message: None
         self._pipe.renew(end)
         for part in self._estate.inherited():
             self._guarded(self._pipe.send, part)
@@ -139,6 +159,10 @@ class Worker:
 
     def _on_nobody(self) -> None:
         log.warning("no agent has come; the worker stops")
+        self.depart()
+
+    def depart(self) -> None:
+        """Says what control left to be said, and ends."""
         for word in self._estate.last_words():
             self._guarded(self._kernel.apply, word, time.monotonic())
         self.close()
@@ -191,6 +215,11 @@ class Worker:
             self._count(error)
         self._write_later()  # what the kernel's threads could not send
 
+    def _stop_threads(self) -> None:
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.stop()
+
     def close(self) -> None:
         """Leaves the loop and closes every descriptor. Idempotent."""
         if self._closed:
@@ -202,8 +231,7 @@ class Worker:
             self._patience.cancel()
         if self._succession is not None:
             self._succession.close()
-        if self._threads is not None:
-            self._threads.stop()
+        self._stop_threads()
         self._leave_pipe()
         descriptors: list[Tun | Udp | PipeEnd[seam.ToWorker]] = [self._tun, self._pipe, *self._udps]
         for descriptor in descriptors:

@@ -32,6 +32,11 @@ class Notifier:
         if interval.isascii() and interval.isdigit() and watched in ("", str(pid)):
             self.watchdog = min(int(interval), MAX_MICROSECONDS) / 1e6
 
+    @property
+    def heard(self) -> bool:
+        """There is a service manager."""
+        return self._socket is not None
+
     def say(self, *lines: str) -> bool:
         """One message. False if it was not taken now; true also where nobody listens."""
         with contextlib.suppress(OSError):

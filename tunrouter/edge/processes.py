@@ -44,8 +44,11 @@ def files() -> Files:
 
 
 def running(module: str, prefix: str) -> list[int]:
-    """Python processes of this network namespace that run `module` with an argument that begins with `prefix`."""
-    here = os.stat("/proc/self/ns/net")
+    """Python processes of ours, in this network namespace, that run `module` with an argument beginning with `prefix`.
+
+    Whose they are stands in `status`: the files of processes that nobody may look into belong to root.
+    """
+    here, ours = os.stat("/proc/self/ns/net"), f"\nUid:\t{os.getuid()}\t{os.geteuid()}\t"
     found = []
     for entry in Path("/proc").iterdir():
         try:
@@ -53,6 +56,8 @@ def running(module: str, prefix: str) -> list[int]:
                 continue
             arguments = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
             if module in arguments[:5] and any(argument.startswith(prefix) for argument in arguments):
+                if ours not in (entry / "status").read_text():
+                    continue
                 namespace = os.stat(entry / "ns/net")
                 if (namespace.st_dev, namespace.st_ino) == (here.st_dev, here.st_ino):
                     found.append(int(entry.name))

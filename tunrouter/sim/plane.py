@@ -78,6 +78,7 @@ class Plane:
                 session = self._sessions.pop(base)
                 if self._used.get(session.node) is session:
                     del self._used[session.node]
+                self._tell(seam.Retired(base, 0, 0, 0, 0))
             case seam.Move(base, endpoint) if base in self._sessions:
                 self._sessions[base].endpoint = endpoint
                 self._sessions[base].relayed = seam.relay_target(endpoint)

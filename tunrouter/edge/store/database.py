@@ -42,6 +42,9 @@ _STEPS: Final = (
     );
     create table cluster (name text primary key, data blob not null) without rowid;
     """,
+    """
+    alter table lease add column pod text not null default '';
+    """,
 )
 """Step n leads from schema n to n + 1; schema 0 is a new database. A step is never changed once it was released."""
 SCHEMA: Final = len(_STEPS)

@@ -52,7 +52,7 @@ TABLES: Final[Mapping[str, Table]] = {
         },
     ),
     "block": Table({"place": int}, {"version": int, "state": str}),
-    "lease": Table({"address": int}, {"container": str, "interface": str, "release": int}),
+    "lease": Table({"address": int}, {"container": str, "interface": str, "release": int, "pod": str}),
     "cluster": Table({"name": str}, {"data": bytes}),
 }
 _MAX_INTEGER: Final = 1 << 63
