@@ -17,6 +17,7 @@ from tests.e2e.test_mesh import one_view, snapshot
 from tunrouter.bench.agent import PACKAGE
 from tunrouter.bench.lab import Host, Lab
 from tunrouter.bench.namespaces import wait_until
+from tunrouter.edge.store.database import SCHEMA
 
 pytestmark = pytest.mark.root
 
@@ -113,7 +114,8 @@ def test_a_node_is_brought_to_the_next_build_and_not_back(mixed: Lab, newer: Pat
     host.agent.package = PACKAGE
     host.agent.restart(wait=False)
     assert host.agent.process.wait(15) == 1
-    assert "was written by a newer tunrouter (schema 3, this version knows 2)" in host.agent.last_words()
+    refusal = f"was written by a newer tunrouter (schema {SCHEMA + 1}, this version knows {SCHEMA})"
+    assert refusal in host.agent.last_words()
     host.agent.package = newer
     host.agent.restart()
     wait_until("pods reach each other again", lambda: near.ping(far.address, seconds=0.5), 10)
