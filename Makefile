@@ -27,7 +27,7 @@ install-service: ## a service of this host: /opt/tunrouter, unit, completions, C
 uninstall-service: ## takes all of that away again, and the network off this host (PURGE=1: configuration and identity, too)
 	@systemd/install remove
 
-demo: install ## three hosts, three agents, six pods, 1 GiB, on this machine (ARGS="--forward-drop --nf-call 1 --size 64M")
+demo: install ## three hosts, three agents, six pods, 1 GiB, on this machine (DEMO_UNDERLAY=6 ARGS="--forward-drop --nf-call 1 --size 64M")
 	@$(PYTHON) -m tunrouter.bench.demo $(ARGS)
 
 lint: install ## style, types and import contracts

@@ -128,7 +128,7 @@ def test_peers_that_are_taken(peer: str) -> None:
     "peer",
     ["", " ", "a b", "host:0", "host:65536", "host:", "host:x", "1.2.3", "1.2.3.256", "[::1", "[host]:1", "-a", "a..b",
      "http://a", "a/b", "é.example", "x" * 254, "host:99999999999", "0.0.0.0", "224.0.0.1", "fe80::1%eth0",
-     "a\x1b[31m"],
+     "fe80::1", "[fe80::1%eth0]:6783", "2001:db8::1%eth0", "a\x1b[31m"],
 )  # fmt: skip
 def test_peers_that_are_refused(peer: str) -> None:
     assert "peer" in refusal({"peers": [peer]})

@@ -6,6 +6,7 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from tunrouter.agent import agent as agents
@@ -38,6 +39,7 @@ def agent_with(control: FakeControl, answer: Any = None) -> Agent:
     agent = Agent(Config(name="a"), asyncio.get_running_loop())
     agent._control = cast("Control", control)
     agent._attachments = cast("Any", FakeAttachments(answer))
+    agent._serving.set()
     return agent
 
 
@@ -61,6 +63,42 @@ def test_a_timeout_of_the_work_itself_is_not_taken_for_ours() -> None:
     async def scenario() -> None:
         with pytest.raises(TimeoutError, match="netlink's"):
             await agent_with(FakeControl(), timed_out)._answer(DETACH)
+
+    asyncio.run(scenario())
+
+
+def test_who_asks_while_it_starts_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert agents.START_SECONDS == 5
+
+    async def scenario() -> None:
+        done = asyncio.Event()
+        done.set()
+        agent = agent_with(FakeControl(), done.wait)
+        control, agent._control = agent._control, None
+        agent._serving.clear()
+        asked = asyncio.ensure_future(agent._answer(DETACH))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not asked.done()
+        agent._control = control
+        agent._serving.set()
+        await asyncio.wait_for(asked, 5)
+
+        agent._control = None
+        agent._serving.clear()
+        monkeypatch.setattr(agents, "START_SECONDS", 0.02)
+        with pytest.raises(AgentError, match="still starting"):
+            await asyncio.wait_for(agent._answer(DETACH), 5)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("call", [api.StatusCall(), api.CniCall({"CNI_COMMAND": "STATUS"}, msgspec.Raw(b"{}"))])
+def test_how_it_is_doing_is_told_at_once(call: api.Call) -> None:
+    async def scenario() -> None:
+        agent = Agent(Config(name="a"), asyncio.get_running_loop())
+        with pytest.raises(AgentError, match="still starting"):
+            await asyncio.wait_for(agent._answer(call), agents.START_SECONDS / 2)
 
     asyncio.run(scenario())
 

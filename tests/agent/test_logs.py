@@ -7,12 +7,14 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tunrouter.agent import logs
+from tunrouter.bench.namespaces import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -35,8 +37,62 @@ def test_json_lines_are_json(capsys: pytest.CaptureFixture[str]) -> None:
     logging.getLogger("x").info("not this")
     logging.getLogger("x").warning('a "quoted"\nline')
     (line,) = capsys.readouterr().err.splitlines()
-    assert json.loads(line)["message"] == 'a "quoted"\nline'
-    assert json.loads(line)["level"] == "warning"
+    found = json.loads(line)
+    assert found.pop("time") == pytest.approx(time.time(), abs=60)
+    assert found == {"level": "warning", "subject": "x", "event": "other", "message": 'a "quoted"\nline'}
+
+
+def test_a_line_of_the_core_tells_whom_it_is_about(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", json=True)
+    once = logs.OncePerKey(logging.getLogger("x"))
+    for now in (0.0, 1.0, 60.0):
+        once.say("warning", "reject 192.0.2.7", "no", now, peer="", address="192.0.2.7:1", reason="wrong password")
+    first, second = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (first["event"], first["address"], first["reason"]) == ("reject", "192.0.2.7:1", "wrong password")
+    assert "suppressed" not in first
+    assert "peer" not in first, "what is not known is no field"
+    assert second["suppressed"] == 1
+
+
+@pytest.mark.parametrize("form", [False, True], ids=["text", "json"])
+def test_what_was_raised_stands_in_the_line(capsys: pytest.CaptureFixture[str], form: bool) -> None:
+    logs.configure("info", json=form)
+    try:
+        int("a\nb")
+    except ValueError:
+        logging.getLogger("x").exception("it failed")
+    text = capsys.readouterr().err
+    assert "it failed: ValueError(" in text
+    assert text.count("\n") == 1
+
+
+@pytest.mark.parametrize("say", ["events", "lines"])
+def test_a_flood_of_one_kind_is_a_few_lines_and_their_number(capsys: pytest.CaptureFixture[str], say: str) -> None:
+    """Ten thousand sources, or one line of a library that comes again and again."""
+    logs.configure("info", json=True, lines=5, seconds=0.3)
+    log = logging.getLogger("x")
+    once = logs.OncePerKey(log)
+    for number in range(10_000):
+        if say == "events":
+            once.say("warning", f"mismatch 192.0.2.{number}", f"somebody {number}", 0.0, address=str(number))
+        else:
+            log.warning("somebody %d", number)
+    log.warning("another kind")
+    said: list[dict[str, object]] = []
+
+    def summed_up() -> bool:
+        said.extend(map(json.loads, capsys.readouterr().err.splitlines()))
+        return "more lines" in str(said[-1]["message"])
+
+    wait_until("the rest is counted", summed_up, 10)
+    summary = said.pop()
+    assert said.pop()["message"] == "another kind"
+    written = [line for line in said if "more lines" not in str(line["message"])]
+    suppressed = [line["suppressed"] for line in (*said, summary) if "suppressed" in line]
+    assert len(written) + sum(map(int, map(str, suppressed))) == 10_000
+    assert len(written) < 500
+    assert summary["event"] == ("mismatch" if say == "events" else "other")
+    assert "the first: somebody 5" in str(next(line for line in (*said, summary) if "suppressed" in line)["message"])
 
 
 @pytest.mark.parametrize("json", [False, True])

@@ -19,7 +19,7 @@ from tunrouter.agent.logs import OncePerKey
 from tunrouter.agent.monitoring import Monitoring
 from tunrouter.core.status import Snapshot
 from tunrouter.edge.metrics import Server
-from tunrouter.errors import AgentError
+from tunrouter.errors import AgentError, HostError
 
 HOST = "127.0.0.1"
 
@@ -141,5 +141,63 @@ def test_an_agent_that_starts_is_alive_and_not_measured() -> None:
             await until(lambda: listens(port))
             assert (await get(port, "/healthz")).startswith("HTTP/1.1 200 ")
             assert (await get(port, "/metrics")).startswith("HTTP/1.1 503 ")
+
+    run(scenario())
+
+
+def free_port() -> int:
+    with taken() as place:
+        return int(place.getsockname()[1])
+
+
+def test_it_moves_to_another_address_and_leaves_the_old_one() -> None:
+    async def scenario() -> None:
+        first, second = free_port(), free_port()
+        async with watching(f"{HOST}:{first}") as found:
+            await until(lambda: listens(first))
+            await found.move(f"{HOST}:{second}")
+            assert (listens(first), listens(second)) == (False, True)
+            assert (await get(second, "/readyz")).endswith("ready\n")
+            await found.move(f":{second}")  # the same port, at every address
+            assert (await get(second, "/readyz")).endswith("ready\n")
+            await found.move("")
+            assert not listens(second)
+            await found.move(f"{HOST}:{first}")
+            assert listens(first)
+        assert not listens(first)
+        assert not any(thread.name == "metrics" for thread in threading.enumerate())
+
+    run(scenario())
+
+
+def test_where_the_new_address_cannot_be_had_the_old_one_is_served() -> None:
+    async def scenario() -> None:
+        first = free_port()
+        with taken() as place:
+            async with watching(f"{HOST}:{first}") as found:
+                await until(lambda: listens(first))
+                there = f"{HOST}:{place.getsockname()[1]}"
+                with pytest.raises(HostError, match=f"no metrics at {there}: Address already in use"):
+                    await found.move(there)
+                assert listens(first)
+                with pytest.raises(HostError, match="Cannot assign requested address"):
+                    await found.move(f"192.0.2.1:{first}")
+                await until(lambda: listens(first))
+                assert (await get(first, "/readyz")).endswith("ready\n")
+
+    run(scenario())
+
+
+def test_an_agent_that_waits_for_its_address_takes_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monitoring, "AGAIN_SECONDS", 0.01)
+
+    async def scenario() -> None:
+        second = free_port()
+        with taken() as place:
+            async with watching(f"{HOST}:{place.getsockname()[1]}") as found:
+                await until(lambda: found.warnings != ())
+                await found.move(f"{HOST}:{second}")
+                assert listens(second)
+                assert found.warnings == ()
 
     run(scenario())

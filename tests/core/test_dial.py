@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from tunrouter.core import bounds, keys, seam, wire
+from tunrouter.core import bounds, keys, seam, versions, wire
 from tunrouter.core.dial import Dials, Opened, text
 from tunrouter.core.handshake import INITIATOR_SIGNS, RESPONDER_SIGNS
 from tunrouter.core.local import Local
@@ -85,7 +85,7 @@ def answered(
     header = wire.HEADER.pack(wire.ANSWER, mode, 0, index, attempt)
     true = wire.Answer(
         header=header,
-        version=wire.VERSION,
+        version=versions.NEWEST,
         sender=who.id,
         target=asked.sender,
         incarnation=who.incarnation,
@@ -122,7 +122,8 @@ LIES: dict[str, Callable[[], dict[str, object]]] = {
     "flags outside the box": lambda: {"outer": 1},
     "reserved bytes outside the box": lambda: {"outer": 3},
     "another header inside": lambda: {"header": bytes(16)},
-    "another version": lambda: {"version": wire.VERSION + 1},
+    "another version": lambda: {"version": versions.NEWEST + 1},
+    "a version that is too old": lambda: {"version": versions.OLDEST - 1},
     "meant for another node": lambda: {"target": 12345},
     "another's id": lambda: {"sender": local(9).id},
     "another's id and key": lambda: {"sender": local(9).id, "public_key": local(9).identity.public_key},
@@ -324,6 +325,7 @@ def test_inside_a_session_the_first_try_goes_alone_and_repetitions_go_both_ways(
         (wire.NEED_PASSWORD, "peer requires a password"),
         (wire.HAVE_NONE, "peer has no password"),
         (wire.TAG_FAILED, "wrong password"),
+        (wire.OTHER_VERSION, "peer speaks another version of the protocol; this node speaks 1"),
         (99, "rejected"),
     ],
 )

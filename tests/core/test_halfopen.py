@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.core.test_dial import ELSEWHERE, START, THERE, Caller, local
-from tunrouter.core import bounds, keys, seam, status, wire
+from tunrouter.core import bounds, keys, seam, status, versions, wire
 from tunrouter.core.dial import Opened, text
 from tunrouter.core.halfopen import DEAF, HalfOpenTable
 from tunrouter.core.handshake import RESPONDER_SIGNS, Initiator
@@ -84,7 +84,7 @@ def confirmation(made: Made) -> wire.Confirm:
     return body
 
 
-def first_with(who: Local, *, target: int = 0, version: int = wire.VERSION, inside: bytes | None = None) -> bytes:
+def first_with(who: Local, *, target: int = 0, version: int = versions.NEWEST, inside: bytes | None = None) -> bytes:
     """A first message with one field of its payload chosen."""
     header = wire.HEADER.pack(wire.FIRST, wire.SEALED_MODE, 0, 77, 99)
     payload = wire.First(inside or header, version, who.id, target, who.incarnation, 1, 1)
@@ -224,11 +224,10 @@ def test_of_two_handshakes_the_one_confirmed_later_must_be_the_newer() -> None:
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("lie", ["version", "target", "header", "stale", "restarted"])
+@pytest.mark.parametrize("lie", ["target", "header", "stale", "restarted"])
 def test_a_message_with_one_lie_gets_no_answer(lie: str) -> None:
     callee, who = Callee(), local(1)
     firsts = {
-        "version": first_with(who, version=wire.VERSION + 1),
         "target": first_with(who, target=local(9).id),
         "header": first_with(who, inside=bytes(16)),
         "stale": first_with(who),
@@ -239,6 +238,28 @@ def test_a_message_with_one_lie_gets_no_answer(lie: str) -> None:
     assert callee.installs() == []
     assert len(callee.table) == 0
     assert callee.out.counters == {"handshake_refused": 1}
+
+
+@pytest.mark.parametrize("newer", [0, 1])
+def test_who_speaks_our_version_or_also_the_next_is_answered_in_ours(newer: int) -> None:
+    callee, who = Callee(), local(1)
+    initiator, header = Initiator(who.suites[0], bytes(range(32))), wire.HEADER.pack(wire.FIRST, 1, 0, 77, 99)
+    payload = wire.First(header, versions.NEWEST + newer, who.id, 0, who.incarnation, 1, 1)
+    (answer,) = callee.hear(header + initiator.write_first(wire.encode_first(payload)))
+    said, _ = initiator.read_answer(answer[wire.HEADER_BYTES :])
+    assert wire.decode_answer(said).version == versions.NEWEST
+
+
+@pytest.mark.parametrize("version", [0, versions.NEWEST + 2, 255])
+def test_who_speaks_no_version_of_ours_is_told_so_and_remembered(version: int) -> None:
+    callee = Callee()
+    first = first_with(local(1), version=version)
+    (reject,) = callee.hear(first)
+    assert reject == bytes((wire.REJECT, wire.OTHER_VERSION)) + first[2:16]
+    assert callee.installs() == []
+    assert callee.out.counters == {"handshake_version": 1}
+    (rejected,) = callee.table.rejected.values()
+    assert rejected.reason.startswith(f"peer speaks protocol version {version}, this node 1")
 
 
 @pytest.mark.parametrize("target", [0, local(2).id])
@@ -379,10 +400,10 @@ def test_what_came_inside_a_session_or_by_relay_says_nothing_of_the_direct_way()
 
 def test_of_whom_speaks_another_version_or_is_a_copy_is_shown() -> None:
     callee = Callee()
-    callee.hear(first_with(local(1), version=wire.VERSION + 1), THERE)
+    callee.hear(first_with(local(1), version=versions.NEWEST + 2), THERE)
     copy = local(2)
     copy.incarnation += 1
     callee.hear(first_with(copy), ELSEWHERE)
     found = callee.table.rejected
     assert {source: seen.fault for source, seen in found.items()} == {THERE: status.VERSION, ELSEWHERE: status.CLONE}
-    assert found[THERE].reason == f"protocol version {wire.VERSION + 1}, ours is {wire.VERSION}"
+    assert found[THERE].reason.startswith(f"peer speaks protocol version {versions.NEWEST + 2}, this node 1")

@@ -151,3 +151,19 @@ def test_the_deadline_always_moves_on(steps: list[tuple[bool, float]], busy: boo
         if search.deadline <= now:
             assert search.probe(now, number + 10_000, rtt=0.01, heard_at=now, busy=busy) is not None
             assert search.deadline > now
+
+
+def test_where_the_underlay_has_less_than_pods_need_that_is_begun_with_and_more_is_tried_later() -> None:
+    """A relay over IPv6: nothing falls to the base, for what is larger was never in use."""
+    search, now, probe = PathMtu(1507, 0.0, 1500), 0.0, 0
+    sizes: list[int | None] = []
+    assert search.size == 1500
+    while (now := max(now, search.deadline)) < 500:
+        probe += 1
+        size = search.probe(now, probe, rtt=0.01, heard_at=now, busy=False)
+        sizes.append(size)
+        assert search.size == 1500
+        if size is not None and size <= 1500:
+            search.answered(probe, now + 0.01)
+    assert sizes[0] == 1500
+    assert sizes.count(1507) == 3, "and not again before ten minutes are over"

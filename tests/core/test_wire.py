@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunrouter.core import bounds, wire
+from tunrouter.core import bounds, versions, wire
 from tunrouter.errors import ProtocolError
 
 NAMES = st.text(st.characters(categories=("L", "N", "P")), min_size=1, max_size=16)
@@ -121,3 +121,27 @@ def test_the_mtu_sums() -> None:
     assert wire.inner_mtu(1500, 4) == 1439
     assert wire.inner_mtu(1500, 6) == 1419
     assert wire.inner_mtu(1500, 4) >= wire.pod_mtu(1500)
+
+
+def test_a_body_of_a_later_version_is_passed_over_and_appended_elements_are_not_looked_at() -> None:
+    def packed(*elements: object) -> bytes:
+        body = msgspec.msgpack.encode(elements)
+        return len(body).to_bytes(2, "big") + body
+
+    assert wire.decode_control(packed(99, "whatever", {"it": 1})) is None
+    assert wire.decode_control(packed(4, "bye", "appended", [1])) == wire.Close("bye")
+    for broken in (packed(4, 7), packed(), packed("4", "bye")):
+        with pytest.raises(ProtocolError):
+            wire.decode_control(broken)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "spoken"), [(1, 1, 1), (1, 2, 1), (1, 3, None), (3, 1, None), (3, 2, 2), (3, 4, 3)]
+)
+def test_builds_that_are_one_version_apart_speak_the_older(
+    monkeypatch: pytest.MonkeyPatch, ours: int, theirs: int, spoken: int | None
+) -> None:
+    for newest, other in ((ours, theirs), (theirs, ours)):
+        monkeypatch.setattr(versions, "NEWEST", newest)
+        monkeypatch.setattr(versions, "OLDEST", max(1, newest - 1))
+        assert versions.common(other) == spoken

@@ -15,7 +15,7 @@ def shaped(kind: int, flags: int, reserved: int = 0, size: int = wire.HEADER_BYT
 
 FIRST = shaped(wire.FIRST, wire.SEALED_MODE, 0, wire.FIRST_BYTES[True])
 ANSWER = shaped(wire.ANSWER, wire.SEALED_MODE, 0, 300)
-REJECT = shaped(wire.REJECT, wire.TAG_FAILED)
+REJECT = shaped(wire.REJECT, wire.OTHER_VERSION)
 
 
 def test_handshakes_reach_control_bounded(kernel: str) -> None:
@@ -45,7 +45,7 @@ def test_rubbish_that_resembles_a_handshake_spends_no_tokens(kernel: str, flags:
         (wire.REJECT, 1, 0, 15),
         (wire.REJECT, 1, 0, 17),
         (wire.REJECT, 0, 0, 16),
-        (wire.REJECT, 4, 0, 16),
+        (wire.REJECT, 5, 0, 16),
         (wire.REJECT, 1, 1, 16),
         (0, 0, 0, 16),
         (5, flags, 0, size),
@@ -55,7 +55,7 @@ def test_rubbish_that_resembles_a_handshake_spends_no_tokens(kernel: str, flags:
     assert two.events == []
     assert two.count("drop_malformed") == len(shapes) * 200
     good = [shaped(wire.FIRST, flags, 0, size), shaped(wire.ANSWER, flags, 0, 65)]
-    good += [shaped(wire.REJECT, why) for why in (1, 2, 3)]
+    good += [shaped(wire.REJECT, why) for why in (1, 2, 3, 4)]
     two.receive(*good)
     assert [event.datagram for event in two.told(seam.Raw) if isinstance(event, seam.Raw)] == good
 

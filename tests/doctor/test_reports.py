@@ -91,9 +91,9 @@ WAYS = [
     ),
     (row(SENT, fault=status.SILENT), "warn", "192.0.2.9:6783 does not answer", "start its agent, or let UDP 6783 pass"),
     (
-        row(CALLS, fault=status.VERSION, reason="protocol version 2, ours is 1", refused=1),
+        row(CALLS, fault=status.VERSION, reason="peer speaks protocol version 3, this node 1", refused=1),
         "fail",
-        "192.0.2.7:41000 speaks protocol version 2, ours is 1",
+        "192.0.2.7:41000: peer speaks protocol version 3, this node 1",
         "install the same release",
     ),
     (

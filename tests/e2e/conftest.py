@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 from nacl.utils import random
@@ -18,9 +19,15 @@ def secret() -> str:
 
 
 @pytest.fixture
-def pair(secret: str) -> Iterator[Lab]:
+def underlay() -> Literal[4, 6]:
+    """Which IP version the hosts speak; a test that is parametrized with `underlay` chooses."""
+    return 4
+
+
+@pytest.fixture
+def pair(secret: str, underlay: Literal[4, 6]) -> Iterator[Lab]:
     """Two hosts that know each other, a pod `a` on each; the underlay carries single packets, without offloads."""
-    with Lab(hosts=2, offloads="off") as lab:
+    with Lab(hosts=2, offloads="off", underlay=underlay) as lab:
         lab.start_agents(password=secret)
         for host in lab.hosts:
             host.add_pod("a")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 
 from tunrouter.bench.agent import PORT
@@ -25,8 +27,11 @@ def deliver(sender: Host, receiver: Pod) -> None:
         stream.finish()
 
 
-def test_every_pair_of_pods_on_three_hosts_exchanges_packets_of_every_size(secret: str) -> None:
-    with Lab(hosts=3) as lab:
+@pytest.mark.parametrize("underlay", [4, 6])
+def test_every_pair_of_pods_on_three_hosts_exchanges_packets_of_every_size(
+    secret: str, underlay: Literal[4, 6]
+) -> None:
+    with Lab(hosts=3, underlay=underlay) as lab:
         lab.start_agents(password=secret)
         pods = [host.add_pod(name) for host in lab.hosts for name in "ab"]
         mtu = lab.hosts[0].agent.snapshot().mtu
@@ -50,16 +55,32 @@ def test_nine_thousand_bytes_where_the_underlay_has_them(secret: str) -> None:
         )
 
 
-def test_peers_meet_over_ipv6(secret: str) -> None:
-    with Lab(hosts=2, offloads="off") as lab:
-        one, two = lab.hosts
-        one.agent.start(password=secret)
-        two.agent.start(f"[{one.address6}]:{PORT}", password=secret)
-        two.agent.wait_established(1)
-        sender, receiver = (host.add_pod("a") for host in lab.hosts)
-        assert sender.ping(receiver.address, size=1376 - ICMP_AND_IP)
-        with Stream(sender.namespace, receiver.namespace, receiver.address, 8 << 20) as stream:
+def test_over_ipv6_the_smallest_path_carries_pods_and_there_is_no_way_out_for_them(secret: str) -> None:
+    """1,280 bytes is what every IPv6 link carries (RFC 8200)."""
+    with Lab(hosts=2, mtu=1280, offloads="off", underlay=6) as lab:
+        lab.start_agents(password=secret)
+        one, two = (host.add_pod("a") for host in lab.hosts)
+        assert lab.hosts[0].agent.snapshot().mtu == 1280 - 124
+        assert one.ping(two.address, size=1280 - 124 - ICMP_AND_IP)
+        with Stream(one.namespace, two.namespace, two.address, 8 << 20) as stream:
             stream.finish()
+        tracked = lab.hosts[1].namespace.read("/proc/net/nf_conntrack")
+        assert "dport=5600" in tracked, "what pods send is tracked"
+        assert f"dport={PORT}" not in tracked
+        said = one.namespace.run("ping", "-n", "-c", "1", "-W", "1", GATEWAY, check=False).stdout
+        assert "From 10.32.1.1 icmp_seq=1 Destination Net Unreachable" in said, "a pod hears at once that there is none"
+
+
+def test_between_hosts_with_both_families_each_peer_may_be_reached_by_another(secret: str) -> None:
+    """The last is bound to its IPv6 address and is named by that, and by an IPv4 one where nobody answers."""
+    with Lab(hosts=3) as lab:
+        one, two, three = lab.hosts
+        one.agent.start(password=secret)
+        three.agent.start("--host", three.address6, f"[{one.address6}]:{PORT}", password=secret)
+        two.agent.start(one.address, three.address, f"[{three.address6}]", password=secret)
+        two.agent.wait_established(2)
+        rows = [row.address for row in two.agent.connections() if row.state == "established"]
+        assert sorted(rows) == sorted([one.endpoint, f"[{three.address6}]:{PORT}"])
 
 
 @pytest.mark.parametrize("rp_filter", [0, 1, 2])

@@ -17,19 +17,21 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 DEMO = [sys.executable, "-m", "tunrouter.bench.demo", "--size", "16M"]
 
 
-def demo(*arguments: str, path: str = os.environ["PATH"]) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PATH": path}
+def demo(*arguments: str, path: str = os.environ["PATH"], underlay: str = "4") -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PATH": path, "DEMO_UNDERLAY": underlay}
     argv = [*DEMO, *arguments]
     return subprocess.run(argv, capture_output=True, text=True, timeout=100, env=environment, check=False)
 
 
-@pytest.mark.parametrize("nf_call", ["0", "1"])
-def test_the_demo_passes_where_forwarding_is_dropped_by_default(nf_call: str) -> None:
-    done = demo("--forward-drop", "--nf-call", nf_call)
+@pytest.mark.parametrize(("nf_call", "underlay"), [("0", "4"), ("1", "6")])
+def test_the_demo_passes_where_forwarding_is_dropped_by_default(nf_call: str, underlay: str) -> None:
+    done = demo("--forward-drop", "--nf-call", nf_call, underlay=underlay)
     assert done.stdout.splitlines()[-1:] == ["demo: ok"], done.stdout + done.stderr
     assert done.returncode == 0
     assert f"bridge-nf-call-iptables {nf_call}" in done.stdout
     assert "all 30 pairs" in done.stdout
+    assert ("IPv6 alone" in done.stdout, "[2001:db8::2]:6783" in done.stdout) == (underlay == "6",) * 2
+    assert ("192.0.2." in done.stdout) == (underlay == "4")
 
 
 def test_ctrl_c_stops_the_demo_and_leaves_nothing() -> None:
@@ -67,3 +69,9 @@ def test_a_size_that_is_none_is_refused_before_anything_is_made(size: str) -> No
     done = subprocess.run([*DEMO[:-1], size], capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 2
     assert "write 64M or 1G" in done.stderr
+
+
+def test_an_ip_version_that_is_none_is_refused() -> None:
+    done = demo(underlay="5")
+    assert done.returncode == 2
+    assert "write 4 or 6" in done.stderr

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise, permutations
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -74,13 +75,13 @@ class Pings:
 
 
 @pytest.fixture
-def trio(secret: str) -> Iterator[Lab]:
+def trio(secret: str, underlay: Literal[4, 6]) -> Iterator[Lab]:
     """The first knows nobody, the others know it; all have found each other."""
-    with Lab(hosts=3, offloads="off") as lab:
+    with Lab(hosts=3, offloads="off", underlay=underlay) as lab:
         first, *others = lab.hosts
         first.agent.start(password=secret)
         for host in others:
-            host.agent.start(first.address, password=secret)
+            host.agent.start(first.endpoint, password=secret)
         for host in lab.hosts:
             host.add_pod("a")
         wait_until("all are linked directly", lambda: all(paths(host) == ["direct"] * 2 for host in lab.hosts), 15)
@@ -113,13 +114,20 @@ def go_around(lab: Lab, *, one_way: bool) -> float:
         cut(lab, one, other, one_way=one_way)
         relay = f"relay through {first.agent.name}"
         wait_until("both go around", lambda: path(one, other) == path(other, one) == relay, 4.5)
-        assert len(one.pods[0].ping(other.pods[0].address, count=3)) == 3
+        size = RELAYED_BYTES[lab.underlay] - 28
+        assert len(one.pods[0].ping(other.pods[0].address, count=3, size=size)) == 3
     lab.fabric.heal()
     wait_until("both go directly", lambda: path(one, other) == path(other, one) == "direct", 65)
+    mtus = [int(mtu) for mtu in re.findall(r"inner path MTU is now (\d+)", one.agent.log.read_text())]
+    assert min(mtus, default=1376) == RELAYED_BYTES[lab.underlay]
     return pings.gap
 
 
-@pytest.mark.parametrize("one_way", [False, True], ids=["both-ways", "one-way"])
+RELAYED_BYTES = {4: 1376, 6: 1500 - 131}
+"""The largest packet that a relay carries over an underlay of 1,500 bytes."""
+
+
+@pytest.mark.parametrize(("one_way", "underlay"), [(False, 6), (True, 4)], ids=["both-ways-ipv6", "one-way"])
 def test_a_cut_link_is_gone_around_and_taken_again(trio: Lab, one_way: bool) -> None:
     assert go_around(trio, one_way=one_way) <= 2.0
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.host.lab import PLAN, Lab, Namespace, wait_until
+from tunrouter.edge.firewall import legacy
 from tunrouter.host import Host, reset
 
 pytestmark = pytest.mark.root
@@ -206,3 +209,24 @@ def test_firewalld_is_asked_to_trust_our_devices(lab: Lab, tmp_path: Path, monke
     lab.host_ns.run("nft", "flush", "chain", "inet", "firewalld", "zones")
     assert "firewalld: weave in zone trusted" in lab.inside(host.repair), "a reload forgets what is not permanent"
     assert "firewalld: UDP 6783 out of zone public" in lab.inside(reset)
+
+
+def test_without_the_right_to_watch_legacy_tables_that_is_one_complaint_and_the_rest_is_done(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CAP_NET_RAW is what the kernel asks for; a thread cannot give it up for a moment and take it again."""
+
+    def refused(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    lab.host_ns.run("iptables-legacy", "-P", "FORWARD", "DROP")
+    monkeypatch.setattr(legacy, "socket", SimpleNamespace(**vars(socket) | {"socket": refused}))
+    host, pod = two_pods(lab, manage=True)
+    assert pod.pings("10.32.1.3")
+    lab.host_ns.run("ip", "link", "set", "weave", "down")
+    assert lab.inside(host.repair) != []
+    (complaint,) = host.facts().firewall
+    assert complaint.startswith("changes of iptables-legacy go unnoticed: it needs CAP_NET_RAW")
+    monkeypatch.undo()
+    lab.inside(host.repair)
+    assert host.facts().firewall == ()

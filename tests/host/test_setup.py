@@ -91,6 +91,20 @@ def test_what_somebody_breaks_is_repaired(lab: Lab, command: tuple[str, ...]) ->
     assert a.pings("10.32.1.3")
 
 
+def test_what_portmap_set_on_the_bridge_outlives_it(lab: Lab) -> None:
+    """For as long as it was set: one who takes it back is obeyed."""
+    host, name = lab.host(), "net.ipv4.conf.weave.route_localnet"
+    lab.inside(host.apply)
+    for value in (1, 0):
+        lab.sysctl(name, value)
+        settle(lab, host)
+        lab.host_ns.run("ip", "link", "del", "weave")
+        done = lab.inside(host.repair)
+        assert "bridge weave" in " ".join(done)
+        assert ("net/ipv4/conf/weave/route_localnet=1" in done) == bool(value)
+        assert lab.host_ns.run("sysctl", "-n", name).strip() == str(value)
+
+
 def test_repair_costs_next_to_nothing_when_nothing_changed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     host = lab.host()
     lab.inside(host.apply)

@@ -57,7 +57,7 @@ class Host:
         self.reload = Reload(given, cast("Service", self.service))
         self.task = asyncio.ensure_future(self.reload.keep(given.resolve().config, self._adopt))
 
-    def _adopt(self, config: Config, ring: keys.KeyRing | None) -> None:
+    async def _adopt(self, config: Config, ring: keys.KeyRing | None) -> None:
         self.adopted.append((config, ring))
 
     async def again(self) -> str:

@@ -57,6 +57,8 @@ NAMES_SECONDS: Final = 10.0
 """How often names of targets that are not connected are looked up again."""
 LEFT_SECONDS: Final = 0.5
 """From the answer that this node has left its cluster to the agent's end."""
+START_SECONDS: Final = 5.0
+"""That a call waits for an agent which is still starting."""
 CALL_SECONDS: Final = 30.0
 """For the work of one API call: generous, so that only what is stuck meets it."""
 T = TypeVar("T")
@@ -81,6 +83,8 @@ class Agent:
         )
         self._control: Control | None = None
         self._ready = False
+        self._serving = asyncio.Event()
+        """The start is over: what is asked for can be done."""
         self.stopped = asyncio.Event()
         self._expected = False
         """When it stops, another one is thought to come at once."""
@@ -133,6 +137,7 @@ class Agent:
         self.spawn(self._keep_names())
         self._host.changed = self._look_at_host
         self._look_at_host()
+        self._serving.set()
         if not self._ready and not node.allocator.addresses.blocks:
             log.info("this node has no block of addresses yet; pods can be attached when it has one")
 
@@ -280,8 +285,9 @@ class Agent:
         for warning in self._warnings:
             log.warning("%s", warning)
 
-    def adopt(self, config: Config, ring: keys.KeyRing | None) -> None:
-        """What a reload changes; `ring` is None if the secrets stay."""
+    async def adopt(self, config: Config, ring: keys.KeyRing | None) -> None:
+        """What a reload changes; `ring` is None if the secrets stay. Raises HostError, and changes nothing."""
+        await self._monitoring.move(config.metrics_addr)
         control = self._control
         if control is None or control.stopped:
             return
@@ -312,16 +318,23 @@ class Agent:
 
     # --- the API -----------------------------------------------------------------------------------------------------
     async def _answer(self, call: api.Call) -> Any:
-        control = self._standing()
         try:
             async with asyncio.timeout(CALL_SECONDS) as bound:
-                return await self._obey(control, call)
+                await self._begun(call)
+                return await self._obey(self._standing(), call)
         except TimeoutError:
             if not bound.expired():
                 raise
             raise AgentError(
                 f"this was not done within {CALL_SECONDS:g} s", "see the agent's log, then try again"
             ) from None
+
+    async def _begun(self, call: api.Call) -> None:
+        """Who asks for something in the first seconds waits for them; how the agent is is told at once."""
+        status_of_cni = isinstance(call, api.CniCall) and call.environment.get("CNI_COMMAND") == "STATUS"
+        if not isinstance(call, api.StatusCall) and not status_of_cni:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._serving.wait(), START_SECONDS)
 
     def _standing(self) -> Control:
         """Raises AgentError while there is no node to ask."""

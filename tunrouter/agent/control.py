@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 
 from tunrouter.agent.barrier import COUNTER, Barrier
 from tunrouter.agent.logs import OncePerKey
-from tunrouter.core import seam, wire
+from tunrouter.core import seam, status, wire
 from tunrouter.core.journal import Persist
 from tunrouter.core.node import Node
 from tunrouter.core.outbox import Answer, Echo, Effect, Fatal, Fenced, KernelMtu, Log, Own, Remember, Said
@@ -130,8 +130,9 @@ class Control:
 
     def _carry(self, effect: Effect) -> None:
         match effect:
-            case Log(level, key, text):
-                self._once.say(level, key, text, time.monotonic())
+            case Log(level, key, text, peer, address, reason):
+                name = status.peer_name(peer) if peer else ""
+                self._once.say(level, key, text, time.monotonic(), peer=name, address=address, reason=reason)
             case KernelMtu(prefix, mtu):
                 self._set_path_mtu(prefix, mtu)
             case Own(blocks):

@@ -207,7 +207,7 @@ class HostSide:
     def set_path_mtu(self, prefix: IPv4Network, mtu: int | None) -> None:
         """Asks for it and goes on; a failure is logged. However many ask, one job stands before others' work."""
         if prefix not in self._mtus and len(self._mtus) >= bounds.MAX_ROUTES:
-            self._once.say("error", "path mtu full", f"too many path MTUs wait; {prefix} has none", time.monotonic())
+            self._once.say("error", "path-mtu full", f"too many path MTUs wait; {prefix} has none", time.monotonic())
             return
         self._mtus[prefix] = mtu
         self._submit_mtus()
@@ -225,7 +225,7 @@ class HostSide:
         self._setting_mtus = False
         error = done.exception()
         for problem in done.result() if error is None else [error]:
-            self._once.say("error", "path mtu", f"a path MTU could not be set: {problem}", time.monotonic())
+            self._once.say("error", "path-mtu", f"a path MTU could not be set: {problem}", time.monotonic())
         self._submit_mtus()
 
     async def attached(self) -> list[Attached]:

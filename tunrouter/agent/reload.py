@@ -1,15 +1,15 @@
 """SIGHUP: the configuration is read again, from the sources that it had at the start.
 
-Law: all or nothing. What cannot be read, or is wrong, is refused in one line and everything stays as it was. Peers,
-secrets and the log level change at once, and no session is touched; what else is different is named, for it needs a
-restart.
+Law: all or nothing. What cannot be read or had, or is wrong, is refused in one line and everything stays as it was.
+Peers, secrets, the log level and where metrics are served change at once, and no session is touched; what else is
+different is named, for it needs a restart.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -20,11 +20,11 @@ from tunrouter.config import Config, Given
 from tunrouter.core import keys
 from tunrouter.errors import TunrouterError
 
-LIVE: Final = ("peers", "secrets", "log_level")
+LIVE: Final = ("peers", "secrets", "log_level", "metrics_addr")
 log = logging.getLogger("tunrouter")
 
-Adopt = Callable[[Config, keys.KeyRing | None], None]
-"""Makes a running agent what the configuration says; the ring is None if it stays."""
+Adopt = Callable[[Config, keys.KeyRing | None], Awaitable[None]]
+"""Makes a running agent what the configuration says, or raises TunrouterError; the ring is None if it stays."""
 
 
 class Reload:
@@ -60,7 +60,7 @@ class Reload:
         wanted = (await loop.run_in_executor(None, self._given.resolve)).config
         new = live(old, wanted)
         ring = await loop.run_in_executor(None, membership.derive, new) if new.secrets != old.secrets else None
-        adopt(new, ring)
+        await adopt(new, ring)
         changed = differences(old, new)
         log.info("the configuration was read again; changed: %s", ", ".join(changed) or "nothing")
         if late := differences(new, wanted):

@@ -27,7 +27,7 @@ def literal(peer: str, default_port: int) -> Endpoint | None:
 
 
 async def resolve(peer: str, default_port: int) -> tuple[Endpoint | None, str]:
-    """The endpoint, or None and why there is none. IPv4 first where a name has both."""
+    """The endpoint, or None and why there is none. A name's address is one that a route leads to, IPv4 first."""
     endpoint = literal(peer, default_port)
     if endpoint is not None:
         return endpoint, ""
@@ -36,7 +36,19 @@ async def resolve(peer: str, default_port: int) -> tuple[Endpoint | None, str]:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
     except OSError as error:
         return None, f"cannot resolve {host}: {error.strerror or error}"
-    addresses = sorted((info[4] for info in found), key=lambda address: ":" in str(address[0]))
-    if not addresses:
-        return None, f"cannot resolve {host}: no address"
-    return (str(addresses[0][0]), port), ""
+    addresses = sorted({str(info[4][0]) for info in found}, key=lambda address: (":" in address, address))
+    usable = [address for address in addresses if not ip_address(address).is_link_local]
+    if not usable:
+        return None, f"cannot resolve {host}: no address" + (" but link-local ones" if addresses else "")
+    return (next(filter(_routed, usable), usable[0]), port), ""
+
+
+def _routed(address: str) -> bool:
+    """Whether this host has a route there; nothing is sent."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 9))
+    except OSError:
+        return False
+    return True

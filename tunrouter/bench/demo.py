@@ -15,7 +15,7 @@ import statistics
 import sys
 import time
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from tunrouter.bench.agent import PORT
 from tunrouter.bench.capture import Capture
@@ -31,12 +31,14 @@ HOSTS: Final = 3
 PODS: Final = ("a", "b")
 MARKER: Final = b"tunrouter-demo: the quick brown fox crosses the underlay"
 MARKER_COUNT: Final = 20
+UNDERLAY: Final = "DEMO_UNDERLAY"
 UNITS: Final = {"M": 1 << 20, "G": 1 << 30}
 
 
 @dataclass(frozen=True)
 class Options:
     size: int
+    underlay: Literal[4, 6]
     forward_drop: bool
     nf_call: bool | None
     keep: bool
@@ -45,12 +47,20 @@ class Options:
 def parse(argv: list[str]) -> Options:
     parser = argparse.ArgumentParser(prog="tunrouter.bench.demo", description=str(__doc__).splitlines()[0])
     parser.add_argument("--size", type=parse_size, default="1G", help="what to send, as 64M or 1G")
+    underlay = f"6 for hosts without IPv4; without the option {UNDERLAY} says it"
+    parser.add_argument("--underlay", type=parse_family, default=os.environ.get(UNDERLAY, "4"), help=underlay)
     parser.add_argument("--forward-drop", action="store_true", help="iptables FORWARD policy DROP on each host")
     parser.add_argument("--nf-call", choices=("0", "1"), help="bridge-nf-call-iptables on each host")
     parser.add_argument("--keep", action="store_true", help="leave the lab running at the end")
     given = parser.parse_args(argv)
     nf_call = None if given.nf_call is None else given.nf_call == "1"
-    return Options(given.size, given.forward_drop, nf_call, given.keep)
+    return Options(given.size, given.underlay, given.forward_drop, nf_call, given.keep)
+
+
+def parse_family(text: str) -> Literal[4, 6]:
+    if text not in ("4", "6"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no IP version; write 4 or 6")
+    return 6 if text == "6" else 4
 
 
 def parse_size(text: str) -> int:
@@ -89,7 +99,8 @@ class Demo:
                 host.drop_forwarded()
             if self.options.nf_call is not None:
                 host.filter_bridged(self.options.nf_call)
-        extras = ["FORWARD policy DROP"] if self.options.forward_drop else []
+        extras = ["IPv6 alone"] if self.options.underlay == 6 else []
+        extras += ["FORWARD policy DROP"] if self.options.forward_drop else []
         if self.options.nf_call is not None:
             extras.append(f"bridge-nf-call-iptables {int(self.options.nf_call)}")
         self.screen.done(f"{HOSTS} hosts on one underlay" + (f" ({', '.join(extras)})" if extras else ""))
@@ -203,7 +214,7 @@ def describe_kept(screen: Screen, hosts: tuple[Host, ...]) -> None:
 def run(options: Options, screen: Screen) -> None:
     if os.geteuid():
         raise HostError("namespaces and TUN devices need root", "sudo make demo")
-    lab = Lab(hosts=HOSTS, keep=options.keep)
+    lab = Lab(hosts=HOSTS, keep=options.keep, underlay=options.underlay)
     try:
         with lab:
             Demo(lab, screen, options).run()

@@ -26,6 +26,8 @@ from tunrouter.bench.namespaces import Namespace, run
 BRIDGE: Final = "underlay"
 GATEWAY: Final = "192.0.2.254"
 """Every host's default route, so that what leaks is seen on the wire; it forwards nothing."""
+GATEWAY6: Final = "2001:db8::ffff"
+"""The same of a host that has no IPv4."""
 Offloads = Literal["off", "gro", "on"]
 SENDING: Final = ("tso", "gso", "tx-udp-segmentation")
 """What lets a super-packet leave whole."""
@@ -53,6 +55,11 @@ class Faults:
         )
 
 
+def default_route(address: str) -> str:
+    """`ip`'s command for a host with this address."""
+    return f"route replace ::/0 via {GATEWAY6}" if ":" in address else f"route replace default via {GATEWAY}"
+
+
 class Fabric:
     """The bridge namespace; `plug` joins a host's namespace to it."""
 
@@ -68,6 +75,7 @@ class Fabric:
             f"link add {BRIDGE} type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
             f"link set {BRIDGE} mtu {self.mtu} addrgenmode none up",
             f"address add {GATEWAY}/24 dev {BRIDGE}",
+            f"address add {GATEWAY6}/64 dev {BRIDGE} nodad",
         )
         # An underlay switches; its frames have no business in the inet hooks of a machine that routes.
         self.namespace.run("sysctl", "-qw", "-e", "net.bridge.bridge-nf-call-iptables=0",
@@ -75,7 +83,7 @@ class Fabric:
                            check=False)  # fmt: skip
 
     def plug(self, host: Namespace, port: str, *addresses: str) -> None:
-        """One veth pair: `port` on the bridge, `eth0` with `addresses` in the host."""
+        """One veth pair: `port` on the bridge, `eth0` with `addresses` in the host, the default route by the first."""
         self.namespace.ip(
             f"link add {port} mtu {self.mtu} type veth peer name eth0 mtu {self.mtu} netns {host.name}",
             f"link set {port} master {BRIDGE} addrgenmode none up",
@@ -83,7 +91,7 @@ class Fabric:
         host.ip(
             "link set eth0 addrgenmode none up",
             *(f"address add {address} dev eth0 {'nodad' if ':' in address else ''}" for address in addresses),
-            f"route add default via {GATEWAY}",
+            default_route(addresses[0]),
         )
         if self.offloads != "on":
             off = [word for name in SENDING for word in (name, "off")]

@@ -1,6 +1,7 @@
 """A lab: hosts and pods as network namespaces on one machine, joined by an underlay that can be made to fail.
 
     host1 192.0.2.1 ── underlay ── host2 192.0.2.2      each host: an agent, a block 10.32.N.0/24, pods
+      2001:db8::1                    2001:db8::2        Lab(underlay=6): without the IPv4 addresses
       └ pod a 10.32.1.x               └ pod a 10.32.2.x
 
     with Lab(hosts=3) as lab:
@@ -24,10 +25,10 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Final
+from typing import Final, Literal
 
-from tunrouter.bench.agent import Agent
-from tunrouter.bench.fabric import GATEWAY, Fabric, Offloads
+from tunrouter.bench.agent import PORT, Agent
+from tunrouter.bench.fabric import Fabric, Offloads, default_route
 from tunrouter.bench.namespaces import PREFIX, Namespace, lines_until, owner, owner_lives, run, stop, sweep
 from tunrouter.bench.nat import Nat
 from tunrouter.errors import HostError
@@ -74,8 +75,9 @@ class Host:
         self.lab = lab
         self.number = number
         self.name = f"host{number}"
-        self.address = f"192.0.2.{number}"
         self.address6 = f"2001:db8::{number:x}"
+        self.address = self.address6 if lab.underlay == 6 else f"192.0.2.{number}"
+        """Where the others look for it."""
         self.namespace = Namespace(f"{lab.name}-{self.name}")
         self.agent = Agent(self.namespace, lab.directory / self.name, name=self.name, block=f"10.32.{number}.0/24")
         self.pods: list[Pod] = []
@@ -88,17 +90,24 @@ class Host:
     def create(self) -> None:
         self.namespace.create()
         if self.nat is None:
-            self.lab.fabric.plug(self.namespace, self.name, f"{self.address}/24", f"{self.address6}/64")
+            both = () if self.lab.underlay == 6 else (f"{self.address}/24",)
+            self.lab.fabric.plug(self.namespace, self.name, *both, f"{self.address6}/64", f"fe80::{self.number:x}/64")
         else:
             self.address = self.nat.hidden
             self.nat.create(self.lab.fabric, self.namespace, self.name)
 
+    @property
+    def endpoint(self) -> str:
+        """As people write a peer, and as status shows it."""
+        return f"[{self.address}]:{PORT}" if ":" in self.address else f"{self.address}:{PORT}"
+
     def readdress(self, address: str) -> None:
         """Moves the host to another address of the underlay, as a DHCP lease or a laptop does."""
+        length, nodad = (64, "nodad") if ":" in address else (24, "")
         self.namespace.ip(
-            f"address del {self.address}/24 dev eth0",
-            f"address add {address}/24 dev eth0",
-            f"route replace default via {GATEWAY}",
+            f"address del {self.address}/{length} dev eth0",
+            f"address add {address}/{length} dev eth0 {nodad}",
+            default_route(address),
         )
         self.address = address
 
@@ -145,12 +154,17 @@ class Lab:
         offloads: Offloads = "on",
         keep: bool = False,
         hidden: Collection[int] = (),
+        underlay: Literal[4, 6] = 4,
     ) -> None:
-        """The hosts of these numbers are behind a NAT each."""
+        """The hosts of the numbers in `hidden` are behind a NAT each.
+
+        Hosts have both families, and speak to each other by IPv4; with `underlay=6` they have no IPv4 there.
+        """
         self.name = f"{PREFIX}-{owner()}-{next(_numbers)}"
         self.directory = ROOT / self.name
         self.keep = keep
         self.hidden = hidden
+        self.underlay = underlay
         self.fabric = Fabric(Namespace(f"{self.name}-fabric"), mtu=mtu, offloads=offloads)
         self.hosts: tuple[Host, ...] = ()
         self._host_count = hosts
@@ -201,7 +215,7 @@ class Lab:
         """An agent on each host, each told of the ones before it; returns when all know each other."""
         chosen = self.hosts if hosts is None else tuple(hosts)
         for at, host in enumerate(chosen):
-            peers = (other.address for other in chosen[:at])
+            peers = (other.endpoint for other in chosen[:at])
             host.agent.start(*arguments, *peers, password=password, wait=False)
         for host in chosen:
             host.agent.wait_ready()

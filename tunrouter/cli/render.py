@@ -11,12 +11,13 @@ from typing import Final, NamedTuple
 
 from tunrouter.cli import ipam
 from tunrouter.cli.text import duration, label, labelled, node_name, paint, printable, size
+from tunrouter.core import versions
 from tunrouter.core.status import Connection, Peer, Snapshot, Worker
 
 STATES: Final = ("established", "pending", "retrying", "failed", "connecting")
 STATE_COLOURS: Final = {"established": "green", "pending": "yellow", "retrying": "yellow", "failed": "red"}
 OVERLAY: Final = "tun"
-PROTOCOL: Final = "tunrouter 1"
+PROTOCOL: Final = f"tunrouter {versions.SPOKEN}"
 
 
 class Style(NamedTuple):

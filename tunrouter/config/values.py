@@ -223,8 +223,11 @@ def peer(value: str) -> str:
     address = peer_address(value)
     if address is None and (":" in host or value.startswith("[") or not _host_name(host)):
         raise expected
-    if address is not None and (address.is_unspecified or address.is_multicast or "%" in host):
+    if address is not None and (address.is_unspecified or address.is_multicast):
         raise InvalidValueError("a unicast address of the peer")
+    if isinstance(address, IPv6Address) and (address.is_link_local or "%" in host):
+        # Addresses of peers are told to all nodes and kept over restarts; a scope means something on one link only.
+        raise InvalidValueError("a global or unique local address of the peer, not a link-local one")
     return value
 
 

@@ -180,7 +180,8 @@ class Allocator:
         ticket, container, interface, address = request
         refused = self.addresses.claim(container, interface, address, now)
         if isinstance(refused, Refused):
-            self._out.log("warning", f"claim {address}", f"{container} uses {address}: {refused.reason.value}")
+            why = refused.reason.value
+            self._out.log("warning", f"claim {address}", f"{container} uses {address}: {why}", reason=why)
             if refused.reason is Reason.ELSEWHERE and len(self._expected) < bounds.MAX_PENDING:
                 self._expected[address] = request
         self._answer(ticket, not isinstance(refused, Refused))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Set
 from typing import Final, NamedTuple
 
-from tunrouter.core import bounds, keys, seam, status, wire
+from tunrouter.core import bounds, keys, seam, status, versions, wire
 from tunrouter.core.handshake import INITIATOR_SIGNS, RESPONDER_SIGNS, Initiator
 from tunrouter.core.local import Local
 from tunrouter.core.outbox import Outbox
@@ -22,7 +22,9 @@ ENDPOINT_REASONS: Final = {
     wire.NEED_PASSWORD: "peer requires a password",
     wire.HAVE_NONE: "peer has no password",
     wire.TAG_FAILED: "wrong password",
+    wire.OTHER_VERSION: f"peer speaks another version of the protocol; this node speaks {versions.SPOKEN}",
 }
+FAULTS: Final = dict.fromkeys(ENDPOINT_REASONS, status.MISMATCH) | {wire.OTHER_VERSION: status.VERSION}
 OURSELVES: Final = "cannot connect to ourself"
 NO_ANSWER: Final = "no answer"
 
@@ -46,6 +48,8 @@ class Opened(NamedTuple):
     remote: int
     lanes: tuple[seam.Lane, ...]
     endpoint: seam.Endpoint
+    version: int
+    """Of the protocol, that both speak."""
     confirm: bytes
     """The initiator's confirming body; empty on the responder's side."""
     rtt: float
@@ -101,7 +105,7 @@ class Dial:
         self._workers = local.workers
         sequence = local.next_sequence()
         first = wire.First(
-            self._header, wire.VERSION, local.id, self.target, local.incarnation, sequence, local.workers
+            self._header, versions.NEWEST, local.id, self.target, local.incarnation, sequence, local.workers
         )
         self._datagram = self._header + self._initiator.write_first(wire.encode_first(first))
         self._made_at = now
@@ -120,8 +124,10 @@ class Dial:
         payload, signed = self._initiator.read_answer(datagram[wire.HEADER_BYTES :])
         answer = wire.decode_answer(payload)
         same = answer.header == datagram[: wire.HEADER_BYTES]
-        if not same or answer.version != wire.VERSION or answer.target != local.id:
+        if not same or answer.target != local.id:
             raise ProtocolError("answer to somebody else")
+        if not versions.OLDEST <= answer.version <= versions.NEWEST:
+            raise ProtocolError(f"protocol version {answer.version}, this node speaks {versions.SPOKEN}")
         if keys.node_id(answer.public_key) != answer.sender or self.target not in (0, answer.sender):
             raise ProtocolError("another node answers here")
         if not keys.verify(answer.public_key, RESPONDER_SIGNS + signed, answer.signature):
@@ -150,6 +156,7 @@ class Dial:
             remote=answer.base,
             lanes=lanes,
             endpoint=self.endpoint,
+            version=answer.version,
             confirm=wire.encode_control(confirm),
             rtt=now - self._sent_at,
             instead=instead,
@@ -158,7 +165,7 @@ class Dial:
 
     def rejected(self, code: int) -> None:
         self.reason = ENDPOINT_REASONS.get(code, "rejected")
-        self.fault = status.MISMATCH if code in ENDPOINT_REASONS else ""
+        self.fault = FAULTS.get(code, "")
         self.mismatch = True
 
 
@@ -257,7 +264,9 @@ class Dials:
             opened = dial.read_answer(self._local, datagram, self._replaced, now)
         except ProtocolError as error:
             self._out.count("handshake_bad_answer")
-            self._out.log("warning", f"answer {dial.endpoint}", f"answer of {text(dial.endpoint)}: {error}")
+            where = text(dial.endpoint)
+            said = f"answer of {where}: {error}"
+            self._out.log("warning", f"answer {dial.endpoint}", said, address=where, reason=str(error))
             return None
         self._by_base.pop(opened.base, None)
         self._dials.pop(dial.endpoint, None)
@@ -271,7 +280,9 @@ class Dials:
         dial = self._dials.get(opened.endpoint)
         if dial is not None:
             dial.reason, dial.fault, dial.mismatch = reason, status.CLUSTER, True
-        self._out.log("warning", f"refused {opened.endpoint}", f"{text(opened.endpoint)}: {reason}")
+        where = text(opened.endpoint)
+        said = f"{where}: {reason}"
+        self._out.log("warning", f"refused {opened.endpoint}", said, peer=opened.node, address=where, reason=reason)
 
     def on_reject(self, source: seam.Endpoint, datagram: bytes) -> None:
         dial = self._matching(datagram)
@@ -280,7 +291,8 @@ class Dials:
         before = dial.reason
         dial.rejected(datagram[1])
         if dial.reason != before:
-            self._out.log("warning", f"reject {source}", f"{text(source)}: {dial.reason}")
+            where, reason = text(source), dial.reason
+            self._out.log("warning", f"reject {source}", f"{where}: {reason}", address=where, reason=reason)
 
     def on_reflected(self, source: seam.Endpoint, datagram: bytes) -> None:
         """Our own first message came back to us. It may be an attacker's doing, so the dial goes on."""

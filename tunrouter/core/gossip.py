@@ -109,6 +109,8 @@ class Gossip:
     # --- what neighbours say -----------------------------------------------------------------------------------------
     def own_word(self, node: int, data: bytes) -> list[Record]:
         """A record that its author brings along in a handshake, which has budgets of its own."""
+        if not data:
+            return []  # it answered before it had written one
         try:
             given = self._read(data)
         except ProtocolError:
@@ -172,7 +174,8 @@ class Gossip:
             given = self._read(data)
         except ProtocolError as error:
             self._out.count("gossip_malformed")
-            self._out.log("warning", f"record {node}", f"a record that {node:016x} passes on: {error}")
+            said = f"a record that {node:016x} passes on: {error}"
+            self._out.log("warning", f"record {node}", said, peer=node, reason=str(error))
             return Verdict.FORGED, None
         verdict = self.replica.judge(given)
         if verdict is Verdict.NEW:

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from tunrouter.core import bounds, keys, seam, status, wire
+from tunrouter.core import bounds, keys, seam, status, versions, wire
 from tunrouter.core.admission import RejectBudget
 from tunrouter.core.dial import ENDPOINT_REASONS, Opened, text
 from tunrouter.core.handshake import INITIATOR_SIGNS, RESPONDER_SIGNS, Received
@@ -24,6 +24,8 @@ from tunrouter.errors import ProtocolError
 
 class _HalfOpen(NamedTuple):
     first: wire.First
+    version: int
+    """That both speak."""
     remote: int
     datagram: bytes
     """The first message; only its exact repetition gets the answer again."""
@@ -129,11 +131,16 @@ class HalfOpenTable:
             return
         try:
             first = self._check(received.payload, datagram, source, now)
+            version = versions.common(first.version)
+            if version is None:
+                self._reject_version(source, datagram, first.version, now)
+                return
             self._make_room(first, carried)
-            answer = self._answer(received, first, datagram, source, carried, now)
+            answer = self._answer(received, first, version, datagram, source, carried, now)
         except ProtocolError as error:
             self._out.count("handshake_refused")
-            self._out.log("info", f"first {source}", f"first message of {text(source)} refused: {error}")
+            said = f"first message of {text(source)} refused: {error}"
+            self._out.log("info", f"first {source}", said, address=text(source), reason=str(error))
         else:
             reply(answer)
 
@@ -149,17 +156,12 @@ class HalfOpenTable:
         first = wire.decode_first(payload)
         if first.header != datagram[: wire.HEADER_BYTES]:
             raise ProtocolError("header changed on the way")
-        if first.version != wire.VERSION:
-            other = f"protocol version {first.version}, ours is {wire.VERSION}"
-            self.rejected.remember(source, other, status.VERSION, now)
-            raise ProtocolError(other)
         if first.sender == self._local.id:
             if first.incarnation != self._local.incarnation:
                 self._out.count("identity_cloned")
                 fix = "remove the state directory of one of the two machines"
-                self.rejected.remember(
-                    source, f"has this node's identity: a cloned disk? {fix}", status.CLONE, now, "error"
-                )
+                said = f"has this node's identity: a cloned disk? {fix}"
+                self.rejected.remember(source, said, status.CLONE, now, "error")
             else:
                 self._reflected(source, datagram)
             raise ProtocolError("our own identity")
@@ -183,6 +185,7 @@ class HalfOpenTable:
         self,
         received: Received,
         first: wire.First,
+        version: int,
         first_datagram: bytes,
         source: seam.Endpoint,
         carried: bool,
@@ -196,7 +199,7 @@ class HalfOpenTable:
         header = wire.HEADER.pack(wire.ANSWER, mode, 0, remote, attempt)
         payload = wire.Answer(
             header=header,
-            version=wire.VERSION,
+            version=version,
             sender=local.id,
             target=first.sender,
             incarnation=local.incarnation,
@@ -211,7 +214,7 @@ class HalfOpenTable:
         lanes = keys.derive_lanes(theirs, ours, max(local.workers, first.workers), initiator=False, sealed=local.sealed)
         self._lanes += len(lanes)
         self._by_base[base] = _HalfOpen(
-            first, remote, first_datagram, answer.final_hash, lanes, datagram, now, source, carried
+            first, version, remote, first_datagram, answer.final_hash, lanes, datagram, now, source, carried
         )
         self._by_datagram[first_datagram] = base
         expires = now + bounds.REJECT_SECONDS
@@ -246,6 +249,7 @@ class HalfOpenTable:
             remote=entry.remote,
             lanes=entry.lanes,
             endpoint=source,
+            version=entry.version,
             confirm=b"",
             rtt=now - entry.made,
             sequence=first.sequence,
@@ -259,6 +263,15 @@ class HalfOpenTable:
     def _reject(self, source: seam.Endpoint, datagram: bytes, code: int, now: float) -> None:
         self._out.count("handshake_mismatch")
         self.rejected.remember(source, SEEN_BY_US[code], status.MISMATCH, now)
+        self._answer_no(source, datagram, code, now)
+
+    def _reject_version(self, source: seam.Endpoint, datagram: bytes, theirs: int, now: float) -> None:
+        self._out.count("handshake_version")
+        reason = f"peer speaks protocol version {theirs}, this node {versions.SPOKEN}"
+        self.rejected.remember(source, reason, status.VERSION, now)
+        self._answer_no(source, datagram, wire.OTHER_VERSION, now)
+
+    def _answer_no(self, source: seam.Endpoint, datagram: bytes, code: int, now: float) -> None:
         if self._local.silent or not self._rejects.allow(source[0], now):
             return
         index, attempt = wire.HEADER.unpack_from(datagram)[3:]

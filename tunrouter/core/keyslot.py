@@ -29,6 +29,7 @@ class Keys:
         self.base = opened.base
         self.remote = opened.remote
         self.lanes = len(opened.lanes)
+        self.version = opened.version
         self.maimed = False
         """Lanes of them were lost with a worker."""
         self.ours = opened.initiator

@@ -199,7 +199,7 @@ class Mesh:
     def _on_node(self, node: int, body: NodeBody) -> None:
         if body.pod_mtu != self._local.pod_mtu:
             text = f"{body.name}: its pods have MTU {body.pod_mtu}, ours {self._local.pod_mtu}"
-            self._out.log("warning", f"mtu {node}", text)
+            self._out.log("warning", f"mtu {node}", text, peer=node)
 
     def _on_blocks(self, node: int, body: BlocksBody) -> None:
         try:
@@ -208,7 +208,7 @@ class Mesh:
             blocks = ()
             self.refused[node] = f"{error}"
             self._out.count("blocks_refused")
-            self._out.log("error", f"blocks {node}", f"{self.name_of(node)} {error}")
+            self._out.log("error", f"blocks {node}", f"{self.name_of(node)} {error}", peer=node, reason=str(error))
         else:
             self.refused.pop(node, None)
         self._route(self.routes.announce(node, blocks))
@@ -234,9 +234,9 @@ class Mesh:
         for block, loser, winner, static in self.routes.conflicts:
             text = f"{self.name_of(winner)} and {self.name_of(loser)} both announce {block}"
             if static:
-                self._out.log("error", f"conflict {block}", f"{text}; give one of them another --block")
+                self._out.log("error", f"conflict {block}", f"{text}; give one of them another --block", peer=winner)
             else:
-                self._out.log("warning", f"conflict {block}", f"{text}; its register will decide")
+                self._out.log("warning", f"conflict {block}", f"{text}; its register will decide", peer=winner)
 
     def _route(self, messages: list[seam.ToWorker]) -> None:
         for message in messages:

@@ -61,4 +61,5 @@ class Mtus:
         self._inner[session.node] = inner
         self._out.put(seam.PathMtu(session.node, inner))
         if before:
-            self._out.log("warning", f"path mtu {session.node} {inner}", f"{session}: inner path MTU is now {inner}")
+            text = f"{session}: inner path MTU is now {inner}"
+            self._out.log("warning", f"path-mtu {session.node} {inner}", text, peer=session.node)

@@ -357,7 +357,12 @@ class Node:
             body = wire.decode_control(message.body)
         except ProtocolError as error:
             self._out.count("control_malformed")
-            self._out.log("warning", "control malformed", f"control message of {dial.text(message.source)}: {error}")
+            where = dial.text(message.source)
+            said = f"control message of {where}: {error}"
+            self._out.log("warning", "control", said, address=where, reason=str(error))
+            return
+        if body is None:
+            self._out.count("control_unknown")
             return
         if message.session in self.half_open:
             if isinstance(body, wire.Confirm):
@@ -450,7 +455,7 @@ class Node:
         self._rearranged = True
         self.peers.evict(opened, session, now)
         if fresh:
-            self._out.log("info", f"session {opened.node} up", f"{session}: established")
+            session.established()
 
     def name_of(self, node: int) -> str:
         return self.mesh.name_of(node)

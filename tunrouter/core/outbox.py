@@ -31,7 +31,13 @@ class Log(NamedTuple):
 
     level: str
     key: str
+    """The event, a word of our own, and behind it what tells this one from others of its kind."""
     text: str
+    peer: int = 0
+    """The node that it is about, if it is about one."""
+    address: str = ""
+    """Where somebody is that it is about."""
+    reason: str = ""
 
 
 class Said(NamedTuple):
@@ -103,8 +109,8 @@ class Outbox:
     def count(self, name: str) -> None:
         self.counters[name] = self.counters.get(name, 0) + 1
 
-    def log(self, level: str, key: str, text: str) -> None:
-        self.put(Log(level, key, text))
+    def log(self, level: str, key: str, text: str, *, peer: int = 0, address: str = "", reason: str = "") -> None:
+        self.put(Log(level, key, text, peer, address, reason))
 
     def take(self) -> list[Effect]:
         effects, self._effects = self._effects, []

@@ -30,12 +30,13 @@ NEVER: Final = float("inf")
 class PathMtu:
     """The search for one path: `probe` says what to send now, `answered` and `refused` say what became of it."""
 
-    def __init__(self, need: int, now: float) -> None:
+    def __init__(self, need: int, now: float, most: int | None = None) -> None:
+        """`most` is assumed to arrive where that is less than what pods need; more is tried later."""
         self.need = need
-        self.size = need
+        self.size = need if most is None else min(need, most)
         """The largest outer packet that may be sent now."""
         self.deadline = now
-        self._trying = need
+        self._trying = self.size
         """Equal to `size` while that is tested, larger while a better one is searched for."""
         self._lost = 0
         self.holed = False
@@ -44,7 +45,7 @@ class PathMtu:
         """The last probe did not come back: whether a small heartbeat does, now matters."""
         self._outstanding: int | None = None
         self._sent_at = -NEVER
-        self._raise_at = NEVER
+        self._raise_at = NEVER if self.size == need else now + CHECK_BUSY_SECONDS
 
     def probe(self, now: float, probe_id: int, *, rtt: float, heard_at: float, busy: bool) -> int | None:
         """The size of the probe to send now under `probe_id`, or None.

@@ -45,11 +45,13 @@ class Refusals(OrderedDict[seam.Endpoint, Rejected]):
         self[source] = Rejected(reason, now, fault, times)
         if before is None and self._lines.empty(now):
             more = "handshakes of more sources are refused than are logged; see: tunrouter status connections"
-            self._out.log("warning", "more refused", more)
+            self._out.log("warning", "refused more", more)
             return
         if before is None:
             self._lines.take(now)
-        self._out.log(level, f"refused {source[0]} {fault}", f"{text(source)}: {reason}")
+        where = text(source)
+        said = f"{where}: {reason}"
+        self._out.log(level, f"refused {source[0]} {fault}", said, address=where, reason=reason)
 
     def tick(self, now: float) -> None:
         while self and next(iter(self.values())).at + bounds.REJECTED_SECONDS <= now:

@@ -176,6 +176,7 @@ def _of_session(node: Node, session: Session, now: float) -> status.Connection:
         peer=status.peer_name(session.node),
         nickname=session.name,
         encrypted=node.local.sealed,
+        protocol=keys.version if keys is not None else 0,
         path=_path(node, session.node, session) if standing else "",
         mtu=session.inner_mtu,
         via=_via(node, session.node) if standing and session.relayed else "",

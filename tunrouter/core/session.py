@@ -123,7 +123,7 @@ class Session:
             self._out.count("sessions_ended")
         if before is not self.state and Event.ADOPTED is not event:
             key = f"session {self.node} {self.state.value}"
-            self._out.log("info", key, f"{self}: {self.state.value}, {event.value}")
+            self._say(key, f"{self.state.value}, {event.value}", event.value)
 
     def adopt(self, opened: Opened, now: float) -> None:
         """A handshake with this peer came to its end and its identity is proved."""
@@ -174,7 +174,8 @@ class Session:
         assert self.endpoint is not None
         need = self._local.pod_mtu + wire.OVERHEAD + self.outer_bytes
         if fresh or need != self.mtu.need:
-            self.mtu = PathMtu(need, now)
+            # The underlay is as large as the pods' MTU says: a relay over IPv6 does not begin with more.
+            self.mtu = PathMtu(need, now, self._local.pod_mtu + wire.POD_MARGIN)
         if fresh:
             self.live.loss = Loss()
 
@@ -186,7 +187,10 @@ class Session:
     @property
     def outer_bytes(self) -> int:
         """What its path adds to each datagram."""
-        return wire.outer_bytes(self.endpoint) if self.endpoint is not None else wire.IP_UDP_BYTES[4]
+        if self.endpoint is None:
+            return wire.IP_UDP_BYTES[4]
+        direct = [each for each in self.candidates if not seam.relay_target(each)]
+        return wire.outer_bytes(self.endpoint, 6 if direct and all(":" in host for host, _ in direct) else 4)
 
     def on_heard(self, base: int, now: float) -> None:
         """Something authentic arrived on the keys under `base`, and on the path in use."""
@@ -209,7 +213,7 @@ class Session:
         """The data plane follows the newest datagram of each key; of keys that are set aside it says nothing new."""
         if self.current is None or self.current.base != base or endpoint == self.endpoint or self.relayed:
             return
-        self._out.log("info", f"moved {self.node}", f"{self}: now at {text(endpoint)}")
+        self._say(f"moved {self.node}", f"now at {text(endpoint)}")
         self.endpoint = endpoint
         self.mtu_need(now, fresh=True)
 
@@ -326,7 +330,8 @@ class Session:
         if now >= self._heartbeat_at():
             self._ping(now)
         ping_id = self.live.next_id()
-        rtt, heard_at = self.live.rtt or 0.0, self.live.spoke_at
+        # While it is heard by relay, too, its silence on the direct way is no matter of sizes.
+        rtt, heard_at = self.live.rtt or 0.0, -FOREVER if self.backed_up else self.live.spoke_at
         size = self.mtu.probe(now, ping_id, rtt=rtt, heard_at=heard_at, busy=now - self.last_payload < BUSY_SECONDS)
         if size is not None:
             self.live.probed(ping_id, now)
@@ -458,6 +463,14 @@ class Session:
         hears = now < self.live.silent_since() + bounds.SUSPECT_SECONDS
         arrives = self.relayed and self.ways.fault(now) == status.ONE_WAY_OUT
         return wire.Ping(ping_id, self.keep, hears, arrives)
+
+    def _say(self, key: str, what: str, reason: str = "") -> None:
+        where = text(self.endpoint) if self.endpoint else ""
+        self._out.log("info", key, f"{self}: {what}", peer=self.node, address=where, reason=reason)
+
+    def established(self) -> None:
+        """Says so."""
+        self._say(f"session {self.node} up", "established")
 
     def __str__(self) -> str:
         where = f" at {text(self.endpoint)}" if self.endpoint else ""

@@ -47,6 +47,8 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     """The peer's name, MAC-like; empty until it is known."""
     nickname: str = ""
     encrypted: bool = False
+    protocol: int = 0
+    """The version that both ends speak; 0 without a session."""
     path: str = "direct"
     mtu: int = 0
     """The largest inner packet of this path."""

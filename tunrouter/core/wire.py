@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import struct
 from ipaddress import IPv4Address, ip_address
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, get_args
 
 import msgspec
 
-from tunrouter.core import bounds
+from tunrouter.core import bounds, versions
 from tunrouter.core.asking import RegisterAsk, RegisterTell, check_registers
 from tunrouter.core.seam import Endpoint, relay_target
 from tunrouter.errors import ProtocolError
@@ -55,13 +55,13 @@ SEALED_MODE: Final = 1
 NEED_PASSWORD: Final = 1
 HAVE_NONE: Final = 2
 TAG_FAILED: Final = 3
+OTHER_VERSION: Final = 4
 """Flags of type 3, a bare header that echoes index and attempt id: why a first message cannot be used."""
-
-VERSION: Final = 1
 
 IP_UDP_BYTES: Final = {4: 28, 6: 48}
 POD_MARGIN: Final = 124
-"""Underlay MTU minus pod MTU (1500 - 124 = 1376, Weave's): fits direct IPv4 and IPv6 and one relay over IPv4."""
+"""Underlay MTU minus pod MTU (1500 - 124 = 1376, Weave's): fits direct IPv4 and IPv6 and one relay over IPv4; one over
+IPv6 carries 7 bytes less, which is a path MTU like any other."""
 MIN_POD_MTU: Final = 576
 
 
@@ -75,18 +75,22 @@ def inner_mtu(path_mtu: int, ip_version: int) -> int:
     return path_mtu - IP_UDP_BYTES[ip_version] - OVERHEAD
 
 
-def outer_bytes(endpoint: Endpoint) -> int:
-    """What the underlay adds to a datagram for `endpoint`: IP and UDP, and by relay another box, over IPv4."""
+def outer_bytes(endpoint: Endpoint, relays: int) -> int:
+    """What the underlay adds to a datagram for `endpoint`: IP and UDP, and by relay another box.
+
+    `relays`: the IP version between them, which nobody tells the origin.
+    """
     if relay_target(endpoint):
-        return RELAY_OVERHEAD + IP_UDP_BYTES[4]
+        return RELAY_OVERHEAD + IP_UDP_BYTES[relays]
     return IP_UDP_BYTES[6 if ":" in endpoint[0] else 4]
 
 
 class First(NamedTuple):
-    """Payload of a type 1 message; nothing secret, for it can be replayed and has no forward secrecy."""
+    """Payload of a type 1 message; nothing secret, for it can be replayed. Later versions have more behind it."""
 
     header: bytes
     version: int
+    """The newest that the sender speaks."""
     sender: int
     target: int
     """Node id, 0 while unknown."""
@@ -100,6 +104,7 @@ class Answer(NamedTuple):
 
     header: bytes
     version: int
+    """The newest that both speak."""
     sender: int
     target: int
     incarnation: int
@@ -270,6 +275,7 @@ ControlBody = (
     | LeasesAnswer
 )
 
+_KINDS: Final = frozenset(body.__struct_config__.tag for body in get_args(ControlBody))
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[ControlBody] = msgspec.msgpack.Decoder(ControlBody)
 _introduction = msgspec.msgpack.Decoder(Introduction)
@@ -282,8 +288,8 @@ def encode_control(body: ControlBody) -> bytes:
     return _LENGTH.pack(len(packed)) + packed
 
 
-def decode_control(data: bytes) -> ControlBody:
-    """Raises ProtocolError for anything but one well-formed body with bounded names and blocks."""
+def decode_control(data: bytes) -> ControlBody | None:
+    """One well-formed body with bounded names and blocks, None for a kind of a later version; else ProtocolError."""
     if len(data) < 2:
         raise ProtocolError("control body too short")
     (length,) = _LENGTH.unpack_from(data)
@@ -292,6 +298,8 @@ def decode_control(data: bytes) -> ControlBody:
     try:
         body = _decoder.decode(data[2 : 2 + length])
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        if versions.is_later(data[2 : 2 + length], _KINDS):
+            return None
         raise ProtocolError(f"control body: {error}") from None
     if isinstance(body, Confirm):
         check_introduction(body.introduction)

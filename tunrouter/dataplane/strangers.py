@@ -18,7 +18,7 @@ _REJECT: Final = range(wire.HEADER_BYTES, wire.HEADER_BYTES + 1)
 _HANDSHAKES: Final = {
     **{wire.FIRST << 24 | sealed << 16: range(size, size + 1) for sealed, size in wire.FIRST_BYTES.items()},
     **{wire.ANSWER << 24 | sealed << 16: _ANSWER for sealed in wire.FIRST_BYTES},
-    **{wire.REJECT << 24 | why << 16: _REJECT for why in (wire.NEED_PASSWORD, wire.HAVE_NONE, wire.TAG_FAILED)},
+    **{wire.REJECT << 24 | why << 16: _REJECT for why in range(wire.NEED_PASSWORD, wire.OTHER_VERSION + 1)},
 }
 """Type, flags and reserved bytes of handshake datagrams, and their sizes: rubbish must not spend anybody's tokens."""
 

@@ -86,8 +86,7 @@ def _cluster(_: Snapshot, one: Connection) -> Finding:
 
 
 def _version(_: Snapshot, one: Connection) -> Finding:
-    what = f"{who(one)} speaks {one.reason}"
-    return Finding("peers", "fail", what, "install the same release of tunrouter on both")
+    return Finding("peers", "fail", f"{who(one)}: {one.reason}", "install the same release of tunrouter on both")
 
 
 def _clone(_: Snapshot, one: Connection) -> Finding:

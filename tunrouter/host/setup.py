@@ -77,6 +77,7 @@ class Host:
         self._generation = -1
         """Of the rule sets, others' included, when `repair` looked at them last."""
         self._before = ""
+        self._localnet = switches.Localnet(plan.bridge)
 
     @property
     def _blocks(self) -> Blocks:
@@ -137,6 +138,8 @@ class Host:
         if (links and self._watch.drain()) or self._unfinished:
             # The tables too: a pod that died took its port with it, but not the port's right to an address.
             done += self._shape()
+        elif links:
+            self._localnet.look()
         done += self._switches()
         generation = nft.generation()
         if generation != self._generation:
@@ -161,6 +164,7 @@ class Host:
         # Pods hear of another MAC at once, not when they doubt the old one.
         sysctl.write_if_present(f"net/ipv4/conf/{plan.bridge}/arp_notify", 1)
         done = netlink.ensure_bridge(plan.bridge, plan.bridge_mac, plan.mtu)
+        done += self._localnet.keep(netlink.require(plan.bridge).index)
         self._before = switches.remember(netlink, plan.bridge, self._before)
         done += netlink.ensure_addresses(plan.bridge, self._bridge_addresses())
         if netlink.link(plan.tun) is not None:

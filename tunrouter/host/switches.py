@@ -40,3 +40,25 @@ def put_back(netlink: Netlink, bridge: str) -> list[str]:
     before = dict(word.split("=", 1) for word in link.alias.split()[1:] if "=" in word)
     known = [name for name, _ in WANTED if before.get(name, "").isdecimal()]
     return [f"{name}={before[name]}" for name in known if sysctl.write_if_present(name, before[name])]
+
+
+class Localnet:
+    """`route_localnet` of the bridge, by which portmap leads 127.0.0.1 to pods. It is for others to set and to take
+    back, but it would go with a bridge that somebody deletes, and whoever set it does not come again for pods that run.
+    """
+
+    def __init__(self, bridge: str) -> None:
+        self._name = f"net/ipv4/conf/{bridge}/route_localnet"
+        self._index = 0
+        self._value = ""
+
+    def keep(self, index: int) -> list[str]:
+        """A bridge of another `index` gets what the last had; answers with what that changed."""
+        lost, self._index = self._value == "1" and index != self._index, index
+        done = [f"{self._name}=1"] if lost and sysctl.write_if_present(self._name, 1) else []
+        self.look()
+        return done
+
+    def look(self) -> None:
+        """It may be set, or taken back, at any time."""
+        self._value = sysctl.read(self._name) or self._value

@@ -12,7 +12,7 @@
 
 enum { SEALED = 1 };
 enum { FIRST_CLEAR_BYTES = HEADER_BYTES + 32 + FIRST_PAYLOAD_BYTES, LEAST_ANSWER_BYTES = HEADER_BYTES + 32 + TAG_BYTES + 1 };
-enum { NEED_PASSWORD = 1, TAG_FAILED = 3 };
+enum { NEED_PASSWORD = 1, OTHER_VERSION = 4 };
 
 static uint64_t hash(const tr_endpoint *from) {
     uint64_t high = from->size == 28 ? get64(from->name + 8) : 0;
@@ -50,7 +50,7 @@ static bool is_handshake(const uint8_t *datagram, uint32_t size) {
     case TYPE_ANSWER:
         return flags <= SEALED && size >= LEAST_ANSWER_BYTES;
     case TYPE_REJECT:
-        return flags >= NEED_PASSWORD && flags <= TAG_FAILED && size == HEADER_BYTES;
+        return flags >= NEED_PASSWORD && flags <= OTHER_VERSION && size == HEADER_BYTES;
     }
     return false;
 }

@@ -67,10 +67,17 @@ class Firewall:
         self.refused: list[str] = []
         """Accepts that could not be made."""
         self._seen: tuple[bytes, bytes] | None = None
+        self._unwatched: list[str] = []
+        """Why legacy tables cannot be watched."""
 
     def legacy_changed(self) -> bool:
         """Whether a legacy table differs from the last look. Nothing announces those; this costs no fork."""
-        now = (legacy.fingerprint(4), legacy.fingerprint(6))
+        try:
+            now = (legacy.fingerprint(4), legacy.fingerprint(6))
+        except HostError as error:
+            self._unwatched = [str(error)]
+            return False
+        self._unwatched = []
         changed, self._seen = now != self._seen, now
         return changed
 
@@ -104,7 +111,7 @@ class Firewall:
 
     def complaints(self) -> list[str]:
         """What the last `ensure` could not set right, each in one line."""
-        return [*map(str, self.drops), *self.refused, *self.unread]
+        return [*map(str, self.drops), *self.refused, *self.unread, *self._unwatched]
 
     def _accept_all(self, uplinks: Sequence[str], accept: Callable[[Drop], list[str]] | None = None) -> list[str]:
         done = []

@@ -15,6 +15,8 @@ import struct
 from pathlib import Path
 from typing import Final
 
+from tunrouter.errors import HostError
+
 LOADED: Final = {4: Path("/proc/thread-self/net/ip_tables_names"), 6: Path("/proc/thread-self/net/ip6_tables_names")}
 GET_INFO, GET_ENTRIES = 64, 65
 INFO_BYTES: Final = 84
@@ -38,10 +40,18 @@ def loaded(version: int) -> bool:
 
 
 def fingerprint(version: int) -> bytes:
-    """A digest of the filter table's rules and policies, b"" where there is none."""
+    """A digest of the filter table's rules and policies, b"" where there is none. Raises HostError."""
     if not loaded(version):
         return b""
     family, level = (socket.AF_INET, socket.IPPROTO_IP) if version == 4 else (socket.AF_INET6, socket.IPPROTO_IPV6)
+    try:
+        return _digest(version, family, level)
+    except PermissionError:
+        what = f"changes of {'ip6tables' if version == 6 else 'iptables'}-legacy go unnoticed: it needs CAP_NET_RAW"
+        raise HostError(what, "give the agent that capability, as the unit of `make install-service` does") from None
+
+
+def _digest(version: int, family: int, level: int) -> bytes:
     with socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW) as query:
         info = _ask(query.fileno(), level, GET_INFO, struct.pack("=32s", b"filter").ljust(INFO_BYTES, b"\0"))
         size = struct.unpack_from("=I", info, INFO_BYTES - 4)[0]
