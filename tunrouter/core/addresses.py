@@ -62,6 +62,8 @@ class Addresses:
         """Rows of blocks that are not ours, or not yet."""
         self._keepers = Keepers()
         self._released = 0
+        self.changes = 0
+        """Grows with all that may give somebody an address who was refused before."""
 
     # --- blocks ------------------------------------------------------------------------------------------------------
     def restore(self, rows: Iterable[LeaseRow], now: float) -> None:
@@ -80,6 +82,7 @@ class Addresses:
         if any(network.overlaps(other) for other in self._pools):
             raise ValueError(f"{network} overlaps a block that is here already")
         pool = self._pools[network] = Pool(network, self._gateway)
+        self.changes += 1
         if not rested:
             pool.rests_until = now + bounds.REST_SECONDS
             self._journal.put(LeaseRow(network.network_address, "", "", 0))
@@ -104,6 +107,7 @@ class Addresses:
 
     def open(self, network: IPv4Network) -> None:
         self._pools[network].open = True
+        self.changes += 1
 
     def _place(self, pool: Pool, row: LeaseRow, now: float) -> None:
         """What the row says, unless something newer is known."""
@@ -174,8 +178,10 @@ class Addresses:
     def wake(self, now: float) -> None:
         """To be called at `deadline`: who has rested is free."""
         for pool in self._pools.values():
-            for number in pool.wake(now):
-                self._forget(number)
+            if pool.deadline <= now:
+                self.changes += 1
+                for number in pool.wake(now):
+                    self._forget(number)
 
     def _again(self, keeper: Keeper) -> tuple[Pool, IPv4Address] | None:
         """What it had last, of what may be given now."""
@@ -217,6 +223,7 @@ class Addresses:
         self._journal.put(LeaseRow.of(lease))
 
     def _own(self, pool: Pool, lease: Lease) -> None:
+        self.changes += 1  # another ask of this interface has it, too
         self._keepers.forget(int(lease.address))
         pool.hold(lease)
         self._owned.setdefault(lease.container, {})[lease.interface] = lease.address
@@ -257,6 +264,7 @@ class Addresses:
                 self._journal.put(self._strays[number])
 
     def _disown(self, lease: Lease) -> None:
+        self.changes += 1
         interfaces = self._owned[lease.container]
         del interfaces[lease.interface]
         if not interfaces:
@@ -275,6 +283,11 @@ class Addresses:
         """Why nobody gets exactly this one at present."""
         found = self._obtain(address)
         return found if isinstance(found, Refused) else None
+
+    @property
+    def open_blocks(self) -> bool:
+        """Whether there is a block that gives addresses."""
+        return any(pool.open for pool in self._pools.values())
 
     def held_by(self, container: str, interface: str) -> IPv4Address | None:
         return self._owned.get(container, {}).get(interface)

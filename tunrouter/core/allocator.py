@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv4Network
+from itertools import takewhile
 from typing import Final, NamedTuple
 
 from tunrouter.core import asking, bounds
@@ -65,9 +66,15 @@ class Allocator:
         self._local = local
         self._out = out
         self._waiting: dict[int, Waiting] = {}
+        """In the order of asking, and so in that of their deadlines."""
+        self._served = 0
+        """What `Addresses.changes` was when all of them were tried last."""
         self._leaving: Leaving | None = None
         self._expected: dict[IPv4Address, Claim] = {}
-        """Addresses that are in use here, though their block is not ours, or not known to be."""
+        """Addresses that are in use here, though their block is not ours, or not known to be.
+
+        None may be forgotten, or it would be given away with its block; they are what this kernel has ports for.
+        """
         self._lost: set[IPv4Address] = set()
         """Those of them that are certainly another node's, or nobody's."""
         self._fenced: tuple[IPv4Address, ...] = ()
@@ -182,7 +189,7 @@ class Allocator:
         if isinstance(refused, Refused):
             why = refused.reason.value
             self._out.log("warning", f"claim {address}", f"{container} uses {address}: {why}", reason=why)
-            if refused.reason is Reason.ELSEWHERE and len(self._expected) < bounds.MAX_PENDING:
+            if refused.reason is Reason.ELSEWHERE:
                 self._expected[address] = request
         self._answer(ticket, not isinstance(refused, Refused))
 
@@ -256,7 +263,7 @@ class Allocator:
     # --- what is due -------------------------------------------------------------------------------------------------
     @property
     def deadline(self) -> float:
-        times = [min((waiting.until for waiting in self._waiting.values()), default=NEVER), self.addresses.deadline]
+        times = [next((waiting.until for waiting in self._waiting.values()), NEVER), self.addresses.deadline]
         if not self.static:
             times += [self.electors.deadline, self.ipam.deadline]
         if self._leaving is not None:
@@ -282,9 +289,16 @@ class Allocator:
             self._out.put(persist)
 
     def _serve(self, now: float) -> None:
-        """Those that wait, in the order of asking. Where there is none for one, there is for who had one before."""
+        """Those that wait, in the order of asking. Where there is none for one, there is for who had one before.
+
+        Who was refused is refused again while nothing changes or all is closed, so that in most steps only those are
+        tried whose time is over.
+        """
+        every = self.addresses.changes != self._served and self.addresses.open_blocks
+        if every:
+            self._served = self.addresses.changes
         full = False
-        for ticket, waiting in list(self._waiting.items()):
+        for ticket, waiting in list(self._waiting.items()) if every else self._due(now):
             request = waiting.request
             hopeless = full and request.wanted is None and not self._remembers(request)
             if hopeless and now < waiting.until:
@@ -298,6 +312,9 @@ class Allocator:
             if now >= waiting.until:
                 del self._waiting[ticket]
                 self._answer(ticket, self._refusal(found))
+
+    def _due(self, now: float) -> list[tuple[int, Waiting]]:
+        return list(takewhile(lambda waits: waits[1].until <= now, self._waiting.items()))
 
     def _remembers(self, request: Allocate) -> bool:
         return self.addresses.remembers(request.container, request.interface, request.pod)
