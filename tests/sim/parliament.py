@@ -157,7 +157,7 @@ class Seat:
             local, played, self.out, self._tell, NETWORK, self._own, static=False, founding=founding
         )
         self.allocator.restore(list(self.disk.values()), parliament.now)
-        self.allocator.start(parliament.now, moved=moved)
+        self.allocator.start(parliament.now, moved=ClusterRow("boot", b"") if moved else None)
         for container, address in self.containers.items() if claim else ():
             self.allocator.ask(Claim(next(parliament.tickets), container, "eth0", address), parliament.now)
         self.mesh.here = parliament.reachable(self)

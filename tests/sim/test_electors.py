@@ -472,9 +472,11 @@ def test_after_a_boot_everybody_waits_for_the_electors_and_then_has_what_he_had(
     tickets = {seat.add("b"): "b", seat.add("a", had["a"]): "a", seat.add("c"): "c"}
     parliament.run(bounds.CLONE_SECONDS / 2)
     assert not seat.answers.keys() & {stranger, *tickets}, "its blocks may be another's by now"
+    assert ("cluster", "boot") not in seat.disk, "the next life would not wait"
     parliament.until(lambda: seat.answers.keys() >= {stranger, *tickets}, bounds.ALLOCATE_SECONDS)
     assert {container: seat.answers[ticket] for ticket, container in tickets.items()} == had
     assert seat.answers[stranger] not in had.values()
+    parliament.until(lambda: ("cluster", "boot") in seat.disk, 1)
     assert parliament.violations == []
 
 

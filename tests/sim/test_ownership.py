@@ -15,7 +15,7 @@ from tunrouter.core import allocator, bounds, electorate
 from tunrouter.core.clones import ROW_SECONDS, Clones
 from tunrouter.core.electorate import Founding
 from tunrouter.core.ipam import Ipam
-from tunrouter.core.journal import RegisterRow
+from tunrouter.core.journal import RegisterRow, Row
 from tunrouter.core.requests import SetElectors
 
 NODES = st.integers(1, 9)
@@ -238,8 +238,8 @@ def copy_goes_on(patch: pytest.MonkeyPatch) -> None:
 def copy_does_not_wait(patch: pytest.MonkeyPatch) -> None:
     start = Ipam.start
 
-    def at_once(self: Ipam, now: float, *, moved: bool) -> None:
-        start(self, now, moved=False)
+    def at_once(self: Ipam, now: float, *, moved: Row | None) -> None:
+        start(self, now, moved=None)
 
     patch.setattr(Ipam, "start", at_once)
 

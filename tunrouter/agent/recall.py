@@ -19,8 +19,8 @@ from tunrouter.config import Config
 from tunrouter.core import holdings, keys, seam
 from tunrouter.core.clones import INCARNATION
 from tunrouter.core.electorate import Founding
-from tunrouter.core.journal import BlockRow, ClusterRow, Row
-from tunrouter.edge.store import AMNESIA, Change, Store
+from tunrouter.core.journal import BlockRow, ClusterRow, Persist, Row
+from tunrouter.edge.store import AMNESIA, Store
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 BOOT: Final = "boot"
@@ -38,8 +38,8 @@ class Kept(NamedTuple):
     """Of addresses and registers."""
     forgetful: bool
     """The node is older than its database."""
-    moved: bool
-    """The machine was booted since the last life, or it is another one."""
+    moved: ClusterRow | None
+    """The machine was booted since the last life, or it is another one: says that it is known, once it is."""
 
 
 def recall(store: Store) -> Kept:
@@ -49,8 +49,10 @@ def recall(store: Store) -> Kept:
     kept = rows.recall(store.rows())
     cluster = {row.name: row.data for row in kept if isinstance(row, ClusterRow)}
     asserted = int.from_bytes(cluster.get(INCARNATION, b""), "big")
-    boot = BOOT_ID.read_bytes().strip()
-    store.write([Change("cluster", (BOOT,), (boot,))])
+    boot = ClusterRow(BOOT, BOOT_ID.read_bytes().strip())
+    moved = cluster.get(BOOT, boot.data) != boot.data and any(isinstance(row, BlockRow) for row in kept)
+    if not moved:
+        store.write(rows.changes(Persist(0, {boot.key: boot})))
     return Kept(
         identity=keys.Identity(store.identity(random(32))),
         incarnation=store.next_incarnation(max(int(time.time()), asserted + 1)),
@@ -58,7 +60,7 @@ def recall(store: Store) -> Kept:
         targets=store.targets(),
         rows=tuple(kept),
         forgetful=AMNESIA in cluster,
-        moved=cluster.get(BOOT, boot) != boot,
+        moved=boot if moved else None,
     )
 
 

@@ -89,8 +89,8 @@ class Allocator:
             self.electors.restore([row for row in kept if isinstance(row, ClusterRow)], registers)
             self.ipam.restore([row for row in kept if isinstance(row, BlockRow)], now)
 
-    def start(self, now: float, *, moved: bool = False) -> None:
-        """`moved`: the machine was booted since the last life, so the disk may be a copy."""
+    def start(self, now: float, *, moved: Row | None = None) -> None:
+        """`moved`: the machine was booted since the last life, so the disk may be a copy (`Ipam.start`)."""
         self.clones.start(now)
         if self.static:
             for block in self._local.blocks:

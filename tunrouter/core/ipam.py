@@ -21,7 +21,7 @@ from tunrouter.core.addresses import Addresses
 from tunrouter.core.consensus import Outcome
 from tunrouter.core.electors import Electors
 from tunrouter.core.holdings import CLOSING, FIRST, HELD, Own, block_at, kept
-from tunrouter.core.journal import BlockRow, Journal
+from tunrouter.core.journal import BlockRow, Journal, Row
 from tunrouter.core.local import Local
 from tunrouter.core.mesh import Mesh
 from tunrouter.core.outbox import Outbox
@@ -75,6 +75,7 @@ class Ipam:
         self._searched = False
         self._inventoried = False
         self._patience = 0.0
+        self._moved: Row | None = None
         self._sure_at = NEVER
         self._surplus: tuple[int, float] | None = None
 
@@ -84,9 +85,13 @@ class Ipam:
             self._addresses.add_block(self.block(row.place), now, rested=True)
             self._addresses.close(self.block(row.place))
 
-    def start(self, now: float, *, moved: bool) -> None:
-        """`moved`: the disk may be a copy of one that runs elsewhere; what it says is used when that is ruled out."""
+    def start(self, now: float, *, moved: Row | None) -> None:
+        """`moved`: the disk may be a copy of one that runs elsewhere; what it says is used when that is ruled out.
+
+        The row is written then: a life that ended before has ruled out nothing for the next one.
+        """
         self._look_at, self._verify_at = now, now
+        self._moved = moved
         self._patience = bounds.CLONE_SECONDS if moved and self.own else 0.0
         self._tell(now)
 
@@ -272,6 +277,9 @@ class Ipam:
                 self.reason = outcome.reason
                 self._verify_at = min(self._verify_at, now + bounds.IPAM_SECONDS)
                 return
+            if self._moved is not None:
+                self._journal.put(self._moved)
+                self._moved = None
             for place in places:
                 self._check(place, outcome.items[Name(BLOCK, place)].value, now)
             self.wake(now)

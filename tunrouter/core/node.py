@@ -93,11 +93,11 @@ class Node:
 
     # --- what the operator asks --------------------------------------------------------------------------------------
     def start(
-        self, hints: tuple[seam.Endpoint, ...], now: float, rows: Iterable[Row] = (), *, moved: bool = False
+        self, hints: tuple[seam.Endpoint, ...], now: float, rows: Iterable[Row] = (), *, moved: Row | None = None
     ) -> list[Effect]:
         """The first step; `hints` are endpoints that an earlier life remembered, `rows` is what its disk kept.
 
-        `moved`: the machine was booted since, or it is another one.
+        `moved`: the machine was booted since, or it is another one; the row that says so from when that is ruled out.
         """
         self.mesh.start(now)
         self.allocator.restore(rows, now)
