@@ -123,6 +123,8 @@ class Seat:
         self.alive = False
         self.disk: dict[Key, Row] = {}
         self.unwritten: list[Persist] = []
+        self.slow = 0.0
+        """So many seconds more until something is on disk."""
         self.containers: dict[str, IPv4Address] = {}
         """That run, with the address that each uses."""
         self.asked: dict[int, str] = {}
@@ -193,7 +195,8 @@ class Seat:
             match effect:
                 case Persist():
                     self.unwritten.append(effect)
-                    self.parliament.at(self.parliament.rng.uniform(0.001, 0.02), self._written, self.life, effect)
+                    takes = self.slow + self.parliament.rng.uniform(0.001, 0.02)
+                    self.parliament.at(takes, self._written, self.life, effect)
                 case Answer(ticket, result):
                     self._answered(ticket, result)
                 case Fenced(addresses):

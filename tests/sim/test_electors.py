@@ -11,6 +11,8 @@ from tests.sim.parliament import Parliament, Seat
 from tunrouter.core import bounds
 from tunrouter.core.electorate import Founding
 from tunrouter.core.electors import Electors
+from tunrouter.core.holdings import FIRST
+from tunrouter.core.journal import BlockRow
 from tunrouter.core.leave import Left
 from tunrouter.core.outbox import Refusal
 from tunrouter.core.reclaim import Removed
@@ -333,6 +335,26 @@ def test_who_leaves_hands_back_everything() -> None:
     assert not seat.alive
     parliament.run(5)
     assert seat.number not in settle(parliament, 3)
+
+
+def test_a_block_is_free_for_others_only_when_it_is_on_disk_that_it_is_not_used() -> None:
+    """A life that begins before would use it. The disk is slow, and the electors are looked at meanwhile."""
+    parliament = Parliament(4)
+    settle(parliament, 3)
+    seat = parliament.all[3]
+    (place,) = seat.ipam.own
+    seat.slow = 5.0
+    seat.ipam.give_back(place, parliament.now)
+    seat.ipam.decided(parliament.now)
+    seat.step()
+    for _ in range(4):
+        parliament.run(1)
+        seat.ipam.decided(parliament.now)
+        seat.step()
+        (row,) = [row for row in seat.disk.values() if isinstance(row, BlockRow) and row.place == place]
+        assert row.state == FIRST
+        assert parliament.chosen()[place] == row.version, "it is not handed back yet"
+    parliament.until(lambda: parliament.chosen()[place] == row.version + 1, 15)
 
 
 def test_who_has_containers_does_not_leave() -> None:

@@ -67,6 +67,8 @@ class Ipam:
         self._changed = changed
         self._busy: set[int] = set()
         """Registers that a round of ours is about."""
+        self._stopping: set[int] = set()
+        """Places of blocks that are closed, while that is not on disk."""
         self._taken: dict[int, int] = {}
         """Places that nobody tells of, but that somebody holds, with the version seen."""
         self._look_at = NEVER
@@ -155,7 +157,7 @@ class Ipam:
 
     def _look(self, now: float) -> None:
         for place, own in list(self.own.items()):
-            if own.state == CLOSING and place not in self._busy:
+            if own.state == CLOSING and place not in self._busy | self._stopping:
                 self._hand_back(place, now)
         if self.leaving or self._busy:
             return
@@ -369,8 +371,10 @@ class Ipam:
         own = self.own[place]
         self._addresses.close(self.block(place))
         self._set(place, own._replace(state=CLOSING))
+        self._stopping.add(place)
 
         def stopped(now: float) -> None:
+            self._stopping.discard(place)
             self._tell(now)
             self.wake(now)
 
