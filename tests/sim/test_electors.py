@@ -7,11 +7,11 @@ from ipaddress import IPv4Address
 import pytest
 
 from tests.core.villages import local
-from tests.sim.parliament import Parliament, Seat
+from tests.sim.parliament import LENGTH, NETWORK, Parliament, Seat
 from tunrouter.core import bounds
 from tunrouter.core.electorate import Founding
 from tunrouter.core.electors import Electors
-from tunrouter.core.holdings import FIRST
+from tunrouter.core.holdings import FIRST, cut
 from tunrouter.core.journal import BlockRow
 from tunrouter.core.leave import Left
 from tunrouter.core.outbox import Refusal
@@ -63,6 +63,19 @@ def test_a_lone_node_has_a_block_at_once() -> None:
     seat.add("a")
     parliament.until(lambda: "a" in seat.containers, 0.2)
     assert seat.containers["a"] == IPv4Address("10.32.0.2")
+
+
+def test_what_places_are_places_of_is_on_disk_with_the_blocks_and_on_an_older_disk_when_they_are_confirmed() -> None:
+    parliament = Parliament(1)
+    (seat,) = parliament.all
+    parliament.run(1)
+    row = cut(NETWORK, LENGTH)
+    assert seat.disk[row.key] == row
+    seat.kill()
+    del seat.disk[row.key]
+    seat.boot()
+    parliament.run(1)
+    assert seat.disk[row.key] == row
 
 
 def test_a_second_and_third_join_without_being_counted() -> None:

@@ -112,14 +112,14 @@ class Agent:
         kept = await self._loop.run_in_executor(self._disk, recall, self._store)
         peers = [endpoint[0] for peer in config.peers if (endpoint := resolve.literal(peer, 0)) is not None]
         plan = _plan(config, await self._pod_mtu(peers))
+        static = (IPv4Network(config.block),) if config.block else ()
+        blocks = static or recalled_blocks(kept, plan.range, _block_length(config, plan, static))
         await self._host.prepare(plan, peers)
         self._workers, self._facts["offloads"] = await dataplane.start(
             config, kept.identity, self._loop, self._barrier, self._once, stack, leave=self._leaves
         )
-        static = (IPv4Network(config.block),) if config.block else ()
         exposed = kept_on(kept.rows)
         # What pods live by is there without a pause, whoever decides about blocks.
-        blocks = static or recalled_blocks(kept, plan.range, _block_length(config, plan, static))
         await self._host.apply(blocks, exposed=[a for a in exposed.values() if not static or a in static[0]])
         local = self._local(kept, await ring, plan, static)
         self._announce(local)

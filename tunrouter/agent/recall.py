@@ -21,6 +21,7 @@ from tunrouter.core.clones import INCARNATION
 from tunrouter.core.electorate import Founding
 from tunrouter.core.journal import BlockRow, ClusterRow, Persist, Row
 from tunrouter.edge.store import AMNESIA, Store
+from tunrouter.errors import ConfigError
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 BOOT: Final = "boot"
@@ -65,12 +66,21 @@ def recall(store: Store) -> Kept:
 
 
 def blocks(kept: Kept, network: IPv4Network, length: int) -> tuple[IPv4Network, ...]:
-    """What this node had when its last life ended, and has until the electors say something else."""
-    rows = holdings.kept(row for row in kept.rows if isinstance(row, BlockRow) and row.state != holdings.CLOSING)
-    found = (
-        holdings.block_at(network, length, row.place) for row in rows if row.place < 1 << length - network.prefixlen
-    )
-    return tuple(found)
+    """What this node had when its last life ended, and has until the electors say something else.
+
+    Raises ConfigError where that was of another range or in other blocks. Older agents did not say.
+    """
+    rows = [row for row in kept.rows if isinstance(row, BlockRow)]
+    known = next((row for row in kept.rows if isinstance(row, ClusterRow) and row.name == holdings.CUT), None)
+    if rows and known is not None and known != holdings.cut(network, length):
+        before, its_length = known.data.decode().split()
+        raise ConfigError(
+            f"this node has blocks of /{its_length} out of {before}, not of /{length} out of {network}",
+            f"start it with --range {before} --block-size {its_length}; "
+            "to give them up: tunrouter leave, or tunrouter reset --purge",
+        )
+    here = [row for row in rows if row.state != holdings.CLOSING]
+    return tuple(holdings.block_at(network, length, row.place) for row in holdings.kept(here, network, length))
 
 
 def founding(config: Config, kept: Kept) -> Founding | None:

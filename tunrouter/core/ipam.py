@@ -20,7 +20,7 @@ from tunrouter.core import bounds
 from tunrouter.core.addresses import Addresses
 from tunrouter.core.consensus import Outcome
 from tunrouter.core.electors import Electors
-from tunrouter.core.holdings import CLOSING, FIRST, HELD, Own, block_at, kept
+from tunrouter.core.holdings import CLOSING, FIRST, HELD, Own, block_at, cut, kept
 from tunrouter.core.journal import BlockRow, Journal, Row
 from tunrouter.core.local import Local
 from tunrouter.core.mesh import Mesh
@@ -82,7 +82,7 @@ class Ipam:
         self._surplus: tuple[int, float] | None = None
 
     def restore(self, rows: Iterable[BlockRow], now: float) -> None:
-        for row in kept(rows):
+        for row in kept(rows, self.network, self._local.block_length):
             self.own[row.place] = Own(row.version, row.state, verified=False)
             self._addresses.add_block(self.block(row.place), now, rested=True)
             self._addresses.close(self.block(row.place))
@@ -169,7 +169,7 @@ class Ipam:
     @property
     def spare(self) -> int:
         """So many addresses should be free."""
-        return max(1, min(bounds.SPARE_ADDRESSES, (1 << (32 - self._local.block_length)) // 4))
+        return max(1, min(bounds.SPARE_ADDRESSES, self.block(0).num_addresses // 4))
 
     def _wants_more(self, now: float) -> bool:
         usable = [own for own in self.own.values() if own.state != CLOSING]
@@ -227,6 +227,7 @@ class Ipam:
         if place in self.own:
             return
         first = not any(own.state == FIRST for own in self.own.values())
+        self._journal.put(cut(self.network, self._local.block_length))
         self._set(place, Own(version, FIRST if first else HELD, verified=True))
         self._addresses.add_block(self.block(place), now, rested=rested)
         self._addresses.close(self.block(place))
@@ -296,6 +297,7 @@ class Ipam:
             self._lose(place, now)
         elif not own.verified:
             self.own[place] = own._replace(verified=True)
+            self._journal.put(cut(self.network, self._local.block_length))
             if own.state != CLOSING:
                 self.reason = ""
                 self._addresses.open(self.block(place))
@@ -352,17 +354,13 @@ class Ipam:
     def _give_up_surplus(self, now: float) -> None:
         """A block that nobody has used for a quarter of an hour, while the others are enough."""
         empty = [place for place, own in self.own.items() if own.state == HELD and self._idle(place)]
-        if not empty or self._addresses.free(now) - self._block_size < 2 * self.spare:
+        if not empty or self._addresses.free(now) - self.block(0).num_addresses < 2 * self.spare:
             self._surplus = None
         elif self._surplus is None or self._surplus[0] != empty[-1]:
             self._surplus = empty[-1], now
         elif now - self._surplus[1] >= bounds.SURPLUS_SECONDS:
             self.give_back(empty[-1], now)
             self._surplus = None
-
-    @property
-    def _block_size(self) -> int:
-        return 1 << (32 - self._local.block_length)
 
     def _idle(self, place: int) -> bool:
         return not self._addresses.held_in(self.block(place))
