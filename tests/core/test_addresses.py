@@ -276,6 +276,24 @@ def test_rows_wait_for_their_block_and_what_happened_meanwhile_is_newer() -> Non
     assert [row.address for row in leases(life.rows)] == [ip(2, OTHER)]
 
 
+def test_who_has_an_address_in_a_block_that_is_away_is_known_and_can_be_released() -> None:
+    """Its pod may be gone by now, and nobody would ever ask for it."""
+    life = Life(BLOCK)
+    life.addresses.allocate("ghost", "eth0", 0.0)
+    life.addresses.allocate("rests", "eth0", 0.0)
+    life.addresses.release("rests", "eth0", 0.0)
+    life.commit()
+    addresses = life.restart(OTHER)
+    addresses.allocate("here", "eth0", 0.0)
+    assert set(addresses.holders()) == {Lease(ip(2), "ghost", "eth0"), Lease(ip(2, OTHER), "here", "eth0")}
+    addresses.release("ghost", "eth0", 0.0)
+    life.commit()
+    addresses = life.restart(OTHER)
+    assert [lease.container for lease in addresses.holders()] == ["here"]
+    addresses.add_block(BLOCK, 0.0, rested=True)
+    assert addresses.held_in(BLOCK) == ()
+
+
 def test_overlapping_blocks_are_refused() -> None:
     with pytest.raises(ValueError, match="overlaps"):
         Life(BLOCK).addresses.add_block(IPv4Network("10.32.4.0/23"), 0.0, rested=True)

@@ -132,7 +132,7 @@ class Agent:
         self._control = control
         self._readiness.watch(control, self._attachments)
         control.carry_out(node.start(kept.endpoints, time.monotonic(), kept.rows, moved=kept.moved))
-        self.spawn(self._attachments.reconcile(here, node.allocator.addresses.leases))
+        self.spawn(self._attachments.reconcile(here, node.allocator.addresses.holders))
         self._targets.start(config.peers, kept.targets)
         self.spawn(self._keep_names())
         self._host.changed = self._look_at_host

@@ -310,6 +310,11 @@ class Addresses:
         for pool in self._pools.values():
             yield from pool.held.values()
 
+    def holders(self) -> Iterator[Lease]:
+        """Also those whose block is not here: they have their address again when it comes."""
+        yield from self.leases()
+        yield from (_lease(row) for row in self._strays.values() if row.held)
+
     def free(self, now: float) -> int:
         """What `allocate` could give, one after the other."""
         return sum(pool.free(now) for pool in self._pools.values() if pool.open)

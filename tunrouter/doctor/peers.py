@@ -183,8 +183,12 @@ def blocks(snapshot: Snapshot) -> Iterator[Finding]:
 def _refused_fix(snapshot: Snapshot, peer: Peer) -> str:
     if "cluster" in peer.refused:
         return CLUSTER_FIX
-    size = f" and --block-size {snapshot.ipam.block_size}" if snapshot.ipam is not None else ""
-    return f"start the agent there with --range {snapshot.range}{size}, as here, after: tunrouter reset"
+    reset = "tunrouter reset"
+    values = f"--range {snapshot.range}"
+    if snapshot.ipam is not None:  # there it has blocks that were given under other values
+        reset = f"{reset} --purge"
+        values = f"{values} and --block-size {snapshot.ipam.block_size}"
+    return f"start the agent there with {values}, as here, after: {reset}"
 
 
 def _few(check: str, found: list[Finding]) -> Iterator[Finding]:
