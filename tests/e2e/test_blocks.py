@@ -15,7 +15,7 @@ from tunrouter.bench.namespaces import wait_until
 from tunrouter.core.status import READY
 from tunrouter.edge.api import Lease, ReserveCall
 from tunrouter.edge.api.client import Client
-from tunrouter.errors import AgentError
+from tunrouter.errors import AgentError, ConfigError
 
 pytestmark = pytest.mark.root
 
@@ -69,7 +69,10 @@ def test_nodes_share_the_range_among_themselves_and_take_back_what_the_dead_had(
         wait_until("and it is reached there", lambda: one.ping(three.address), 10)
 
         second.agent.kill()
-        second.agent.restart()
+        second.agent.start(first.address, "--block-size", "26", password=secret, wait=False)
+        assert second.agent.process.wait(timeout=10) == ConfigError.exit_code
+        assert "this node has blocks of /24 out of 10.32.0.0/12, not of /26 out of" in second.agent.last_words()
+        second.agent.start(first.address, password=secret)
         assert two.ping(one.address, count=3), "who was only restarted has what it had"
         state = snapshot(second)
         assert state is not None
