@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from tunrouter.agent import agent as agents
+from tunrouter.agent import calls
 from tunrouter.agent.agent import Agent
 from tunrouter.agent.control import Control
 from tunrouter.config import Config
@@ -39,19 +40,19 @@ def agent_with(control: FakeControl, answer: Any = None) -> Agent:
     agent = Agent(Config(name="a"), asyncio.get_running_loop())
     agent._control = cast("Control", control)
     agent._attachments = cast("Any", FakeAttachments(answer))
-    agent._serving.set()
+    agent._calls.serving.set()
     return agent
 
 
 def test_a_call_that_is_stuck_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert agents.CALL_SECONDS == 30
-    monkeypatch.setattr(agents, "CALL_SECONDS", 0.02)
+    assert calls.CALL_SECONDS == 30
+    monkeypatch.setattr(calls, "CALL_SECONDS", 0.02)
 
     async def scenario() -> None:
         agent = agent_with(FakeControl(), asyncio.Event().wait)
         async with asyncio.timeout(5):
             with pytest.raises(AgentError, match=r"not done within 0\.02 s"):
-                await agent._answer(DETACH)
+                await agent._calls.answer(DETACH)
 
     asyncio.run(scenario())
 
@@ -62,33 +63,33 @@ def test_a_timeout_of_the_work_itself_is_not_taken_for_ours() -> None:
 
     async def scenario() -> None:
         with pytest.raises(TimeoutError, match="netlink's"):
-            await agent_with(FakeControl(), timed_out)._answer(DETACH)
+            await agent_with(FakeControl(), timed_out)._calls.answer(DETACH)
 
     asyncio.run(scenario())
 
 
 def test_who_asks_while_it_starts_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert agents.START_SECONDS == 5
+    assert calls.START_SECONDS == 5
 
     async def scenario() -> None:
         done = asyncio.Event()
         done.set()
         agent = agent_with(FakeControl(), done.wait)
         control, agent._control = agent._control, None
-        agent._serving.clear()
-        asked = asyncio.ensure_future(agent._answer(DETACH))
+        agent._calls.serving.clear()
+        asked = asyncio.ensure_future(agent._calls.answer(DETACH))
         for _ in range(10):
             await asyncio.sleep(0)
         assert not asked.done()
         agent._control = control
-        agent._serving.set()
+        agent._calls.serving.set()
         await asyncio.wait_for(asked, 5)
 
         agent._control = None
-        agent._serving.clear()
-        monkeypatch.setattr(agents, "START_SECONDS", 0.02)
+        agent._calls.serving.clear()
+        monkeypatch.setattr(calls, "START_SECONDS", 0.02)
         with pytest.raises(AgentError, match="still starting"):
-            await asyncio.wait_for(agent._answer(DETACH), 5)
+            await asyncio.wait_for(agent._calls.answer(DETACH), 5)
 
     asyncio.run(scenario())
 
@@ -98,7 +99,7 @@ def test_how_it_is_doing_is_told_at_once(call: api.Call) -> None:
     async def scenario() -> None:
         agent = Agent(Config(name="a"), asyncio.get_running_loop())
         with pytest.raises(AgentError, match="still starting"):
-            await asyncio.wait_for(agent._answer(call), agents.START_SECONDS / 2)
+            await asyncio.wait_for(agent._calls.answer(call), calls.START_SECONDS / 2)
 
     asyncio.run(scenario())
 
@@ -109,7 +110,7 @@ def test_who_asks_an_agent_that_stops_is_told_so() -> None:
         agent = agent_with(control)
         control.stopped = True
         with pytest.raises(AgentError, match="stopping"):
-            await agent._answer(api.StatusCall())
+            await agent._calls.answer(api.StatusCall())
 
     asyncio.run(scenario())
 

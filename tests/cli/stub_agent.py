@@ -15,7 +15,8 @@ from tunrouter.edge.api.server import serve
 async def main() -> None:
     config, _ = read_handed_over(int(sys.argv[2]))
     stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
     async def answer(_: Call) -> object:
         return SNAPSHOT

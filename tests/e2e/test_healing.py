@@ -213,7 +213,7 @@ def hold_out(lab: Lab, seconds: float) -> Pings:
 
 @pytest.mark.parametrize(
     "seconds",
-    [20, pytest.param(300, marks=[pytest.mark.soak, pytest.mark.timeout(600)])],
+    [10, pytest.param(300, marks=[pytest.mark.soak, pytest.mark.timeout(600)])],
 )
 def test_ten_percent_of_loss_brings_no_link_down(trio: Lab, seconds: int) -> None:
     trio.fabric.lose(10)

@@ -96,13 +96,13 @@ def test_nobody_notices_that_an_agent_is_killed_or_restarted(pair: Lab, secret: 
             agent.restart(wait=False)
 
     acts = (lambda: crash(agents[0]), lambda: restart(agents[1]), lambda: restart(agents[0]), both)
-    faults = [Once((1 + 3 * at) * RATE, act) for at, act in enumerate(acts)]
+    faults = [Once((1 + 2 * at) * RATE, act) for at, act in enumerate(acts)]
 
     def progress(through: int) -> None:
         for fault in faults:
             fault(through)
 
-    with stream_through(pair, 13 * RATE, rate=RATE) as stream:
+    with stream_through(pair, 10 * RATE, rate=RATE) as stream:
         result = stream.finish(progress)
     assert all(fault.done for fault in faults)
     assert result.longest_pause < 0.3

@@ -22,9 +22,10 @@ from nacl.utils import random
 import tunrouter
 from tunrouter.agent import dataplane, inheritance, logs, membership, resolve
 from tunrouter.agent.addressing import Addressing
-from tunrouter.agent.attachments import Attachments, Wish, asked
+from tunrouter.agent.attachments import Attachments
 from tunrouter.agent.barrier import Barrier
 from tunrouter.agent.bench import Bench
+from tunrouter.agent.calls import Calls
 from tunrouter.agent.cni import Cni
 from tunrouter.agent.control import Control
 from tunrouter.agent.exposure import Exposure, kept_on
@@ -34,6 +35,7 @@ from tunrouter.agent.logs import OncePerKey
 from tunrouter.agent.memory import Memory
 from tunrouter.agent.monitoring import Monitoring
 from tunrouter.agent.pings import Pings
+from tunrouter.agent.plan import host_plan
 from tunrouter.agent.readiness import Readiness
 from tunrouter.agent.recall import Kept, founding, recall
 from tunrouter.agent.recall import blocks as recalled_blocks
@@ -50,17 +52,13 @@ from tunrouter.edge import api
 from tunrouter.edge.api.server import serve
 from tunrouter.edge.runtimes import Directories
 from tunrouter.edge.store import Store
-from tunrouter.errors import AgentError, ConfigError, TunrouterError
+from tunrouter.errors import AgentError, TunrouterError
 from tunrouter.host import HostPlan
 
 NAMES_SECONDS: Final = 10.0
 """How often names of targets that are not connected are looked up again."""
 LEFT_SECONDS: Final = 0.5
 """From the answer that this node has left its cluster to the agent's end."""
-START_SECONDS: Final = 5.0
-"""That a call waits for an agent which is still starting."""
-CALL_SECONDS: Final = 30.0
-"""For the work of one API call: generous, so that only what is stuck meets it."""
 T = TypeVar("T")
 log = logging.getLogger("tunrouter")
 
@@ -83,8 +81,7 @@ class Agent:
         )
         self._control: Control | None = None
         self._ready = False
-        self._serving = asyncio.Event()
-        """The start is over: what is asked for can be done."""
+        self._calls = Calls(self._obey)
         self.stopped = asyncio.Event()
         self._expected = False
         """When it stops, another one is thought to come at once."""
@@ -100,7 +97,7 @@ class Agent:
         config = self.config
         stack.callback(self._disk.shutdown)
         stack.push_async_callback(self._host.close)
-        server = await serve(config.socket, self._answer)
+        server = await serve(config.socket, self._calls.answer)
         stack.push_async_callback(server.close)
         self._monitoring.start(stack)
         ring = self._loop.run_in_executor(None, membership.derive, config)
@@ -111,7 +108,8 @@ class Agent:
         remember_targets = self._memory("targets", self._store.remember_targets, stack)
         kept = await self._loop.run_in_executor(self._disk, recall, self._store)
         peers = [endpoint[0] for peer in config.peers if (endpoint := resolve.literal(peer, 0)) is not None]
-        plan = _plan(config, await self._pod_mtu(peers))
+        self._facts["underlay_mtu"] = underlay = await self._host.underlay_mtu(peers)
+        plan = host_plan(config, underlay)
         await self._host.prepare(plan, peers)
         self._workers, self._facts["offloads"] = await dataplane.start(
             config, kept.identity, self._loop, self._barrier, self._once, stack, leave=self._leaves
@@ -137,7 +135,7 @@ class Agent:
         self.spawn(self._keep_names())
         self._host.changed = self._look_at_host
         self._look_at_host()
-        self._serving.set()
+        self._calls.serving.set()
         if not self._ready and not node.allocator.addresses.blocks:
             log.info("this node has no block of addresses yet; pods can be attached when it has one")
 
@@ -262,14 +260,6 @@ class Agent:
         stack.push_async_callback(memory.close)
         return memory.remember
 
-    async def _pod_mtu(self, peers: list[str]) -> int:
-        underlay = await self._host.underlay_mtu(peers)
-        self._facts["underlay_mtu"] = underlay
-        if self.config.mtu > underlay - wire.OVERHEAD - wire.IP_UDP_BYTES[4]:
-            what = f"--mtu {self.config.mtu} does not fit the underlay's MTU of {underlay}"
-            raise ConfigError(what, f"give at most {underlay - wire.OVERHEAD - wire.IP_UDP_BYTES[4]}, or leave it out")
-        return self.config.mtu or wire.pod_mtu(underlay)
-
     def _say_goodbye(self, control: Control) -> None:
         for task in self._tasks:
             task.cancel()
@@ -317,25 +307,6 @@ class Agent:
         task.add_done_callback(self._tasks.discard)
 
     # --- the API -----------------------------------------------------------------------------------------------------
-    async def _answer(self, call: api.Call) -> Any:
-        try:
-            async with asyncio.timeout(CALL_SECONDS) as bound:
-                await self._begun(call)
-                return await self._obey(self._standing(), call)
-        except TimeoutError:
-            if not bound.expired():
-                raise
-            raise AgentError(
-                f"this was not done within {CALL_SECONDS:g} s", "see the agent's log, then try again"
-            ) from None
-
-    async def _begun(self, call: api.Call) -> None:
-        """Who asks for something in the first seconds waits for them; how the agent is is told at once."""
-        status_of_cni = isinstance(call, api.CniCall) and call.environment.get("CNI_COMMAND") == "STATUS"
-        if not isinstance(call, api.StatusCall) and not status_of_cni:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._serving.wait(), START_SECONDS)
-
     def _standing(self) -> Control:
         """Raises AgentError while there is no node to ask."""
         if self._control is None:
@@ -369,7 +340,8 @@ class Agent:
         )
         return snapshot(self.config, facts, seen, control, self._workers, self._host, cluster=cluster)
 
-    async def _obey(self, control: Control, call: api.Call) -> Any:
+    async def _obey(self, call: api.Call) -> Any:
+        control = self._standing()
         match call:
             case api.StatusCall(cluster):
                 return self._snapshot(control, cluster=cluster)
@@ -378,7 +350,7 @@ class Agent:
             case api.ForgetCall(peers):
                 self._targets.forget(peers)
             case api.AttachCall():
-                return await self._attach(call, control.node.local.pod_mtu)
+                return await self._attachments.answer(call, control.node.local.pod_mtu)
             case api.CniCall():
                 return await self._cni.answer(call)
             case api.BenchCall() | api.PingCall():
@@ -395,12 +367,6 @@ class Agent:
                 return await self._addresses.answer(call)
         return None
 
-    async def _attach(self, call: api.AttachCall, mtu: int) -> api.Attachment:
-        namespace = await self._host.open(call.netns)
-        wish = Wish(namespace, call.name, call.interface, mtu, asked(call.address))
-        pod = await self._attachments.attach(wish)
-        return api.Attachment(name=call.name, address=f"{pod.address}/32", interface=pod.interface, mtu=pod.mtu)
-
     async def _leave(self, node: Node, *, force: bool) -> api.Left:
         async with self._attachments.leaving():
             if force and node.allocator.electors.others():
@@ -415,17 +381,6 @@ class Agent:
 
 def _block_length(config: Config, plan: HostPlan, static: tuple[IPv4Network, ...]) -> int:
     return static[0].prefixlen if static else max(config.block_size, plan.range.prefixlen)
-
-
-def _plan(config: Config, mtu: int) -> HostPlan:
-    return HostPlan(
-        range=IPv4Network(config.range),
-        mtu=mtu,
-        port=config.port,
-        bridge=config.bridge,
-        tun=config.tun,
-        manage_firewall=config.host_firewall,
-    )
 
 
 async def _finish(work: asyncio.Future[Any]) -> None:

@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 
 from tunrouter.agent.hostside import HostSide
 from tunrouter.core.pool import Lease
-from tunrouter.edge.api import DetachCall
+from tunrouter.edge.api import AttachCall, Attachment, DetachCall
 from tunrouter.edge.netns import Namespace
 from tunrouter.errors import AgentError, ConfigError
 from tunrouter.host import EVERYTHING, Attached, Unwanted, Wanted
@@ -77,6 +77,11 @@ class Attachments:
 
     def _turn(self, name: str, interface: str) -> asyncio.Lock:
         return self._turns.setdefault((name, interface), asyncio.Lock())
+
+    async def answer(self, call: AttachCall, mtu: int) -> Attachment:
+        namespace = await self._host.open(call.netns)
+        pod = await self.attach(Wish(namespace, call.name, call.interface, mtu, asked(call.address)))
+        return Attachment(name=call.name, address=f"{pod.address}/32", interface=pod.interface, mtu=pod.mtu)
 
     async def attach(self, wish: Wish) -> Attached:
         """Idempotent: the same wish again has the same address."""
