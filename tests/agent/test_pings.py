@@ -109,6 +109,16 @@ def test_a_session_is_opened_for_it() -> None:
     running(run)
 
 
+def test_who_does_not_answer_is_sought_once_a_ping() -> None:
+    async def run(ours: Ours) -> None:
+        ours.b.kill()
+        ours.internet.run(bounds.DEAD_SECONDS + 2)
+        assert (await ours.asked("b", 0.3)).reason.startswith("not connected")
+        assert ours.told == 1
+
+    running(run)
+
+
 def test_too_many_are_refused_whatever_their_seconds() -> None:
     async def run(ours: Ours) -> None:
         with pytest.raises(AgentError, match="too many pings at once; leave a pause"):

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import pytest
 
-from tunrouter.core import bounds, keys, seam, versions, wire
-from tunrouter.core.dial import Dials, Opened, text
+from tunrouter.core import bounds, keys, seam, status, versions, wire
+from tunrouter.core.dial import ATTEMPT_SECONDS, Dials, Opened, text
 from tunrouter.core.handshake import INITIATOR_SIGNS, RESPONDER_SIGNS
 from tunrouter.core.local import Local
 from tunrouter.core.outbox import Outbox
@@ -212,6 +212,32 @@ def test_no_answer_is_said_after_the_second_repetition_and_a_mismatch_stays(call
     dial.rejected(wire.TAG_FAILED)
     caller.tick(dial.next_at)
     assert (dial.reason, dial.mismatch) == ("wrong password", True)
+
+
+def test_a_mismatch_is_shown_until_a_whole_message_later_got_no_reject(caller: Caller) -> None:
+    dial = caller.dials.get(THERE)
+    assert dial is not None
+
+    def attempt() -> set[str]:
+        """The next message; what is shown while it is the current one."""
+        base, shown = dial.base, set()
+        while dial.base == base:
+            caller.tick(dial.next_at)
+        base = dial.base
+        while dial.next_at < dial._made_at + ATTEMPT_SECONDS:
+            shown.add(dial.reason)
+            caller.tick(dial.next_at)
+        return shown | {dial.reason}
+
+    for _ in range(2):
+        attempt()
+        dial.rejected(wire.TAG_FAILED)
+        assert attempt() == {"wrong password"}
+        dial.rejected(wire.TAG_FAILED)
+        dial.ask_for_anybody(dial.next_at)
+        assert attempt() == {"wrong password"}
+        assert attempt() == {"no answer"}
+    assert (dial.fault, dial.mismatch) == (status.SILENT, False)
 
 
 def test_a_dial_ends_in_its_time_and_one_that_is_prolonged_later() -> None:

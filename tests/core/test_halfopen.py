@@ -8,6 +8,7 @@ import pytest
 
 from tests.core.test_dial import ELSEWHERE, START, THERE, Caller, local
 from tunrouter.core import bounds, keys, seam, status, versions, wire
+from tunrouter.core.deaf import Deaf
 from tunrouter.core.dial import Opened, text
 from tunrouter.core.halfopen import DEAF, HalfOpenTable
 from tunrouter.core.handshake import RESPONDER_SIGNS, Initiator
@@ -373,17 +374,69 @@ def test_a_source_that_is_known_is_logged_again_whatever_others_do() -> None:
 
 
 # --- handshakes that are never confirmed ------------------------------------------------------------------------------
+def unanswered(callee: Callee, *heard: tuple[float, bytes], source: seam.Endpoint = THERE) -> None:
+    """These came, and then no confirmation."""
+    for seconds, first in heard:
+        callee.table.tick(START + seconds)
+        callee.hear(first, source, START + seconds)
+    callee.table.tick(START + heard[-1][0] + bounds.HALF_OPEN_SECONDS)
+
+
+def two_firsts() -> tuple[Caller, bytes, bytes]:
+    """Of one caller, who made the second when nothing had come of the other."""
+    caller = Caller()
+    caller.dials.start(THERE, START)
+    made = list(dict.fromkeys(first for _, first in caller.schedule(12)))
+    return caller, made[0], made[1]
+
+
 def test_who_does_not_get_our_answers_is_noted_or_shown() -> None:
-    made = half_way()
-    table = made.callee.table
-    table.tick(table.deadline)
-    assert made.callee.unconfirmed == [made.caller.local.id]
-    assert not table.rejected, "its session knows it"
-    made = half_way()
-    made.callee.noted = False
-    made.callee.table.tick(made.callee.table.deadline)
-    (seen,) = made.callee.table.rejected.values()
+    caller, first, second = two_firsts()
+    callee = Callee()
+    unanswered(callee, (0, first), (3, first), (8, second))
+    assert callee.unconfirmed == [caller.local.id]
+    assert not callee.table.rejected, "its session knows it"
+    callee = Callee()
+    callee.noted = False
+    unanswered(callee, (0, first), (8, second))
+    (seen,) = callee.table.rejected.values()
     assert (seen.fault, seen.reason) == (status.ONE_WAY_OUT, DEAF)
+
+
+@pytest.mark.parametrize(
+    "times",
+    [[(0, 0)], [(0, 0), (6, 0), (12, 0)], [(0, 0), (1, 1)], [(0, 0), (4.9, 1)], [(0, 0), (100, 1)]],
+    ids=["one", "a replay of it", "two at once", "before it was given up", "much later"],
+)
+def test_first_messages_that_prove_nothing_accuse_nobody(times: list[tuple[float, int]]) -> None:
+    firsts = two_firsts()[1:]
+    callee = Callee()
+    callee.noted = False
+    unanswered(callee, *((seconds, firsts[which]) for seconds, which in times))
+    assert callee.out.counters["half_open_expired"] == len(times)
+    assert (callee.unconfirmed, len(callee.table.rejected)) == ([], 0)
+
+
+def test_who_got_an_answer_in_between_is_accused_of_nothing() -> None:
+    caller, *firsts = two_firsts()
+    callee = Callee()
+    unanswered(callee, (0, firsts[0]))
+    (answer,) = callee.hear(firsts[1], now=START + 8)
+    (install,) = callee.installs()
+    confirmed = confirmation(Made(caller, callee, firsts[1], answer, install.session))
+    assert callee.confirm(install.session, confirmed, START + 8) is not None
+    caller.dials.start(THERE, START + 9)
+    (third,) = caller.tick(START + 9)
+    unanswered(callee, (9, third))
+    assert callee.unconfirmed == []
+
+
+def test_those_who_are_noted_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "MAX_HALF_OPEN", 10)
+    noted = Deaf()
+    for sender in range(20):
+        assert not noted.gave_up(wire.First(b"", 1, sender, 0, 7, 1, 1), START)
+    assert len(noted) == 10
 
 
 def test_what_came_inside_a_session_or_by_relay_says_nothing_of_the_direct_way() -> None:

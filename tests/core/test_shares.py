@@ -244,6 +244,16 @@ def test_all_of_a_session_have_the_last_word_or_are_dead() -> None:
     assert shares.lost(2) == [last(384, 10)], "nobody is waited for who is dead"
 
 
+def test_who_never_says_the_last_word_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "MAX_RETIRED", 10)
+    shares = started(1)
+    for session in range(12):
+        shares.split(install(session))
+        shares.split(seam.Retire(session))
+    assert len(shares._retired) == 10
+    assert [shares.merge(0, last(session, 5)) for session in (0, 1, 2)] == [None, None, last(2, 5)]
+
+
 def test_the_rest_passes_as_it_is() -> None:
     shares = started(2)
     for message in (seam.Raw(HERE, b"x"), seam.Control(128, HERE, b"", 40), seam.Wanted(PEER), seam.TooBig(128, 1500)):

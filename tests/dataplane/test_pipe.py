@@ -91,6 +91,17 @@ def test_the_backlog_is_bounded() -> None:
     worker.close()
 
 
+def test_the_last_word_of_a_session_is_dropped_where_no_more_may_wait() -> None:
+    control, worker = open_pipe()
+    waiting, word = 0, seam.Retired(128, 1, 1, 1, 1)
+    while worker.send(word):
+        waiting += worker.wants_write
+        assert waiting <= bounds.SEAM_BACKLOG
+    assert (waiting, worker.dropped) == (bounds.SEAM_BACKLOG, 1)
+    control.close()
+    worker.close()
+
+
 def test_handshakes_leave_room_for_others() -> None:
     control, worker = open_pipe()
     for _ in range(2000):

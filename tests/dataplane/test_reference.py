@@ -171,6 +171,14 @@ def test_retired_keys_neither_seal_nor_open(kernel: str) -> None:
     assert two.count("drop_unknown_index") == 1
 
 
+def test_keys_that_were_refused_are_retired_with_nothing(kernel: str) -> None:
+    """Control, which installed them, waits for a word."""
+    side = Side(1, 2, kernel=kernel)
+    side.apply(seam.Retire(77))
+    assert side.told(seam.Retired) == [seam.Retired(77, 0, 0, 0, 0)]
+    assert side.count("seam_refused") == 1
+
+
 def test_a_session_is_never_installed_twice(kernel: str) -> None:
     one, _ = joined(kernel)
     first = one.send(udp())

@@ -7,7 +7,7 @@ import pytest
 from tests.sim.internet import Host, Internet, no_larger_than
 from tests.sim.test_relays import Lab, cutting, path
 from tests.sim.test_two_nodes import pair
-from tunrouter.core import bounds, status
+from tunrouter.core import bounds, seam, status
 from tunrouter.core.status import Connection
 
 
@@ -61,6 +61,19 @@ def test_a_link_that_dies_the_other_way_too_is_not_blamed_for_long(internet: Int
     internet.until(lambda: faults(b, c) == (status.ONE_WAY_OUT, status.ONE_WAY_IN), 15)
     lab.sever(c, b)
     internet.until(lambda: faults(b, c) == (status.RELAYED, status.RELAYED), 2 * bounds.DIRECT_RETRY_SECONDS)
+
+
+def test_whoever_is_told_so_hears_it_no_more_often_than_heartbeats(internet: Internet) -> None:
+    lab = Lab(internet, 3)
+    _, b, c = lab.hosts
+    lab.sever(b, c)
+    internet.until(lambda: path(b, c) == path(c, b) == "relay through host1", 10)
+    session = b.node.sessions[c.identity.node_id]
+    b.carry_out(b.node.on_timer(internet.now))
+    for number in range(20):
+        session.on_unconfirmed(internet.now + number * bounds.HEARTBEAT_SECONDS / 10)
+    said = [effect for effect in b.node.on_timer(internet.now) if isinstance(effect, seam.SendControl)]
+    assert len(said) == 2
 
 
 @pytest.mark.parametrize("met", [True, False], ids=["that have met", "that never met"])

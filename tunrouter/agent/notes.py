@@ -51,7 +51,7 @@ class Notes:
             try:
                 with path.open("rb") as file:
                     yield path, msgspec.json.decode(file.read(MAX_BYTES), type=Note)
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 log.warning("%s is no note of a deletion and is put aside: %s", path, error)
                 _put_aside(path)
             except OSError as error:

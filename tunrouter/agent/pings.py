@@ -26,7 +26,7 @@ from tunrouter.errors import AgentError
 MOST_SECONDS: Final = 10.0
 """That somebody may wait for one."""
 OPENING_SECONDS: Final = 0.02
-"""Pause between two looks whether a session that is being opened stands."""
+"""Pause between two looks whether a session that is being opened stands; no step of the node, which costs far more."""
 
 
 class Carrier(Protocol):
@@ -67,9 +67,10 @@ class Pings:
         self._waiting[ticket] = echo
         try:
             async with asyncio.timeout(seconds):
-                while not self._stands(other):
+                if not self._stands(other):
                     self._carrier.ping(other, ticket)  # which opens the session
-                    await asyncio.sleep(OPENING_SECONDS)
+                    while not self._stands(other):
+                        await asyncio.sleep(OPENING_SECONDS)
                 self._carrier.ping(other, ticket)
                 return await echo
         except TimeoutError:

@@ -2,7 +2,8 @@
 
 Law: one dial an endpoint. The same first message is repeated (0.25, 0.5, 1, 2 … s) until it is five seconds old, so
 that a slow answer to any copy counts; then a new one is made. An answer counts only if its index and attempt id are
-those of the current message and its box opens; a reject counts as much as an unauthenticated word can: it is shown.
+those of the current message and its box opens; a reject counts as much as an unauthenticated word can: it is shown,
+until a whole message later got none.
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ class Dial:
         self.fault = ""
         """What `reason` says, as `status` shows it to programs."""
         self.mismatch = False
+        self._told = False
+        """Somebody said no to the current message, or before there was one."""
         self.base = 0
         self.tries = 0
         self.quiet = True
@@ -89,6 +92,7 @@ class Dial:
     def tick(self, local: Local, now: float) -> bytes:
         """The datagram to send now. Sets the next time."""
         if self._initiator is None or now - self._made_at >= ATTEMPT_SECONDS:
+            self.mismatch &= self._told
             self._make(local, now)
         self.next_at = now + local.pause(bounds.RETRY_SECONDS, self.tries)
         if self.tries > 1 and not self.mismatch:
@@ -108,10 +112,10 @@ class Dial:
             self._header, versions.NEWEST, local.id, self.target, local.incarnation, sequence, local.workers
         )
         self._datagram = self._header + self._initiator.write_first(wire.encode_first(first))
-        self._made_at = now
+        self._made_at, self._told = now, False
 
     def ask_for_anybody(self, now: float) -> None:
-        self.target, self.next_at, self._made_at = 0, now, -FOREVER
+        self.target, self.next_at, self._made_at, self._told = 0, now, -FOREVER, self.mismatch
 
     def answers(self, header: bytes) -> bool:
         """Whether the header of a type 2 or 3 datagram echoes our current message."""
@@ -164,9 +168,11 @@ class Dial:
         )
 
     def rejected(self, code: int) -> None:
-        self.reason = ENDPOINT_REASONS.get(code, "rejected")
-        self.fault = FAULTS.get(code, "")
-        self.mismatch = True
+        self.refused(ENDPOINT_REASONS.get(code, "rejected"), FAULTS.get(code, ""))
+
+    def refused(self, reason: str, fault: str) -> None:
+        self.reason, self.fault = reason, fault
+        self.mismatch = self._told = True
 
 
 class Dials:
@@ -279,7 +285,7 @@ class Dials:
             self.start(opened.endpoint, now, seconds=opened.until - now, delay=pause)
         dial = self._dials.get(opened.endpoint)
         if dial is not None:
-            dial.reason, dial.fault, dial.mismatch = reason, status.CLUSTER, True
+            dial.refused(reason, status.CLUSTER)
         where = text(opened.endpoint)
         said = f"{where}: {reason}"
         self._out.log("warning", f"refused {opened.endpoint}", said, peer=opened.node, address=where, reason=reason)
@@ -298,7 +304,7 @@ class Dials:
         """Our own first message came back to us. It may be an attacker's doing, so the dial goes on."""
         dial = self._by_base.get(int.from_bytes(datagram[4:8], "big"))
         if dial is not None and dial.endpoint == source and dial.answers(datagram):
-            dial.reason, dial.fault, dial.mismatch = OURSELVES, status.OURSELVES, True
+            dial.refused(OURSELVES, status.OURSELVES)
 
     def _matching(self, datagram: bytes) -> Dial | None:
         dial = self._by_base.get(int.from_bytes(datagram[4:8], "big"))

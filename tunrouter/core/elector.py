@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from tunrouter.core import asking, bounds, electorate
+from tunrouter.core import asking, bounds, electorate, packed
 from tunrouter.core.admission import Budget
 from tunrouter.core.electorate import Configuration, Elector, Founding
 from tunrouter.core.journal import ClusterRow, Journal
@@ -177,10 +177,7 @@ class Booth:
         return Verdict.DONE
 
     def _activate(self, ask: asking.RegisterAsk, now: float) -> int:
-        try:
-            activation = _activation.decode(ask.data)
-        except msgspec.MsgspecError as error:
-            raise ProtocolError(f"activation: {error}") from None
+        activation = packed.read(_activation, ask.data, "activation")
         configuration = activation.configuration
         electorate.check(configuration)
         if not self._later(configuration):

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from tunrouter.core import packed
 from tunrouter.errors import ProtocolError
 
 SIZES: Final = (1, 3, 5)
@@ -59,10 +60,7 @@ _decoder: Final = msgspec.msgpack.Decoder(Configuration)
 
 def decode(data: bytes) -> Configuration:
     """Raises ProtocolError."""
-    try:
-        configuration = _decoder.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise ProtocolError(f"configuration: {error}") from None
+    configuration = packed.read(_decoder, data, "configuration")
     check(configuration)
     return configuration
 

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from tunrouter.core import bounds, keys, seam, status, versions, wire
 from tunrouter.core.admission import RejectBudget
+from tunrouter.core.deaf import Deaf
 from tunrouter.core.dial import ENDPOINT_REASONS, Opened, text
 from tunrouter.core.handshake import INITIATOR_SIGNS, RESPONDER_SIGNS, Received
 from tunrouter.core.local import Local
@@ -46,7 +47,7 @@ Reply = Callable[[bytes], None]
 Reflected = Callable[[seam.Endpoint, bytes], None]
 """Hears of our own first messages that came back."""
 Unconfirmed = Callable[[int, float], bool]
-"""Hears who began a handshake directly and never got our answer; whether somebody noted it."""
+"""Hears who began handshakes directly and never got our answers; whether somebody noted it."""
 DEAF: Final = "it does not get our answers, though its handshakes arrive here"
 SEEN_BY_US: Final = {
     wire.NEED_PASSWORD: "peer has no password",
@@ -68,6 +69,7 @@ class HalfOpenTable:
         self._by_datagram: dict[bytes, int] = {}
         self._lanes = 0
         """Of all entries."""
+        self._deaf = Deaf()
         self._rejects = RejectBudget()
         self.rejected = Refusals(outbox)
 
@@ -97,8 +99,8 @@ class HalfOpenTable:
         self.rejected.tick(now)
 
     def _on_unconfirmed(self, entry: _HalfOpen, now: float) -> None:
-        """It reached us, and repeated itself since our answer did not reach it."""
-        if not self._unconfirmed(entry.first.sender, now):
+        """It reached us, and perhaps our answer did not reach it."""
+        if self._deaf.gave_up(entry.first, entry.made) and not self._unconfirmed(entry.first.sender, now):
             self.rejected.remember(entry.endpoint, DEAF, status.ONE_WAY_OUT, now, "info")
 
     def on_first(self, source: seam.Endpoint, datagram: bytes, now: float) -> None:
@@ -236,6 +238,8 @@ class HalfOpenTable:
             self._local.indices.release(base, now)
             return None
         self.rejected.pop(source, None)
+        if not entry.carried and not seam.relay_target(entry.endpoint):
+            self._deaf.confirmed(first.sender)
         if seam.relay_target(entry.endpoint):
             source = seam.relayed(first.sender)
         elif seam.relay_target(source):

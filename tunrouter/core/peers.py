@@ -64,7 +64,7 @@ class Peers:
         return (incarnation, sequence) <= (session.incarnation, session.sequence)
 
     def unconfirmed(self, sender: int, now: float) -> bool:
-        """Whoever began a handshake directly did not get our answer; whether a session that is shown notes it."""
+        """Whoever began handshakes directly did not get our answers; whether a session that is shown notes it."""
         session = self.sessions.get(sender)
         if session is None or session.state is State.CLOSED:
             return False

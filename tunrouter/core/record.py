@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from tunrouter.core import bounds, electorate, keys, seam, wire
+from tunrouter.core import bounds, electorate, keys, packed, seam, wire
 from tunrouter.core.electorate import Configuration
 from tunrouter.errors import ProtocolError
 
@@ -31,7 +31,6 @@ KINDS: Final = 8
 
 _SIGNS: Final = b"tunrouter G"
 _HEAD: Final = struct.Struct(">B32sQQ")
-_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, ValueError)
 
 
 class NodeBody(msgspec.Struct, frozen=True, array_like=True, tag=NODE):
@@ -158,11 +157,12 @@ def _read(kind: int, data: bytes) -> Body | None:
     decoder = _decoders.get(kind)
     if decoder is None:
         return None
+    what = f"record of kind {kind}"
+    body = packed.read(decoder, data, what)
     try:
-        body = decoder.decode(data)
         _check(body)
-    except _UNREADABLE as error:
-        raise ProtocolError(f"record of kind {kind}: {error}") from None
+    except ValueError as error:
+        raise ProtocolError(f"{what}: {error}") from None
     return body
 
 

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from tunrouter.errors import ProtocolError
+from tunrouter.core import packed
 
 Endpoint = tuple[str, int]
 """Address in its canonical text form, and UDP port; or `relayed`, which names a node instead."""
@@ -303,15 +303,9 @@ def encode(message: ToWorker | ToControl) -> bytes:
 
 def decode_to_worker(data: bytes) -> ToWorker:
     """Raises ProtocolError: the two ends are of one build, so a failure means a broken end."""
-    try:
-        return _to_worker.decode(data)
-    except msgspec.MsgspecError as error:
-        raise ProtocolError(f"message to the worker: {error}") from None
+    return packed.read(_to_worker, data, "message to the worker")
 
 
 def decode_to_control(data: bytes) -> ToControl:
     """Raises ProtocolError, as `decode_to_worker` does."""
-    try:
-        return _to_control.decode(data)
-    except msgspec.MsgspecError as error:
-        raise ProtocolError(f"message to control: {error}") from None
+    return packed.read(_to_control, data, "message to control")

@@ -257,11 +257,11 @@ class Session:
         return not strayed
 
     def on_unconfirmed(self, now: float) -> None:
-        """A handshake that the peer began directly came to nothing, though we answered."""
+        """Handshakes that the peer began directly came to nothing, though we answered."""
         if self.state in STANDING and not self.relayed:
             return
         self.ways.unanswered(now)
-        if self.relayed and self.current is not None:
+        if self.relayed and self.current is not None and self.ways.tells(now):
             self.say(self.heartbeat(self.live.next_id(), now))
 
     def on_lanes_lost(self, base: int, now: float) -> None:

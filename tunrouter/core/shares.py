@@ -11,6 +11,7 @@ are taken back that this one does not say itself. Totals and counters never go b
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Final
 
@@ -73,8 +74,8 @@ class Shares:
         self._ready: set[int] = set()
         """Those that have started."""
         self._sessions: dict[int, _Session] = {}
-        self._retired: dict[int, _Session] = {}
-        """Those of which some worker has still to say how much passed in all."""
+        self._retired: OrderedDict[int, _Session] = OrderedDict()
+        """Those of which some worker has still to say how much passed in all; its word may be lost."""
         self._routes: dict[tuple[bytes, int], seam.Route] = {}
         self._mtus: dict[int, seam.PathMtu] = {}
         self._hops: dict[int, seam.Hop] = {}
@@ -153,6 +154,8 @@ class Shares:
                 ended = self._sessions.pop(session, None)
                 if told and ended is not None:
                     self._retired[session] = ended
+                    if len(self._retired) > bounds.MAX_RETIRED:
+                        self._retired.popitem(last=False)
                 return told
             case seam.SendControl(number) | seam.Will(number):
                 found = self._sessions.get(number)

@@ -14,6 +14,9 @@ from typing import Final
 
 import msgspec
 
+from tunrouter.core import packed
+from tunrouter.errors import ProtocolError
+
 NEWEST: Final = 1
 OLDEST: Final = max(1, NEWEST - 1)
 SPOKEN: Final = " and ".join(str(version) for version in range(OLDEST, NEWEST + 1))
@@ -33,9 +36,9 @@ class _Numbered(msgspec.Struct, frozen=True, array_like=True):
 _numbered = msgspec.msgpack.Decoder(_Numbered)
 
 
-def is_later(packed: bytes, known: Set[int]) -> bool:
+def is_later(body: bytes, known: Set[int]) -> bool:
     """Whether it has the form of a control body, of a kind that is not `known`."""
     try:
-        return _numbered.decode(packed).kind not in known
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return packed.read(_numbered, body, "control body").kind not in known
+    except ProtocolError:
         return False

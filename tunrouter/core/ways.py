@@ -18,11 +18,18 @@ REMEMBERED_SECONDS: Final = 1.5 * bounds.DIRECT_RETRY_SECONDS
 
 class Ways:
     def __init__(self) -> None:
-        self._hears_at = self._heard_at = NEVER
+        self._hears_at = self._heard_at = self._told_at = NEVER
 
     def unanswered(self, now: float) -> None:
         """Its datagrams came here directly, and it does not get ours."""
         self._hears_at = now
+
+    def tells(self, now: float) -> bool:
+        """Whether the peer is to hear at once what was found out: no more often than it hears heartbeats."""
+        if now < self._told_at + bounds.HEARTBEAT_SECONDS:
+            return False
+        self._told_at = now
+        return True
 
     def told(self, now: float, *, arrives: bool) -> None:
         """It says by relay whether ours come there directly. If they do, its own do not arrive here."""

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple, get_args
 
 import msgspec
 
-from tunrouter.core import bounds, versions
+from tunrouter.core import bounds, packed, versions
 from tunrouter.core.asking import RegisterAsk, RegisterTell, check_registers
 from tunrouter.core.seam import Endpoint, relay_target
 from tunrouter.errors import ProtocolError
@@ -284,8 +284,8 @@ _LENGTH: Final = struct.Struct(">H")
 
 def encode_control(body: ControlBody) -> bytes:
     """A control body as length u16, then MessagePack; zeros may follow as padding."""
-    packed = _encoder.encode(body)
-    return _LENGTH.pack(len(packed)) + packed
+    encoded = _encoder.encode(body)
+    return _LENGTH.pack(len(encoded)) + encoded
 
 
 def decode_control(data: bytes) -> ControlBody | None:
@@ -296,11 +296,11 @@ def decode_control(data: bytes) -> ControlBody | None:
     if length > bounds.MAX_CONTROL_BYTES or 2 + length > len(data):
         raise ProtocolError("control body length")
     try:
-        body = _decoder.decode(data[2 : 2 + length])
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        body = packed.read(_decoder, data[2 : 2 + length], "control body")
+    except ProtocolError:
         if versions.is_later(data[2 : 2 + length], _KINDS):
             return None
-        raise ProtocolError(f"control body: {error}") from None
+        raise
     if isinstance(body, Confirm):
         check_introduction(body.introduction)
     elif isinstance(body, BenchAnswer):
@@ -372,10 +372,7 @@ def decode_answer(payload: bytes) -> Answer:
 
 
 def decode_introduction(data: bytes) -> Introduction:
-    try:
-        introduction = _introduction.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise ProtocolError(f"introduction: {error}") from None
+    introduction = packed.read(_introduction, data, "introduction")
     check_introduction(introduction)
     return introduction
 

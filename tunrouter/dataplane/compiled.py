@@ -182,6 +182,8 @@ class CompiledKernel:
         if lib.tr_retire(self._at, message.session, last) == 0:
             self._drop_held(message.session)
             self._emit(seam.Retired(*_totals(last)))
+        else:
+            self._emit(seam.Retired(message.session, 0, 0, 0, 0))
 
     def _drop_held(self, session: int) -> list[bytes]:
         held = self._held.pop(session, [])

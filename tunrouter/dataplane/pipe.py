@@ -4,7 +4,8 @@ Law: what carries state waits for room, in order; what is lossy (`seam.LOSSY`) i
 counted. Nothing lossy waits behind state. What others can make any number of is dropped first, when half of the pipe
 stands unread: raw handshakes, and what members have relayed. Then `Used`, whose sender sends them again: neither a
 flood nor a report of thousands of sessions crowds out the heartbeats of live ones. A message too large for the other
-end is refused: cut off, it would be none.
+end is refused: cut off, it would be none. `Retired` waits like state, but is dropped where no more may wait: it is the
+last word of keys, and they are gone whether it is heard or not.
 """
 
 from __future__ import annotations
@@ -99,6 +100,8 @@ class PipeEnd(Generic[Received]):
             if lossy:
                 return self._drop(message)
             if len(self._backlog) >= self._most:
+                if isinstance(message, seam.Retired):
+                    return self._drop(message)
                 raise ProtocolError("the other end of the seam does not read")
             self._backlog.append(data)
         return True

@@ -156,12 +156,15 @@ class ReferenceKernel:
             self.counters["seam_refused"] += 1  # nobody may read what is for another
 
     def _retire(self, message: seam.Retire, _now: float) -> None:
-        if session := self._session(message.session):
-            del self._sessions[session.id]
-            self._lanes -= len(session.opens)
-            self._inbound.retire(session)
-            self._outbound.retire(session)
-            self._emit(session.retired())
+        session = self._session(message.session)
+        if session is None:
+            self._emit(seam.Retired(message.session, 0, 0, 0, 0))  # refused: control waits for a word all the same
+            return
+        del self._sessions[session.id]
+        self._lanes -= len(session.opens)
+        self._inbound.retire(session)
+        self._outbound.retire(session)
+        self._emit(session.retired())
 
     def _move(self, message: seam.Move, _now: float) -> None:
         if session := self._session(message.session):
