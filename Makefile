@@ -10,6 +10,8 @@ PLUGIN   := tunrouter/edge/tunrouter-cni
 ARGS     ?=
 
 .DEFAULT_GOAL := help
+PURE := tests/core tests/sim tests/cni
+# Without the kernel, the network and the clock: these run side by side.
 .PHONY: help install install-service uninstall-service demo test lint soak bench-compare bench-check bench-sessions bench-pods fresh-machine clean
 
 help: ## this list
@@ -41,7 +43,12 @@ $(RUNTIMES): $(STAMP)
 	@touch $@
 
 test: lint $(RUNTIMES) ## lint, then every test but the soak (ARGS="tests/core -k replay")
+ifeq ($(ARGS),)
+	$(VENV)/bin/pytest -m "not soak" --numprocesses 2 --dist loadscope $(PURE)
+	$(VENV)/bin/pytest -m "not soak" $(PURE:%=--ignore %)
+else
 	$(VENV)/bin/pytest -m "not soak" $(ARGS)
+endif
 
 soak: install $(RUNTIMES) ## the long tests: 1 GiB through 1 % loss, 10⁸ inputs for the sanitized kernel
 	$(VENV)/bin/pytest -m soak $(ARGS)

@@ -27,7 +27,7 @@ class Path:
         end = self.now + seconds
         while self.now < end:
             self.ids += 1
-            size = self.search.probe(self.now, self.ids, rtt=0.01, heard_at=self.now - self.silence, busy=busy)
+            size = self.search.probe(self.now, self.ids, rtt=0.01, answered_at=self.now - self.silence, busy=busy)
             if size is not None:
                 self.sent.append((self.now, size))
                 if size <= self.limit:
@@ -111,9 +111,9 @@ def test_a_peer_that_is_silent_altogether_says_nothing_about_sizes() -> None:
 def test_a_slow_path_is_not_a_small_one(rtt: float) -> None:
     """Each probe has four round trips to come back, and never less than the pause between heartbeats to a suspect."""
     search = PathMtu(NEED, 0.0)
-    assert search.probe(0.0, 1, rtt=rtt, heard_at=0.0, busy=True) == NEED
+    assert search.probe(0.0, 1, rtt=rtt, answered_at=0.0, busy=True) == NEED
     assert search.deadline == max(bounds.PROBE_SECONDS, 4 * rtt)
-    assert search.probe(search.deadline - 0.01, 2, rtt=rtt, heard_at=0.0, busy=True) is None
+    assert search.probe(search.deadline - 0.01, 2, rtt=rtt, answered_at=0.0, busy=True) is None
     search.answered(1, search.deadline - 0.005)
     assert (search.size, search.missed) == (NEED, False)
 
@@ -133,8 +133,8 @@ def test_a_search_that_found_enough_is_not_begun_again() -> None:
 def test_late_and_foreign_answers_are_of_no_use() -> None:
     search = PathMtu(NEED, 0.0)
     for number in range(6):
-        assert search.probe(number * 1.0, number, rtt=0.01, heard_at=7.0, busy=False) == NEED
-    assert search.probe(6.0, 6, rtt=0.01, heard_at=7.0, busy=False) == 1280
+        assert search.probe(number * 1.0, number, rtt=0.01, answered_at=7.0, busy=False) == NEED
+    assert search.probe(6.0, 6, rtt=0.01, answered_at=7.0, busy=False) == 1280
     search.answered(0, 6.1)
     search.answered(99, 6.1)
     assert search.size == bounds.PATH_MTU_BASE
@@ -145,11 +145,11 @@ def test_the_deadline_always_moves_on(steps: list[tuple[bool, float]], busy: boo
     search, now = PathMtu(NEED, 0.0), 0.0
     for number, (answers, pause) in enumerate(steps):
         now += pause
-        if search.probe(now, number, rtt=0.01, heard_at=now, busy=busy) is not None and answers:
+        if search.probe(now, number, rtt=0.01, answered_at=now, busy=busy) is not None and answers:
             search.answered(number, now)
         assert bounds.PATH_MTU_BASE <= search.size <= NEED
         if search.deadline <= now:
-            assert search.probe(now, number + 10_000, rtt=0.01, heard_at=now, busy=busy) is not None
+            assert search.probe(now, number + 10_000, rtt=0.01, answered_at=now, busy=busy) is not None
             assert search.deadline > now
 
 
@@ -160,7 +160,7 @@ def test_where_the_underlay_has_less_than_pods_need_that_is_begun_with_and_more_
     assert search.size == 1500
     while (now := max(now, search.deadline)) < 500:
         probe += 1
-        size = search.probe(now, probe, rtt=0.01, heard_at=now, busy=False)
+        size = search.probe(now, probe, rtt=0.01, answered_at=now, busy=False)
         sizes.append(size)
         assert search.size == 1500
         if size is not None and size <= 1500:

@@ -84,7 +84,7 @@ def healed(seed: int, nodes: int) -> None:
     assert cluster.faults() == [], f"seed {seed}"
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_after_chaos_all_views_are_equal(seed: int) -> None:
     healed(seed, 30)
 

@@ -217,7 +217,7 @@ def run(examples: int, steps: int = 50, *, fixed: int | None = None) -> None:
 
 @pytest.mark.timeout(300)
 def test_an_address_has_one_holder() -> None:
-    run(200)
+    run(80)
 
 
 @pytest.mark.soak

@@ -87,7 +87,7 @@ class Liveness:
         self._first_unanswered: float | None = None
         self._unheard = False
         self._forgiven_at = float("-inf")
-        self._answered_at = float("-inf")
+        self.answered_at = float("-inf")
         self._payload_sent_at = 0.0
         self._pings: dict[int, float] = {}
         self._id = 0
@@ -104,7 +104,7 @@ class Liveness:
         Unless we were held up: then it is right, and there is nothing wrong with the path. And what was under way
         when it answered us is out of date.
         """
-        excused = max(self._forgiven_at + bounds.DEAD_SECONDS, self._answered_at + bounds.HEARTBEAT_SECONDS)
+        excused = max(self._forgiven_at + bounds.DEAD_SECONDS, self.answered_at + bounds.HEARTBEAT_SECONDS)
         if not self._unheard and now >= excused:
             self._unheard = True
             self.heard_at = now - bounds.SUSPECT_SECONDS
@@ -157,7 +157,7 @@ class Liveness:
         self.loss.answered(ping_id)
         sent_at = self._pings.pop(ping_id, None)
         if sent_at is not None:
-            self._answered_at = now
+            self.answered_at = now
             sample = now - sent_at
             self.rtt = sample if self.rtt is None else self.rtt + (sample - self.rtt) / 8
 

@@ -47,18 +47,18 @@ class PathMtu:
         self._sent_at = -NEVER
         self._raise_at = NEVER if self.size == need else now + CHECK_BUSY_SECONDS
 
-    def probe(self, now: float, probe_id: int, *, rtt: float, heard_at: float, busy: bool) -> int | None:
+    def probe(self, now: float, probe_id: int, *, rtt: float, answered_at: float, busy: bool) -> int | None:
         """The size of the probe to send now under `probe_id`, or None.
 
-        `rtt` is in seconds, 0.0 when unknown. `heard_at` is when the peer's control was last heard: one that is held up
-        answers no probe of any size.
+        `rtt` is in seconds, 0.0 when unknown. `answered_at` is when the peer last answered anything: who is held up, or
+        is not reached at all, answers no probe of any size.
         """
         if busy and self._outstanding is None and self._trying == self.size:
             self.deadline = min(self.deadline, self._sent_at + CHECK_BUSY_SECONDS)
         if now < self.deadline:
             return None
         if self._outstanding is not None:
-            self._missed(now, heard_at)
+            self._missed(now, answered_at)
         if now >= self._raise_at:
             self._search(now)
         if now < self.deadline:
@@ -86,9 +86,11 @@ class PathMtu:
         elif size <= self._trying:
             self._settle(now)
 
-    def _missed(self, now: float, heard_at: float) -> None:
+    def _missed(self, now: float, answered_at: float) -> None:
         self._outstanding, self.missed = None, True
-        self._lost = self._lost + 1 if now - heard_at < SILENT_SECONDS else 0
+        # A heartbeat follows the first that is lost: from then on there is something to be answered.
+        answers = not self._lost or now - answered_at < SILENT_SECONDS
+        self._lost = self._lost + 1 if answers else 0
         searching = self._trying > self.size
         if self._lost < bounds.PATH_MTU_PROBES * (1 if searching else 2):
             return

@@ -330,9 +330,10 @@ class Session:
         if now >= self._heartbeat_at():
             self._ping(now)
         ping_id = self.live.next_id()
-        # While it is heard by relay, too, its silence on the direct way is no matter of sizes.
-        rtt, heard_at = self.live.rtt or 0.0, -FOREVER if self.backed_up else self.live.spoke_at
-        size = self.mtu.probe(now, ping_id, rtt=rtt, heard_at=heard_at, busy=now - self.last_payload < BUSY_SECONDS)
+        # What is answered by relay, too, tells nothing of sizes on the direct way.
+        rtt, answered_at = self.live.rtt or 0.0, -FOREVER if self.backed_up else self.live.answered_at
+        busy = now - self.last_payload < BUSY_SECONDS
+        size = self.mtu.probe(now, ping_id, rtt=rtt, answered_at=answered_at, busy=busy)
         if size is not None:
             self.live.probed(ping_id, now)
             self.say(self.heartbeat(ping_id, now), size - self.outer_bytes)
