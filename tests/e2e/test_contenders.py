@@ -23,7 +23,15 @@ pytestmark = pytest.mark.root
 DEVICES = {vxlan.Vxlan: "vxlan0", nebula.Nebula: nebula.DEVICE, tinc.Tinc: tinc.DEVICE, Veth: "eth0"}
 
 
-@pytest.mark.parametrize("kind", [Veth, vxlan.Vxlan, WireGuardGo, nebula.Nebula, tinc.Tinc])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        Veth,
+        vxlan.Vxlan,
+        WireGuardGo,
+        *(pytest.param(kind, marks=pytest.mark.soak) for kind in (nebula.Nebula, tinc.Tinc)),
+    ],
+)
 def test_a_rival_carries_a_stream_between_pods_over_its_own_device(kind: type[Rival]) -> None:
     with Lab(hosts=2, offloads="off") as lab:
         one, two = lab.hosts

@@ -42,6 +42,7 @@ def reachable(host: Host) -> int:
     return found.gossip.reachable if found is not None and found.gossip is not None else 0
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(240)
 def test_thirty_agents_find_each_other_by_one_and_outlive_it(secret: str) -> None:
     with Lab(hosts=SIZE, offloads="off") as lab:

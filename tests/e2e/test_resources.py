@@ -80,6 +80,7 @@ def goodput_under_flood(lab: Lab, port: int) -> float:
     return goodput
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(240)
 def test_a_handshake_flood_costs_no_more_than_the_same_flood_on_a_closed_port(secret: str) -> None:
     with Lab(hosts=3, offloads="off") as lab:

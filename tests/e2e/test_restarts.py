@@ -80,7 +80,7 @@ def start(lab: Lab, secret: str, *, workers: int) -> None:
     one.agent.wait_established(1)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.soak)])
 def test_nobody_notices_that_an_agent_is_killed_or_restarted(pair: Lab, secret: str, workers: int) -> None:
     if len(pids(pair.hosts[0].agent)) != workers:
         for host in pair.hosts:

@@ -73,6 +73,7 @@ def test_each_input_is_met_again_by_its_seed_and_number(fuzzer: harness.Fuzzer) 
     assert (one["digest"] + two["digest"]) % (1 << 64) == both["digest"]
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(("file", "right", "wrong"), FAULTS, ids=[f"{fault[0]}-{fault[2]}" for fault in FAULTS])
 def test_a_planted_fault_is_found(fuzzer: harness.Fuzzer, tmp_path: Path, file: str, right: str, wrong: str) -> None:
     broken = fuzzer.planted(tmp_path, file, right, wrong)
