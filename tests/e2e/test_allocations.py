@@ -118,6 +118,7 @@ def partition(lab: Lab, *sides: list[int]) -> None:
                 lab.fabric.cut(lab.hosts[one].name, lab.hosts[other].name)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_no_address_has_two_holders_and_none_is_lost(secret: str) -> None:
     with Lab(hosts=5, offloads="off") as lab:

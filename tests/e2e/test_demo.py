@@ -23,7 +23,7 @@ def demo(*arguments: str, path: str = os.environ["PATH"], underlay: str = "4") -
     return subprocess.run(argv, capture_output=True, text=True, timeout=100, env=environment, check=False)
 
 
-@pytest.mark.parametrize(("nf_call", "underlay"), [("0", "4"), ("1", "6")])
+@pytest.mark.parametrize(("nf_call", "underlay"), [pytest.param("0", "4", marks=pytest.mark.soak), ("1", "6")])
 def test_the_demo_passes_where_forwarding_is_dropped_by_default(nf_call: str, underlay: str) -> None:
     done = demo("--forward-drop", "--nf-call", nf_call, underlay=underlay)
     assert done.stdout.splitlines()[-1:] == ["demo: ok"], done.stdout + done.stderr

@@ -156,6 +156,7 @@ def test_a_relay_reads_nothing(trio: Lab) -> None:
         assert not capture.packets(f"host {one.pods[0].address}")
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(120)
 def test_where_no_majority_sees_the_same_every_pair_still_reaches_each_other(secret: str) -> None:
     """Five in a ring: each lacks one of the others, so each sees another majority."""
@@ -277,6 +278,7 @@ def told_time(environment: dict[str, str]) -> float:
     return float(subprocess.run(script, env=environment, capture_output=True, text=True, check=True).stdout)
 
 
+@pytest.mark.soak
 def test_when_the_wall_clock_jumps_by_ten_years_nothing_happens(secret: str, tmp_path: Path, wall_clock: Path) -> None:
     clock = tmp_path / "clock"
     clock.write_text("0\n")

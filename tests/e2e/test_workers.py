@@ -162,6 +162,7 @@ def test_no_worker_outlives_an_agent_that_is_stopped_for_good(lab: Lab, secret: 
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
+@pytest.mark.soak
 def test_a_control_plane_that_stands_still_does_not_disturb_a_flow(lab: Lab) -> None:
     rate, moments = 16 * MIB, Moments()
 

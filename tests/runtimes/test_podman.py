@@ -27,16 +27,18 @@ class TestPodman(EveryRuntime):
     """All of them."""
 
 
+@pytest.mark.soak
 class TestCrashes(Crashes):
-    """All of them."""
+    """All of them; in every run those of containerd."""
 
 
 class TestPorts(Ports):
     """All of them."""
 
 
+@pytest.mark.soak
 class TestSpoofing(Spoofing):
-    """All of them."""
+    """All of them; in every run those of containerd."""
 
 
 def test_a_container_that_is_killed_gives_its_address_back(pair: Podmans) -> None:

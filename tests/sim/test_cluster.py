@@ -186,7 +186,7 @@ def test_a_tenth_of_all_datagrams_lost_is_no_news() -> None:
     assert cluster.members[0].node.mesh.gossip.replica.digest == before
 
 
-@pytest.mark.parametrize(("nodes", "seed"), [(5, 0), (5, 1), (5, 2), (40, 0)])
+@pytest.mark.parametrize(("nodes", "seed"), [(5, 0), (5, 1), (5, 2), pytest.param(40, 0, marks=pytest.mark.soak)])
 def test_the_halves_of_a_partition_find_each_other_within_two_seconds(nodes: int, seed: int) -> None:
     cluster = Cluster(seed=seed)
     cluster.preload(nodes)
@@ -221,7 +221,7 @@ def test_who_was_given_up_by_all_others_is_theirs_again_without_a_restart(
     assert cluster.faults() == []
 
 
-@pytest.mark.parametrize("nodes", [3, 40])
+@pytest.mark.parametrize("nodes", [3, pytest.param(40, marks=pytest.mark.soak)])
 def test_the_dead_are_tried_once_a_second_by_all_together(nodes: int) -> None:
     cluster = Cluster(seed=1)
     cluster.preload(nodes)

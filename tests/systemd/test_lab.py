@@ -154,7 +154,7 @@ def failed(host: Host) -> Connection | None:
     return next((found for found in host.agent.connections() if found.state == "failed" and found.reason), None)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_ten_nodes_change_their_secret_by_reloads_and_lose_no_connection() -> None:
     old, new = (generate_secret(os.urandom) for _ in range(2))
