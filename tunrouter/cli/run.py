@@ -30,7 +30,7 @@ def run(arguments: Sequence[str], *, password_shown: bool = False) -> int:
     if password_shown:
         _say(SHOWN_WARNING)
     try:
-        code = parser()(list(arguments), prog_name="tunrouter", standalone_mode=False)
+        code = parser(arguments)(list(arguments), prog_name="tunrouter", standalone_mode=False)
         sys.stdout.flush()
     except TunrouterError as error:
         _say(str(error))
