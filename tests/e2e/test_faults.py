@@ -54,6 +54,7 @@ def test_a_gibibyte_survives_one_percent_loss(pair: Lab) -> None:
     assert pair.fabric.dropped() > 4000
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("victim", [0, 1], ids=["sender", "receiver"])
 def test_a_killed_agent_comes_back_under_an_established_connection(pair: Lab, victim: int) -> None:
     agent = pair.hosts[victim].agent
@@ -96,7 +97,7 @@ def test_a_peer_changes_its_address_under_a_stream(pair: Lab, mover: int, elsewh
     assert elsewhere in seen[0]
 
 
-@pytest.mark.parametrize("underlay", [4, 6])
+@pytest.mark.parametrize("underlay", [4, pytest.param(6, marks=pytest.mark.soak)])
 def test_a_path_that_shrinks_silently_does_not_stall_a_stream(pair: Lab) -> None:
     with stream_through(pair, 6 * RATE, rate=RATE) as stream:
         fault = Once(RATE, lambda: pair.fabric.shrink(1300))

@@ -127,7 +127,11 @@ RELAYED_BYTES = {4: 1376, 6: 1500 - 131}
 """The largest packet that a relay carries over an underlay of 1,500 bytes."""
 
 
-@pytest.mark.parametrize(("one_way", "underlay"), [(False, 6), (True, 4)], ids=["both-ways-ipv6", "one-way"])
+@pytest.mark.parametrize(
+    ("one_way", "underlay"),
+    [pytest.param(False, 6, marks=pytest.mark.soak), (True, 4)],
+    ids=["both-ways-ipv6", "one-way"],
+)
 def test_a_cut_link_is_gone_around_and_taken_again(trio: Lab, one_way: bool) -> None:
     assert go_around(trio, one_way=one_way) <= 2.0
 
@@ -214,7 +218,7 @@ def hold_out(lab: Lab, seconds: float) -> Pings:
 
 @pytest.mark.parametrize(
     "seconds",
-    [10, pytest.param(300, marks=[pytest.mark.soak, pytest.mark.timeout(600)])],
+    [pytest.param(10, marks=pytest.mark.soak), pytest.param(300, marks=[pytest.mark.soak, pytest.mark.timeout(600)])],
 )
 def test_ten_percent_of_loss_brings_no_link_down(trio: Lab, seconds: int) -> None:
     trio.fabric.lose(10)

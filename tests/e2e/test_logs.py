@@ -50,6 +50,7 @@ def serves_metrics(host: Host, port: int) -> bool:
     return host.namespace.run(sys.executable, "-c", program, check=False).returncode == 0
 
 
+@pytest.mark.soak
 def test_every_line_has_the_fixed_fields_and_a_flood_of_strangers_is_a_few_of_them(secret: str, tmp_path: Path) -> None:
     configuration = tmp_path / "config.toml"
     configuration.write_text('log_format = "json"\n')

@@ -27,6 +27,7 @@ CLOSED_PORT = 9
 SOURCES = [f"192.0.2.{last}" for last in range(100, 200)]
 
 
+@pytest.mark.soak
 def test_an_idle_agent_takes_less_than_a_percent_of_a_core_and_sixty_megabytes(pair: Lab) -> None:
     agents = [host.agent for host in pair.hosts]
     before = [agent.cpu_seconds() for agent in agents]

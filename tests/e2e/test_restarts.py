@@ -211,6 +211,7 @@ def test_a_worker_that_hangs_is_ended_by_the_next_agent(pair: Lab) -> None:
     wait_until("a ping", lambda: one.pods[0].ping(other.pods[0].address, seconds=0.2), 5, pause=0.01)
 
 
+@pytest.mark.soak
 def test_if_no_agent_comes_the_workers_end_and_say_goodbye(pair: Lab) -> None:
     one, other = pair.hosts
     before = pids(one.agent)

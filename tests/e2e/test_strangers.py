@@ -63,7 +63,7 @@ def test_one_that_comes_later_is_named_within_seconds_and_forgotten_when_it_goes
     wait_until("it is named", lambda: any(CNI0 in each for each in warnings(host)), 4)
     (warning,) = warnings(host)
     assert warning.endswith("in our range 10.32.0.0/12: if nothing uses it, ip link del cni0")
-    assert f"warning {warning}" in host.agent.log.read_text()
+    wait_until("it is told", lambda: f"warning {warning}" in host.agent.log.read_text(), 4)
     assert f"Warning: {warning}" in host.agent.command("status").stdout
     code, found = examined(host)
     assert code == 1
@@ -71,4 +71,4 @@ def test_one_that_comes_later_is_named_within_seconds_and_forgotten_when_it_goes
     assert host.pods[0].ping(other.pods[0].address)
     host.namespace.ip("link delete cni0")
     wait_until("it is forgotten", lambda: warnings(host) == (), 4)
-    assert f"not any more: {CNI0}" in host.agent.log.read_text()
+    wait_until("it is told", lambda: f"not any more: {CNI0}" in host.agent.log.read_text(), 4)
