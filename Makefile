@@ -8,10 +8,10 @@ RUNTIMES := $(VENV)/.runtimes
 KERNEL   := setup.py tunrouter/dataplane/build.py tunrouter/core/bounds.py $(wildcard tunrouter/dataplane/c/*)
 PLUGIN   := tunrouter/edge/tunrouter-cni
 ARGS     ?=
+# Without the kernel, the network and the clock: these run side by side.
+PURE     := tests/core tests/sim tests/cni
 
 .DEFAULT_GOAL := help
-PURE := tests/core tests/sim tests/cni
-# Without the kernel, the network and the clock: these run side by side.
 .PHONY: help install install-service uninstall-service demo test lint soak bench-compare bench-check bench-sessions bench-pods fresh-machine clean
 
 help: ## this list
