@@ -4,8 +4,8 @@
     agent   connects ─────────> ends it, or is its control from now on
 
 Law: only a process of the same user is served. An agent of the same build that wants the same data plane takes the
-worker; one of another build takes its sockets, for a worker of its own that ends this one once its program has started (so a
-`Hello` only ever gets fields more). Nobody is waited for longer than `WAIT_SECONDS`; what hangs is killed.
+worker; one of another build takes its sockets, for a worker of its own that ends this one once its program has started
+(so a `Hello` only ever gets fields more). Nobody is waited for longer than `WAIT_SECONDS`; what hangs is killed.
 """
 
 from __future__ import annotations
