@@ -369,7 +369,7 @@ class Agent:
 
     async def _leave(self, node: Node, *, force: bool) -> api.Left:
         async with self._attachments.leaving():
-            if force and node.allocator.electors.others():
+            if force and (node.allocator.leases is not None or node.allocator.electors.others()):
                 await self._attachments.detach_all()
                 await self._exposure.hide(())
             left = await self._addresses.leave(force=force)
