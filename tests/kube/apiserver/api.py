@@ -18,12 +18,13 @@ from tests.kube.apiserver.refusals import Refusal, bad_request, expired, no_such
 from tests.kube.apiserver.request import Request
 from tests.kube.apiserver.selectors import Matches, selector
 from tests.kube.apiserver.store import Change, Store
+from tests.kube.apiserver.tables import table, wanted
 from tests.kube.apiserver.wire import Closed, Respond
 
 VERSION: Final = {"major": "1", "minor": "36", "gitVersion": "v1.36.0", "platform": "linux/amd64"}
 OPENAPI: Final = b"\x0a\x032.0"
 """An OpenAPI document in protobuf that holds its version alone: clients skip the validation of kinds that it lacks."""
-PROTOBUF: Final = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+PROTOBUF: Final = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 PAGES: Final = 256
 PATCHES: Final = {
     "application/json-patch+json": json_patched,
@@ -72,9 +73,11 @@ class Api:
         elif request.verb == "watch":
             await self._watch(request, request.kind, respond)
         elif request.verb == "list":
-            await respond.whole(200, self._list(request, request.kind))
+            listed = self._list(request, request.kind)
+            await respond.whole(200, table(request.kind, listed) if wanted(request) else listed)
         else:
-            await respond.whole(*self.one(request, request.kind))
+            code, body = self.one(request, request.kind)
+            await respond.whole(code, table(request.kind, body) if wanted(request) and request.verb == "get" else body)
 
     def compact(self) -> None:
         self._store.compact()

@@ -24,6 +24,10 @@ class Collector:
         self._dependents: dict[str, set[Key]] = defaultdict(set)
         store.changed.append(self._hear)
 
+    def stop(self) -> None:
+        """As if no controller manager were running."""
+        self.running = False
+
     def start_again(self) -> None:
         """It was away, and looks through all that there is."""
         self.running = True

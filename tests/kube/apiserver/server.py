@@ -34,7 +34,7 @@ class ApiServer:
         self.rights = Rights(self.store)
         self.api = Api(self.store, self.faults, bookmark_seconds)
         self.collector = Collector(self.store, collector_seconds)
-        self._listener = Listener(self._answer)
+        self.listener = Listener(self._answer)
         self._context: ssl.SSLContext | None = None
 
     async def start(self, host: str = "127.0.0.1", port: int = 0, certificate: tuple[Path, Path] | None = None) -> None:
@@ -42,19 +42,19 @@ class ApiServer:
         if certificate:
             self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._context.load_cert_chain(*certificate)
-        await self._listener.open(host, port, self._context)
+        await self.listener.open(host, port, self._context)
 
     @property
     def url(self) -> str:
-        host = f"[{self._listener.host}]" if ":" in self._listener.host else self._listener.host
-        return f"{'https' if self._context else 'http'}://{host}:{self._listener.port}"
+        host = f"[{self.listener.host}]" if ":" in self.listener.host else self.listener.host
+        return f"{'https' if self._context else 'http'}://{host}:{self.listener.port}"
 
     async def down(self) -> None:
         """Connections are refused, those that were there are reset."""
-        await self._listener.close()
+        await self.listener.close()
 
     async def up(self) -> None:
-        await self._listener.open(self._listener.host, self._listener.port, self._context)
+        await self.listener.open(self.listener.host, self.listener.port, self._context)
 
     def partition(self, *nodes: str) -> None:
         """These of our nodes get no answer, and hear nothing."""

@@ -78,6 +78,8 @@ class Listener:
     def __init__(self, answer: Answering) -> None:
         self.host = ""
         self.port = 0
+        self.accepted = 0
+        """Connections, in all."""
         self._answer = answer
         self._server: asyncio.Server | None = None
         self._tasks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
@@ -101,6 +103,7 @@ class Listener:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._tasks[task] = writer
         task.add_done_callback(self._gone)

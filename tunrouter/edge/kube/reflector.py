@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -202,8 +203,13 @@ class Reflector(Generic[T]):
         self._advance(thing.metadata)
 
     def _advance(self, metadata: Metadata) -> None:
-        if metadata.resource_version:
-            self._version = self._list_from = metadata.resource_version
+        """Raises GoneError for a version before ours: the server's store was put back, and would be silent for long."""
+        version = metadata.resource_version
+        if _number(version) < _number(self._version):
+            self._list_from = NEWEST
+            raise GoneError(f"watch {self.resource.plural}: the server has gone back from version {self._version}")
+        if version:
+            self._version = self._list_from = version
 
     def _learn(self, thing: T) -> None:
         key = _key(thing)
@@ -253,6 +259,11 @@ class Reflector(Generic[T]):
 
 def _key(thing: HasMetadata) -> Key:
     return thing.metadata.namespace, thing.metadata.name
+
+
+def _number(version: str) -> int:
+    """What cannot be compared is older than nothing."""
+    return int(version) if version.isdigit() else sys.maxsize
 
 
 def _bare(raw: msgspec.Raw) -> Metadata | None:
