@@ -15,7 +15,14 @@ from typing import Final
 from tunrouter.errors import HostError
 
 MOUNTED: Final = Path("/host/proc/sys")
-ROOT: Final = MOUNTED if (MOUNTED / "net/ipv4").is_dir() else Path("/proc/sys")
+
+
+def root(mounted: Path) -> Path:
+    """Where the switches are: in a container under `mounted`."""
+    return mounted if (mounted / "net/ipv4").is_dir() else Path("/proc/sys")
+
+
+ROOT: Final = root(MOUNTED)
 
 
 def read(name: str) -> str | None:
