@@ -64,8 +64,10 @@ log = logging.getLogger("tunrouter")
 
 
 class Agent:
-    def __init__(self, config: Config, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, config: Config, loop: asyncio.AbstractEventLoop, remarks: tuple[str, ...] = ()) -> None:
+        """`remarks` on the configuration are shown as long as it lives."""
         self.config = config
+        self._remarks = remarks
         self._loop = loop
         self._host = HostSide(loop)
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
@@ -77,7 +79,13 @@ class Agent:
         self._runtimes = Directories(Path(config.cni_bin_dir), Path(config.cni_conf_dir))
         self._readiness = Readiness(self._host, self._runtimes)
         self._monitoring = Monitoring(
-            loop, config.metrics_addr, self._once, self._measure, self._readiness.unready, self._counted
+            loop,
+            config.metrics_addr,
+            config.health_addr,
+            self._once,
+            self._measure,
+            self._readiness.unready,
+            self._counted,
         )
         self._control: Control | None = None
         self._ready = False
@@ -268,6 +276,8 @@ class Agent:
     def _announce(self, local: Local) -> None:
         ours = f"{status.peer_name(local.id)}({local.name})"
         log.info("tunrouter %s; our name is %s", tunrouter.__version__, ours)
+        for remark in self._remarks:
+            log.warning("%s", remark)
         self._warn(sealed=local.sealed)
 
     def _warn(self, *, sealed: bool) -> None:
@@ -277,7 +287,7 @@ class Agent:
 
     async def adopt(self, config: Config, ring: keys.KeyRing | None) -> None:
         """What a reload changes; `ring` is None if the secrets stay. Raises HostError, and changes nothing."""
-        await self._monitoring.move(config.metrics_addr)
+        await self._monitoring.move(config.metrics_addr, config.health_addr)
         control = self._control
         if control is None or control.stopped:
             return
@@ -328,7 +338,7 @@ class Agent:
 
     def _snapshot(self, control: Control, *, cluster: bool) -> status.Snapshot:
         others = (*self._exposure.complaints(), *self._monitoring.warnings)
-        warnings = (*self._warnings, *others, *filter(None, [self._runtimes.hindrance()]))
+        warnings = (*self._warnings, *self._remarks, *others, *filter(None, [self._runtimes.hindrance()]))
         facts = Facts(self._started, self._started_at, **self._facts)
         seen = Seen(
             warnings=warnings,
