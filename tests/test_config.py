@@ -26,6 +26,7 @@ from tunrouter.config import (
 )
 from tunrouter.config.founding import IPALLOC_INIT
 from tunrouter.config.model import KEYS, SECRET_KEYS, Key
+from tunrouter.config.resolve import UNDERLAY
 from tunrouter.config.secrets import CREDENTIALS_VARIABLE
 from tunrouter.config.sources import (
     CREDENTIAL_SOURCE_VARIABLE,
@@ -531,7 +532,7 @@ def test_the_example_file_names_every_key_with_its_default() -> None:
     table = tomllib.loads(re.sub(r"^# ?(?=\w+ = )", "", text, flags=re.MULTILINE))
     assert set(table) == {key.name for key in KEYS} | set(SECRET_KEYS)
     defaults = msgspec.structs.asdict(Config(name=table["name"]))
-    for name in table.keys() - {"name", "peers", "block", "init_peers", "seed", "host", *SECRET_KEYS}:
+    for name in table.keys() - {"name", "peers", "block", "init_peers", "seed", *UNDERLAY, *SECRET_KEYS}:
         assert table[name] == defaults[name], name
 
 

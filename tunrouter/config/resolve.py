@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from ipaddress import IPv4Network, ip_address
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -18,6 +19,8 @@ from tunrouter.config.model import DEFAULT_ORIGIN, KEYS, Config, Origin
 from tunrouter.config.secrets import find_secrets
 from tunrouter.config.sources import Read, find, read_document, read_file, refuse_misspelt_variables
 from tunrouter.errors import ConfigError
+
+UNDERLAY: Final = ("host", "iface", "iface_can_reach")
 
 
 class Resolved(msgspec.Struct, frozen=True):
@@ -85,6 +88,7 @@ def _check_together(resolved: Resolved) -> None:
         _clash(resolved, "tun", "bridge", f"the tunnel and the bridge are both called {config.bridge!r}")
     if config.state_dir == config.run_dir:
         _clash(resolved, "state_dir", "run_dir", f"state and run directory are both {config.state_dir}")
+    _check_underlay(resolved)
     pods = IPv4Network(config.range)
     if config.host and ip_address(config.host) in pods:
         _clash(resolved, "host", "range", f"the bind address {config.host} lies inside the pods' range {pods}")
@@ -92,6 +96,21 @@ def _check_together(resolved: Resolved) -> None:
         address = values.peer_address(peer)
         if address is not None and address in pods:
             _clash(resolved, "peers", "range", f"the peer {peer} lies inside the pods' range {pods}")
+
+
+def _check_underlay(resolved: Resolved) -> None:
+    """One word on which address the tunnel uses, and none that means our own devices."""
+    config = resolved.config
+    given = [name for name in UNDERLAY if getattr(config, name)]
+    if len(given) > 1:
+        one, other = (resolved.origin(name).where for name in given[:2])
+        raise ConfigError(f"{one} and {other} both say which address the tunnel uses", "keep one of them")
+    pods = IPv4Network(config.range)
+    for wanted in (*config.iface, *filter(None, [config.iface_can_reach])):
+        if wanted in (config.bridge, config.tun):
+            _clash(resolved, given[0], "tun", f"{wanted} is our own device: the tunnel cannot pass through it")
+        if "." in wanted and (address := values.peer_address(wanted)) is not None and address in pods:
+            _clash(resolved, given[0], "range", f"{wanted} lies inside the pods' range {pods}")
 
 
 def _check_block_in_range(resolved: Resolved) -> None:
