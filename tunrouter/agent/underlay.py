@@ -19,6 +19,7 @@ from typing import Final
 
 from tunrouter.agent.barrier import Barrier
 from tunrouter.agent.hostside import HostSide
+from tunrouter.agent.plan import underlay_wish
 from tunrouter.config import Config
 from tunrouter.core import seam
 from tunrouter.edge.netlink import Netlink, Watch
@@ -49,22 +50,13 @@ class Rank(IntEnum):
     INTERNAL_IP = 2
 
 
-def configured(config: Config) -> Wish:
-    """What the configuration says of it."""
-    if config.iface:
-        return Wish(ifaces=config.iface, said="--iface")
-    if config.iface_can_reach:
-        return Wish(can_reach=config.iface_can_reach, said="--iface-can-reach")
-    return Wish(address=config.host, said="--host") if config.host else Wish()
-
-
 class Underlay:
     def __init__(self, config: Config, host: HostSide, barrier: Barrier) -> None:
         self._host = host
         self._barrier = barrier
         self._own = (config.bridge, config.tun)
         self._port = config.port
-        self._wishes = {Rank.CONFIGURATION: configured(config)}
+        self._wishes = {Rank.CONFIGURATION: underlay_wish(config)}
         self._peers: Sequence[str] = ()
         self._news = asyncio.Event()
         self._here: Here | None = None
@@ -176,26 +168,32 @@ class Underlay:
 
     async def _look(self) -> None:
         """At this host, and whether the wish can be fulfilled."""
+        before = self._wanting
         try:
-            self._here, self.chosen = await self._host.call(_choice, self.wish, self._own, self.chosen)
-        except HostError as error:
-            if str(error) != self._wanting:
-                log.error("%s", error)  # noqa: TRY400 (one line, no traceback)
-            self._wanting = str(error)
-        else:
-            if self._wanting:
-                log.info("the underlay is there: %s", self.chosen)
-            self._wanting = ""
+            self._here, found = await self._host.call(_choice, self.wish, self._own, self.chosen)
+        except HostError as error:  # the kernel does not tell what there is
+            found = error
+        if isinstance(found, HostError):
+            self._wanting = str(found)
+            if self._wanting != before:
+                log.error("%s", found)
+            return
+        self.chosen, self._wanting = found, ""
+        if before:
+            log.info("the underlay is there: %s", found)
 
     async def _measure(self) -> None:
         self.mtu = await self._host.call(underlay_mtu, self._peers, self.chosen)
 
 
-def _choice(wish: Wish, own: Collection[str], before: Chosen) -> tuple[Here, Chosen]:
-    """Blocks: for the host's thread."""
+def _choice(wish: Wish, own: Collection[str], before: Chosen) -> tuple[Here, Chosen | HostError]:
+    """What there is, and what is chosen of it or why nothing is. Blocks: for the host's thread. Raises HostError."""
     with Netlink() as netlink:
         here = choice.look(netlink, own)
-        return here, choice.choose(wish, here, lambda address: choice.way(netlink, address), before)
+        try:
+            return here, choice.choose(wish, here, lambda address: choice.way(netlink, address), before)
+        except HostError as error:
+            return here, error
 
 
 async def _either(one: asyncio.Event, other: asyncio.Event, seconds: float) -> None:
