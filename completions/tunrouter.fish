@@ -7,6 +7,8 @@ complete -c tunrouter -n '__fish_seen_subcommand_from up' -l password-file -r -F
 complete -c tunrouter -n '__fish_seen_subcommand_from up' -l name -l nickname -x -d '[default: the host\'s name]'
 complete -c tunrouter -n '__fish_seen_subcommand_from up' -l port -x -d 'UDP port of every node. [default: 6783]'
 complete -c tunrouter -n '__fish_seen_subcommand_from up' -l host -x -d 'Bind to this address only.'
+complete -c tunrouter -n '__fish_seen_subcommand_from up' -l iface -x -d 'Use its address alone; of several the first there. [default: all]'
+complete -c tunrouter -n '__fish_seen_subcommand_from up' -l iface-can-reach -x -d 'Use what leads there alone.'
 complete -c tunrouter -n '__fish_seen_subcommand_from up' -l block -x -d 'This node\'s part of the range, by hand. [default: the nodes decide]'
 complete -c tunrouter -n '__fish_seen_subcommand_from up' -l range -l ipalloc-range -x -d 'All pods\' addresses. [default: 10.32.0.0/12]'
 complete -c tunrouter -n '__fish_seen_subcommand_from up' -l block-size -x -d 'Of the blocks the range is cut into. [default: 24]'

@@ -42,12 +42,12 @@ from tunrouter.agent.recall import blocks as recalled_blocks
 from tunrouter.agent.snapshot import Facts, Seen, snapshot
 from tunrouter.agent.targets import Targets
 from tunrouter.agent.tickets import Tickets
+from tunrouter.agent.underlay import Underlay
 from tunrouter.config import Config
 from tunrouter.core import keys, seam, status, wire
 from tunrouter.core.local import Local
 from tunrouter.core.node import Node
 from tunrouter.core.routes import Announced
-from tunrouter.core.states import STANDING
 from tunrouter.edge import api
 from tunrouter.edge.api.server import serve
 from tunrouter.edge.runtimes import Directories
@@ -76,15 +76,16 @@ class Agent:
         self._started, self._started_at = time.monotonic(), time.time()
         self._tasks: set[asyncio.Task[None]] = set()
         self._warnings: tuple[str, ...] = ()
+        self.underlay = Underlay(config, self._host, self._barrier)
         self._runtimes = Directories(Path(config.cni_bin_dir), Path(config.cni_conf_dir))
-        self._readiness = Readiness(self._host, self._runtimes)
+        self.readiness = Readiness(self._host, self.underlay, self._runtimes)
         self._monitoring = Monitoring(
             loop,
             config.metrics_addr,
             config.health_addr,
             self._once,
             self._measure,
-            self._readiness.unready,
+            self.readiness.unready,
             self._counted,
         )
         self._control: Control | None = None
@@ -100,8 +101,11 @@ class Agent:
         self._facts: dict[str, Any] = {}
 
     # --- start and stop ----------------------------------------------------------------------------------------------
-    async def start(self, stack: contextlib.AsyncExitStack) -> None:
-        """In order: our socket (one agent a host), secrets and state, this host, the packets' descriptors, the node."""
+    async def start(self, stack: contextlib.AsyncExitStack) -> bool:
+        """In order: our socket (one agent a host), secrets and state, this host, the packets' descriptors, the node.
+
+        False if it was stopped while it waited for its underlay.
+        """
         config = self.config
         stack.callback(self._disk.shutdown)
         stack.push_async_callback(self._host.close)
@@ -116,13 +120,21 @@ class Agent:
         remember_targets = self._memory("targets", self._store.remember_targets, stack)
         kept = await self._loop.run_in_executor(self._disk, recall, self._store)
         peers = [endpoint[0] for peer in config.peers if (endpoint := resolve.literal(peer, 0)) is not None]
-        self._facts["underlay_mtu"] = underlay = await self._host.underlay_mtu(peers)
-        plan = host_plan(config, underlay)
+        if not await self.underlay.settle(peers, self.stopped):
+            return False
+        plan = host_plan(config, self.underlay.mtu)
         static = (IPv4Network(config.block),) if config.block else ()
         blocks = static or recalled_blocks(kept, plan.range, _block_length(config, plan, static))
         await self._host.prepare(plan, peers)
         self._workers, self._facts["offloads"] = await dataplane.start(
-            config, kept.identity, self._loop, self._barrier, self._once, stack, leave=self._leaves
+            config,
+            self.underlay.chosen,
+            kept.identity,
+            self._loop,
+            self._barrier,
+            self._once,
+            stack,
+            leave=self._leaves,
         )
         exposed = kept_on(kept.rows)
         # What pods live by is there without a pause, whoever decides about blocks.
@@ -136,16 +148,22 @@ class Agent:
         self._exposure = Exposure(node, self._host, self._tickets, self._attachments, exposed)
         here = await self._host.attached()
         self._control = control
-        self._readiness.watch(control, self._attachments)
+        self.readiness.watch(control, self._attachments)
         control.carry_out(node.start(kept.endpoints, time.monotonic(), kept.rows, moved=kept.moved))
         self.spawn(self._attachments.reconcile(here, node.allocator.addresses.holders))
         self._targets.start(config.peers, kept.targets)
         self.spawn(self._keep_names())
+        self.spawn(
+            self.underlay.keep(
+                lambda to: dataplane.move(self._workers, self.config, to, kept.identity), control.readdressed
+            )
+        )
         self._host.changed = self._look_at_host
         self._look_at_host()
         self._calls.serving.set()
         if not self._ready and not node.allocator.addresses.blocks:
             log.info("this node has no block of addresses yet; pods can be attached when it has one")
+        return True
 
     def _make_control(
         self,
@@ -170,7 +188,7 @@ class Agent:
         self._tickets = Tickets(self._loop, control.ask)
         control.answered, control.fatal = self._tickets.answered, self._end
         self._attachments = Attachments(self._host, self._tickets)
-        self._cni = Cni(node, self._host, plan, self._attachments, self.config.notes, self._readiness.hindrance)
+        self._cni = Cni(node, self._host, plan, self._attachments, self.config.notes, self.readiness.hindrance)
         self._addresses = Addressing(control, self._tickets)
         self._bench = Bench(
             self._loop,
@@ -201,7 +219,7 @@ class Agent:
             random=random,
             workers=config.workers,
             silent=config.silent,
-            endpoints=((config.host, config.port),) if config.host else (),
+            endpoints=self.underlay.endpoints,
             discovery=config.discovery,
         )
 
@@ -248,14 +266,6 @@ class Agent:
         blocks, config = ", ".join(str(block) for block, _ in node.routes.own), self.config
         log.info("ready: pods of %s on %s, MTU %d, UDP port %d", blocks, config.bridge, node.local.pod_mtu, config.port)
 
-    def condition(self) -> str:
-        """In a line: what it does, or what it waits for."""
-        assert self._control is not None
-        node = self._control.node
-        standing = sum(session.state in STANDING for session in node.sessions.values())
-        blocks = ", ".join(str(block) for block, _ in node.routes.own)
-        return f"{self._readiness.hindrance() or f'pods of {blocks}'}; {standing} peers connected"
-
     def _memory(
         self, what: str, write: Callable[[tuple[T, ...]], None], stack: contextlib.AsyncExitStack
     ) -> Callable[[tuple[T, ...]], None]:
@@ -295,7 +305,9 @@ class Agent:
         if ring is not None:
             control.carry_out(control.node.use_secrets(ring, time.monotonic()))
             self._warn(sealed=len(ring) > 0)
-            self._workers.charter(inheritance.charter(config, control.node.local.identity))
+            self._workers.charter(
+                inheritance.charter(config, self.underlay.chosen.address, control.node.local.identity)
+            )
         if config.peers != before.peers:
             self._targets.configure(config.peers)
             self.spawn(self._look_up())
@@ -320,7 +332,7 @@ class Agent:
     def _standing(self) -> Control:
         """Raises AgentError while there is no node to ask."""
         if self._control is None:
-            raise AgentError("the agent is still starting", "try again in a second")
+            raise AgentError(self.readiness.unready(), "try again in a second")
         if self._control.stopped:
             raise AgentError("the agent is stopping", "start it again first")
         return self._control
@@ -338,11 +350,12 @@ class Agent:
 
     def _snapshot(self, control: Control, *, cluster: bool) -> status.Snapshot:
         others = (*self._exposure.complaints(), *self._monitoring.warnings)
-        warnings = (*self._warnings, *self._remarks, *others, *filter(None, [self._runtimes.hindrance()]))
-        facts = Facts(self._started, self._started_at, **self._facts)
+        troubles = filter(None, [self._runtimes.hindrance(), self.underlay.trouble])
+        warnings = (*self._warnings, *self._remarks, *others, *troubles)
+        facts = Facts(self._started, self._started_at, self.underlay, **self._facts)
         seen = Seen(
             warnings=warnings,
-            unready=self._readiness.unready(),
+            unready=self.readiness.unready(),
             counters=self._workers.counters | self._bench.counters,
             lag=self._monitoring.lag,
             lately=self._monitoring.lately,

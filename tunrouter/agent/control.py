@@ -115,6 +115,11 @@ class Control:
             return True
         return False
 
+    def readdressed(self, endpoints: tuple[seam.Endpoint, ...]) -> None:
+        """Packets leave in another way from now on, and this is where the host knows itself to be."""
+        if not self.stopped:
+            self._try(lambda now: self.node.readdressed(endpoints, now))
+
     def tell(self, node: int, body: wire.AgentBody) -> None:
         """To a peer's agent, which may not hear it."""
         if not self.stopped:

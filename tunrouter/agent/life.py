@@ -34,9 +34,10 @@ async def run(config: Config, given: Given) -> None:
     loop.add_signal_handler(signal.SIGHUP, reload.ask)
     async with contextlib.AsyncExitStack() as stack:
         service.starting("setting this host up")
-        await agent.start(stack)
-        service.ready(agent.condition)
-        agent.spawn(reload.keep(config, agent.adopt))
+        agent.underlay.waits = service.starting
+        if await agent.start(stack):
+            service.ready(agent.readiness.condition)
+            agent.spawn(reload.keep(config, agent.adopt))
         await agent.stopped.wait()
         service.stopping()
         log.info("stopping; pods on this host go on reaching each other")

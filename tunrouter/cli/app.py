@@ -34,6 +34,11 @@ PasswordFile = Annotated[Text, typer.Option(metavar="FILE", help="One secret a l
 Name = Annotated[Text, typer.Option("--name", "--nickname", metavar="NAME", help="[default: the host's name]")]
 Port = Annotated[Text, typer.Option(metavar="PORT", help="UDP port of every node. [default: 6783]")]
 Host = Annotated[Text, typer.Option(metavar="ADDRESS", help="Bind to this address only.")]
+Iface = Annotated[
+    list[str] | None,
+    typer.Option(metavar="DEVICE|ADDRESS", help="Use its address alone; of several the first there. [default: all]"),
+]
+IfaceCanReach = Annotated[Text, typer.Option(metavar="ADDRESS", help="Use what leads there alone.")]
 Block = Annotated[
     Text, typer.Option(metavar="NET", help="This node's part of the range, by hand. [default: the nodes decide]")
 ]
@@ -117,6 +122,8 @@ def up(
     name: Name = None,
     port: Port = None,
     host: Host = None,
+    iface: Iface = None,
+    iface_can_reach: IfaceCanReach = None,
     block: Block = None,
     range: Range = None,  # noqa: A002 (the option's name)
     block_size: BlockSize = None,

@@ -41,6 +41,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tun: str = "tunrouter0"
     host: str = ""
     """The address to bind; empty: all."""
+    iface: tuple[str, ...] = ()
+    """Devices, or addresses of this host: the tunnel uses the first that is there; none: all."""
+    iface_can_reach: str = ""
+    """The tunnel uses the address that packets to this one leave with."""
     state_dir: str = "/var/lib/tunrouter"
     run_dir: str = "/run/tunrouter"
     cni_bin_dir: str = "/opt/cni/bin"
@@ -139,6 +143,8 @@ KEYS: Final = (
     Key("bridge", str, values.interface, "weave"),
     Key("tun", str, values.interface, "tunrouter0"),
     Key("host", str, values.bind_address, "192.0.2.7"),
+    Key("iface", tuple, values.ifaces, "eth1"),
+    Key("iface_can_reach", str, values.reachable, "192.0.2.1"),
     Key("state_dir", str, values.directory, "/var/lib/tunrouter"),
     Key("run_dir", str, values.run_directory, "/run/tunrouter"),
     Key("cni_bin_dir", str, values.directory, "/opt/cni/bin", weave_variable="WEAVE_CNI_PLUGIN_DIR"),

@@ -21,6 +21,7 @@ from tunrouter.config.sources import Read, Sources, find, read_document, read_fi
 from tunrouter.errors import ConfigError
 
 METRICS_IN_KUBERNETES: Final = ":6782"
+UNDERLAY: Final = ("host", "iface", "iface_can_reach")
 
 
 class Resolved(msgspec.Struct, frozen=True):
@@ -104,6 +105,7 @@ def _check_together(resolved: Resolved) -> None:
         _clash(resolved, "health_addr", "metrics_addr", both)
     if config.state_dir == config.run_dir:
         _clash(resolved, "state_dir", "run_dir", f"state and run directory are both {config.state_dir}")
+    _check_underlay(resolved)
     pods = IPv4Network(config.range)
     if config.host and ip_address(config.host) in pods:
         _clash(resolved, "host", "range", f"the bind address {config.host} lies inside the pods' range {pods}")
@@ -111,6 +113,21 @@ def _check_together(resolved: Resolved) -> None:
         address = values.peer_address(peer)
         if address is not None and address in pods:
             _clash(resolved, "peers", "range", f"the peer {peer} lies inside the pods' range {pods}")
+
+
+def _check_underlay(resolved: Resolved) -> None:
+    """One word on which address the tunnel uses, and none that means our own devices."""
+    config = resolved.config
+    given = [name for name in UNDERLAY if getattr(config, name)]
+    if len(given) > 1:
+        one, other = (resolved.origin(name).where for name in given[:2])
+        raise ConfigError(f"{one} and {other} both say which address the tunnel uses", "keep one of them")
+    pods = IPv4Network(config.range)
+    for wanted in (*config.iface, *filter(None, [config.iface_can_reach])):
+        if wanted in (config.bridge, config.tun):
+            _clash(resolved, given[0], "tun", f"{wanted} is our own device: the tunnel cannot pass through it")
+        if "." in wanted and (address := values.peer_address(wanted)) is not None and address in pods:
+            _clash(resolved, given[0], "range", f"{wanted} lies inside the pods' range {pods}")
 
 
 def _check_block_in_range(resolved: Resolved) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 
 from tunrouter.core import bounds, wire
 
+MAX_IFACES: Final = 16
 LONGEST_SOCKET_PATH: Final = 107
 """sizeof(sun_path) less its terminator."""
 _SOCKET_SUFFIX: Final = len("/tunrouter.sock")
@@ -104,6 +105,41 @@ def bind_address(value: str) -> str:
         return str(ip_address(value))
     except ValueError:
         raise InvalidValueError("an address of this host") from None
+
+
+def ifaces(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Devices and addresses in the order of preference; each item may be several, with commas between them."""
+    wanted = [each for item in value for each in re.split(r"[\s,]+", item) if each]
+    if not wanted or len(wanted) > MAX_IFACES:
+        raise InvalidValueError(f"1 to {MAX_IFACES} devices or addresses of this host")
+    return tuple(dict.fromkeys(_iface(each) for each in wanted))
+
+
+def _iface(value: str) -> str:
+    if _is_address(value):
+        return underlay_address(value)
+    try:
+        return interface(value)
+    except InvalidValueError:
+        raise InvalidValueError("devices, as `ip link` shows them, or addresses of this host") from None
+
+
+def underlay_address(value: str) -> str:
+    """One by which other nodes can find this one."""
+    expected = InvalidValueError("a unicast address that other hosts know, neither loopback nor IPv6 link-local")
+    try:
+        address = ip_address(value)
+    except ValueError:
+        raise expected from None
+    if address.is_unspecified or address.is_multicast or address.is_loopback:
+        raise expected
+    if isinstance(address, IPv6Address) and (address.is_link_local or address.scope_id):
+        raise expected
+    return str(address)
+
+
+def reachable(value: str) -> str:
+    return underlay_address(value) if value else value
 
 
 def network(value: str) -> IPv4Network:

@@ -174,6 +174,19 @@ class Node:
         self.local.use_secrets(ring)
         return self._step(now)
 
+    def readdressed(self, endpoints: tuple[seam.Endpoint, ...], now: float) -> list[Effect]:
+        """Packets leave this host in another way than before; `endpoints` are those that it knows of itself now.
+
+        Peers hear it at once: who follows us to where we are must have heard something from there.
+        """
+        fresh = endpoints != self.local.endpoints
+        self.mesh.readdressed(endpoints, now)
+        for session in self.sessions.values():
+            session.on_readdressed(now, fresh=fresh)
+        self.dials.hasten({dial.endpoint for dial in self.dials.all()}, now)
+        self._touched.update(self.sessions)
+        return self._step(now)
+
     def stop(self, now: float) -> list[Effect]:
         """The last step: tells the peers, and lets none of them in again."""
         self._stopping = True

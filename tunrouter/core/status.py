@@ -257,6 +257,12 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     """`isolated` (bridge-nf-call-iptables=0) or `hairpin` (1)."""
     tun: str = ""
     tun_offloads: tuple[str, ...] = ()
+    underlay: str = ""
+    """The one address that the tunnel uses; empty: all."""
+    underlay_device: str = ""
+    """Which has it."""
+    underlay_wish: str = ""
+    """Who chose it, and how; empty if nobody did."""
     underlay_mtu: int = 0
     attachments: int = 0
     firewall: tuple[str, ...] = ()
