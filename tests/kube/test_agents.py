@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from tests.kube.scene import BLOCKS, Scene, conflist, scene
+from tests.kube.scene import Scene, conflist, scene
 
 pytestmark = pytest.mark.root
 
@@ -78,10 +78,7 @@ def test_a_node_object_is_deleted_and_made_again_under_its_pods(up: Scene) -> No
     uid = up.add_node(host)
     up.wait("the same blocks are its own again", lambda: before <= up.leases().keys(), 5)
     assert {name for name, holder in up.leases().items() if holder == host.name} == before
-    owners = up.control.do(
-        "get", api_version="coordination.k8s.io/v1", kind="Lease", name=min(before), namespace=BLOCKS
-    )
-    assert owners["metadata"]["ownerReferences"][0]["uid"] == uid
+    assert up.lease(min(before))["metadata"]["ownerReferences"][0]["uid"] == uid
     up.wait("the condition is told of the new object", partial(up.condition, host))
     up.wait("it gives addresses again", partial(up.ready, host))
     assert host.add_pod("later").address != pod.address
@@ -89,8 +86,9 @@ def test_a_node_object_is_deleted_and_made_again_under_its_pods(up: Scene) -> No
 
 def test_the_nodes_address_is_the_tunnels(up: Scene) -> None:
     host = up.lab.hosts[2]
-    assert host.agent.snapshot().underlay is not None
-    assert host.address in str(host.agent.snapshot().underlay)
+    there = host.agent.snapshot().host
+    assert there.underlay == host.address
+    assert "InternalIP" in there.underlay_wish
 
 
 def test_settings_that_work_against_us_are_named(up: Scene) -> None:
