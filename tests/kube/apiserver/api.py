@@ -61,6 +61,8 @@ class Api:
         self.bookmark_seconds = bookmark_seconds
         self.gone_as_status = False
         """A watch from a forgotten version is answered with 410 instead of an event ERROR; both are seen."""
+        self.longest_watch: float | None = None
+        """Ends watches sooner than they ask for."""
         self.watches: set[Watch] = set()
         self._store = store
         self._faults = faults
@@ -88,6 +90,11 @@ class Api:
         for watch in self.watches:
             if not nodes or watch.request.node in nodes:
                 watch.queue.put_nowait(None)
+
+    def end_watches(self) -> None:
+        """Properly, as a server does that shuts down."""
+        for watch in self.watches:
+            watch.queue.put_nowait(END)
 
     def one(self, request: Request, kind: Kind) -> tuple[int, Any]:
         """Code and body of what concerns one object, or of a DELETE of many."""
@@ -191,6 +198,8 @@ class Api:
     async def _tell(self, watch: Watch, kind: Kind, respond: Respond) -> None:
         loop = asyncio.get_running_loop()
         seconds = float(watch.request.query.get("timeoutSeconds") or 1800)
+        if self.longest_watch is not None:
+            seconds = min(seconds, self.longest_watch)
         bookmarks = watch.request.query.get("allowWatchBookmarks") in ("1", "true")
         until, bookmark = loop.time() + seconds, loop.time() + self.bookmark_seconds
         while (left := until - loop.time()) > 0:
@@ -200,6 +209,8 @@ class Api:
             if line is not _NOTHING:
                 if line is None:
                     raise Closed
+                if line is END:
+                    return
                 await respond.part(msgspec.json.encode(line) + b"\n")
                 if line["type"] == "ERROR":
                     return
@@ -234,6 +245,7 @@ class Api:
 
 
 _NOTHING: Final[Json] = {}
+END: Final[Json] = {}
 
 
 async def _next(queue: asyncio.Queue[Json | None], seconds: float) -> Json | None:

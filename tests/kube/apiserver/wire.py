@@ -12,6 +12,7 @@ import msgspec
 
 from tests.kube.apiserver.request import Request
 
+ACCEPT_TURNS: Final = 4
 BODY_BYTES: Final = 4 << 20
 Answering = Callable[[Request, "Respond"], Awaitable[None]]
 
@@ -88,11 +89,18 @@ class Listener:
         self._server = await asyncio.start_server(self._connected, host, port, ssl=context, reuse_address=True)
         self.host, self.port = self._server.sockets[0].getsockname()[:2]
 
+    @property
+    def is_open(self) -> bool:
+        return self._server is not None
+
     async def close(self) -> None:
         """Refuses new connections and resets the others."""
         if self._server is not None:
-            self._server.close()
-            self._server = None
+            server, self._server = self._server, None
+            for listening in server.sockets:
+                asyncio.get_running_loop().remove_reader(listening.fileno())
+            await _turns()  # asyncio loses what it accepted and has not yet told us of when it is closed.
+            server.close()
         await self.reset()
 
     async def reset(self) -> None:
@@ -101,8 +109,12 @@ class Listener:
             writer.transport.abort()
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await _turns()
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None:
+            writer.transport.abort()
+            return
         self.accepted += 1
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._tasks[task] = writer
@@ -143,6 +155,12 @@ class Listener:
             await asyncio.gather(answering, leaving, return_exceptions=True)
         if not leaving.cancelled():
             speech.receive_data(leaving.result())
+
+
+async def _turns() -> None:
+    """Of the loop: what is accepted, or aborted, is done with."""
+    for _ in range(ACCEPT_TURNS):
+        await asyncio.sleep(0)
 
 
 async def _received(speech: h11.Connection, reader: asyncio.StreamReader, peer: str) -> Request | None:

@@ -188,27 +188,29 @@ class Reflector(Generic[T]):
     def _obey(self, kind: str, raw: msgspec.Raw) -> None:
         try:
             if kind == "BOOKMARK":
-                self._advance(decoded(raw, _Bare).metadata)
+                self._mark(decoded(raw, _Bare).metadata.resource_version)
                 return
             thing = self.resource.decode(raw)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             self._skip(error)
             if bare := _bare(raw):
-                self._advance(bare)
+                self._advance(bare.resource_version)
             return
         if kind in ("ADDED", "MODIFIED"):
             self._learn(thing)
         elif kind == "DELETED":
             self._forget(_key(thing))
-        self._advance(thing.metadata)
+        self._advance(thing.metadata.resource_version)
 
-    def _advance(self, metadata: Metadata) -> None:
-        """Raises GoneError for a version before ours: the server's store was put back, and would be silent for long."""
-        version = metadata.resource_version
+    def _mark(self, version: str) -> None:
+        """A bookmark. Raises GoneError for one before our place: the server's store was put back to an older state."""
         if _number(version) < _number(self._version):
             self._list_from = NEWEST
-            raise GoneError(f"watch {self.resource.plural}: the server has gone back from version {self._version}")
-        if version:
+            raise GoneError(f"watch {self.resource.plural}: the server went back to {version} from {self._version}")
+        self._advance(version)
+
+    def _advance(self, version: str) -> None:
+        if version and _number(version) >= _number(self._version):
             self._version = self._list_from = version
 
     def _learn(self, thing: T) -> None:
