@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,6 @@ from tunrouter.edge.kube.objects import PODS
 
 BUSY = Patience(connect=0.5, answer=0.5, whole=1.0)
 HASTY = Patience(connect=0.5, answer=0.5, whole=1.0, silence=0.6)
-
-
-@pytest.fixture
-def served() -> Iterator[Served]:
-    with serving() as served:
-        yield served
 
 
 @pytest.fixture

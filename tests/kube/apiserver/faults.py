@@ -8,10 +8,11 @@ from typing import Final, Literal, NamedTuple, cast, get_args
 
 from tests.kube.apiserver.request import Request
 
-Mode = Literal["hang", "close", "error", "garbage", "broken-json", "truncated", "slow"]
+Mode = Literal["hang", "close", "error", "garbage", "broken-json", "truncated", "slow", "page"]
 MODES: Final = get_args(Mode)
 """hang: neither answers nor tells watches anything · close: ends the connection instead of answering · error: `code` ·
-garbage: no HTTP · broken-json: half of an object in a whole answer · truncated: half of one · slow: `seconds` late
+garbage: no HTTP · broken-json: half of an object in a whole answer · truncated: half of one · slow: `seconds` late ·
+page: `code`, and a page of HTML as a proxy on the way makes it
 """
 
 

@@ -81,6 +81,9 @@ class Listener:
         self.port = 0
         self.accepted = 0
         """Connections, in all."""
+        self.most = 0
+        """Requests at once."""
+        self._at_once = 0
         self._answer = answer
         self._server: asyncio.Server | None = None
         self._tasks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
@@ -142,6 +145,8 @@ class Listener:
         self, speech: h11.Connection, request: Request, respond: Respond, reader: asyncio.StreamReader
     ) -> None:
         """A watch ends with its client; what a client says meanwhile is kept for afterwards."""
+        self._at_once += 1
+        self.most = max(self.most, self._at_once)
         answering = asyncio.ensure_future(self._answer(request, respond))
         leaving = asyncio.ensure_future(reader.read(1))
         try:
@@ -153,6 +158,7 @@ class Listener:
             answering.cancel()
             leaving.cancel()
             await asyncio.gather(answering, leaving, return_exceptions=True)
+            self._at_once -= 1
         if not leaving.cancelled():
             speech.receive_data(leaving.result())
 
