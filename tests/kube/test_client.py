@@ -14,7 +14,7 @@ import pytest
 
 from tests.kube.apiserver import Served, serving
 from tests.kube.apiserver.certificates import Certificates, make
-from tests.kube.reflecting import LOOPS, client_of, node, plant, requests, run
+from tests.kube.reflecting import LOOPS, client_of, node, plant, requests, run, until
 from tunrouter.edge.kube import client as client_module
 from tunrouter.edge.kube.connection import Patience
 from tunrouter.edge.kube.faults import (
@@ -44,7 +44,7 @@ from tunrouter.edge.kube.objects import (
 )
 from tunrouter.errors import ClusterError
 
-HASTY = Patience(connect=0.5, answer=0.5, whole=1.0)
+HASTY = Patience(connect=0.5, answer=0.25, whole=1.0)
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
@@ -196,7 +196,7 @@ def test_a_version_that_the_server_has_not_seen_yet(served: Served, tmp_path: Pa
         ({"mode": "garbage"}, "no HTTP"),
         ({"mode": "broken-json"}, "not understood"),
         ({"mode": "truncated"}, "broke off"),
-        ({"mode": "hang"}, "did not answer within 0.5 s"),
+        ({"mode": "hang"}, "did not answer within 0.25 s"),
     ],
 )
 def test_what_time_may_cure_is_unreachable(served: Served, tmp_path: Path, fault: dict[str, Any], what: str) -> None:
@@ -225,11 +225,13 @@ def test_a_server_that_is_down_and_back(served: Served, tmp_path: Path) -> None:
                 await client.list(NODES)
             loop = asyncio.get_running_loop()
             begun = loop.time()
-            waiting = asyncio.create_task(client.reachability.wait(60))
-            await asyncio.sleep(1.2)
+            waiting = asyncio.create_task(client.reachability.wait(60, begun))
+            await until("the prober has asked", lambda: client.counts["probe", "readyz", "unreachable"])
             served.do(lambda server: server.up())
             await waiting
             assert loop.time() - begun < 6
+            await client.reachability.wait(60, begun)  # For what had begun before: there is nothing more to wait for.
+            assert loop.time() - begun < 8
             assert client.counts["list", "nodes", "unreachable"] == 1
 
     run(scenario())

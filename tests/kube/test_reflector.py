@@ -156,7 +156,7 @@ def test_a_watch_that_ends_at_once_is_no_reason_to_hurry(served: Served, tmp_pat
         async with nodes_of(served, tmp_path, wait=False) as (nodes, _):
             await until("some watches", lambda: requests(served, "watch") >= 2)
             begun = time.monotonic()
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(1.0)
             assert requests(served, "watch") <= 6
             assert "ended it at once" in nodes.why
             assert time.monotonic() - begun < 5

@@ -73,7 +73,7 @@ def test_brownouts_cost_no_time_and_end_at_once(tmp_path: Path) -> None:
         await until("all are lost", lambda: all(nodes.why for nodes in reflected.values()), 5)
         before, cpu = time.monotonic(), time.thread_time()
         asked = {mode: requests(served, "watch", "list", "get") for mode, served in all_served.items()}
-        await asyncio.sleep(3)
+        await asyncio.sleep(2)
         used = (time.thread_time() - cpu) / (time.monotonic() - before)
         for mode, served in all_served.items():
             assert requests(served, "watch", "list", "get") - asked[mode] <= 10, mode

@@ -13,6 +13,7 @@ import msgspec
 from tests.kube.apiserver.request import Request
 
 ACCEPT_TURNS: Final = 4
+BACKLOG: Final = 1024
 BODY_BYTES: Final = 4 << 20
 Answering = Callable[[Request, "Respond"], Awaitable[None]]
 
@@ -89,7 +90,9 @@ class Listener:
         self._tasks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def open(self, host: str, port: int, context: ssl.SSLContext | None) -> None:
-        self._server = await asyncio.start_server(self._connected, host, port, ssl=context, reuse_address=True)
+        self._server = await asyncio.start_server(
+            self._connected, host, port, ssl=context, reuse_address=True, backlog=BACKLOG
+        )
         self.host, self.port = self._server.sockets[0].getsockname()[:2]
 
     @property
