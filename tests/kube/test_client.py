@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import ssl
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,6 @@ from typing import Any
 import pytest
 
 from tests.kube.apiserver import Served, serving
-from tests.kube.apiserver.certificates import Certificates, make
 from tests.kube.reflecting import LOOPS, client_of, node, plant, requests, run, until
 from tunrouter.edge.kube import client as client_module
 from tunrouter.edge.kube.connection import Patience
@@ -24,8 +20,8 @@ from tunrouter.edge.kube.faults import (
     InvalidError,
     NotFoundError,
     OversizeError,
-    RefusedError,
     UnreachableError,
+    fault,
 )
 from tunrouter.edge.kube.objects import (
     CONFIGMAPS,
@@ -187,7 +183,7 @@ def test_a_version_that_the_server_has_not_seen_yet(served: Served, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("fault", "what"),
+    ("planted", "what"),
     [
         ({"mode": "error", "code": 500}, "planted"),
         ({"mode": "error", "code": 503}, "planted"),
@@ -199,15 +195,15 @@ def test_a_version_that_the_server_has_not_seen_yet(served: Served, tmp_path: Pa
         ({"mode": "hang"}, "did not answer within 0.25 s"),
     ],
 )
-def test_what_time_may_cure_is_unreachable(served: Served, tmp_path: Path, fault: dict[str, Any], what: str) -> None:
+def test_what_time_may_cure_is_unreachable(served: Served, tmp_path: Path, planted: dict[str, Any], what: str) -> None:
     async def scenario() -> None:
         plant(served, "n1")
         async with client_of(served.access(tmp_path), patience=HASTY) as client:
-            served.do(lambda server: server.faults.plant(**fault))
+            served.do(lambda server: server.faults.plant(**planted))
             for ask in (client.get(NODES, "n1"), client.list(NODES), client.create(LEASES, lease("x"))):
                 with pytest.raises(UnreachableError, match=what) as error:
                     await ask
-                assert error.value.retry_after == fault.get("retry_after", 0)
+                assert error.value.retry_after == planted.get("retry_after", 0)
             assert client.reachability.away_since is not None
             served.do(lambda server: server.faults.clear())
             assert (await client.get(NODES, "n1")).metadata.name == "n1"
@@ -290,73 +286,6 @@ def _plain(body: ConfigMap) -> dict[str, Any]:
     return {"metadata": {"name": body.metadata.name, "namespace": body.metadata.namespace}, "data": body.data}
 
 
-def test_who_we_are_and_what_we_may_do(served: Served, tmp_path: Path) -> None:
-    async def scenario() -> None:
-        served.do(lambda server: setattr(server.rights, "tokens_wanted", True))
-        served.do(lambda server: setattr(server.rights, "enforced", True))
-        served.mount(tmp_path, "system:serviceaccount:kube-system:weave-net")
-        async with client_of(served.access(tmp_path)) as client:
-            with pytest.raises(RefusedError, match='cannot list resource "nodes" in API group ""') as refused:
-                await client.list(NODES)
-            assert "manifest" in refused.value.fix
-        (tmp_path / "token").write_text("nonsense")
-        async with client_of(served.access(tmp_path)) as client:
-            with pytest.raises(RefusedError, match="Unauthorized"):
-                await client.list(NODES)
-            assert requests(served, "list") == 2
-
-    run(scenario())
-
-
-@pytest.mark.parametrize("hidden", [False, True])
-def test_an_expired_token_is_renewed(served: Served, tmp_path: Path, hidden: bool) -> None:
-    """`hidden`: nothing about the file tells that it is another, so that only the 401 does."""
-
-    async def scenario() -> None:
-        served.do(lambda server: setattr(server.rights, "tokens_wanted", True))
-        old = served.mount(tmp_path)
-        status = (tmp_path / "token").stat()
-        async with client_of(served.access(tmp_path)) as client:
-            await client.list(NODES)
-            served.do(lambda server: server.rights.expire(old))
-            new = served.do(lambda server: server.rights.token())
-            with (tmp_path / "token").open("r+") as file:
-                file.write(new)
-            if hidden:
-                os.utime(tmp_path / "token", ns=(status.st_atime_ns, status.st_mtime_ns))
-            await client.create(CONFIGMAPS, ConfigMap(metadata=Metadata(name="x", namespace="default")))
-            assert requests(served, "create") == (2 if hidden else 1)
-            assert client.counts["create", "configmaps", "201"] == 1
-
-    run(scenario())
-
-
-def test_a_new_authority_and_a_stranger(tmp_path: Path) -> None:
-    """The cluster's certificates are renewed while we run; what an unknown authority vouches for is not talked to."""
-
-    async def scenario(served: Served) -> None:
-        async with client_of(served.access(tmp_path / "sa")) as client:
-            await client.list(NODES)
-            made = make(tmp_path / "new", "127.0.0.1")
-            served.do(lambda server: server.down())
-            served.do(lambda server: server.listener.open("127.0.0.1", client.access.port, _context(made)))
-            with pytest.raises(UnreachableError, match="certificate that is not trusted"):
-                await client.list(NODES)
-            assert client.counts["list", "nodes", "unreachable"] == 1
-            shutil.copy(made.authority, tmp_path / "sa" / "ca.crt")
-            await client.list(NODES)
-
-    with serving(tmp_path / "tls") as served:
-        served.mount(tmp_path / "sa")
-        run(scenario(served))
-
-
-def _context(made: Certificates) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(made.certificate, made.key)
-    return context
-
-
 def test_a_request_that_is_given_up_leaves_nothing(served: Served, tmp_path: Path) -> None:
     async def scenario() -> None:
         plant(served, "n1")
@@ -389,7 +318,36 @@ def test_objects_are_read_as_the_api_means_them() -> None:
     assert micro_time(NOW) == "2026-01-02T03:04:05.000000Z"
 
 
-def test_every_fault_is_one_line_for_the_user(served: Served, tmp_path: Path) -> None:
+def test_a_watch_that_stops_in_the_middle_of_an_object_has_not_ended(served: Served, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with client_of(served.access(tmp_path)) as client:
+            served.do(lambda server: server.faults.plant("broken-json"))
+            with pytest.raises(UnreachableError, match="ends in the middle of an object"):
+                async with client.watch(NODES, "1") as changes:
+                    await anext(changes)
+            served.do(lambda server: server.faults.clear())
+            plant(served, "n1")
+            async with client.watch(NODES, "1", seconds=1) as changes:
+                kind, raw = await anext(changes)
+                assert (kind, NODES.decode(raw).metadata.name) == ("ADDED", "n1")
+                with pytest.raises(StopAsyncIteration):
+                    await anext(changes)
+            assert changes.ended
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"message":"one\\n\\ttwo","reason":"x"}', b"one two\n<html>", b'{"message":7}', b"\xff"]
+)
+def test_every_fault_is_one_line_for_the_user(body: bytes) -> None:
+    told = str(fault(500, body, "get nodes"))
+    assert told.isprintable()
+    assert told.startswith("get nodes: ")
+    assert "one two" in told or b"one" not in body
+
+
+def test_a_proxys_page_is_one_line_for_the_user(served: Served, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with client_of(served.access(tmp_path)) as client:
             served.do(lambda server: server.faults.plant("page", code=502))

@@ -14,7 +14,7 @@ from tests.kube.reflecting import LOOPS, client_of, node, nodes_of, plant, refle
 from tunrouter.edge.kube import client as client_module
 from tunrouter.edge.kube import reachability, reflector
 from tunrouter.edge.kube.connection import Patience
-from tunrouter.edge.kube.objects import PODS
+from tunrouter.edge.kube.objects import PODS, Node
 
 BUSY = Patience(connect=0.5, answer=0.5, whole=1.0)
 HASTY = Patience(connect=0.5, answer=0.5, whole=1.0, silence=0.6)
@@ -191,12 +191,17 @@ def test_an_object_that_is_not_understood_is_left_out(served: Served, tmp_path: 
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_listener_that_fails_stops_nothing(served: Served, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_listener_that_fails_stops_nothing(
+    served: Served, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(thing: Node) -> None:
+        raise KeyError(thing.metadata.name)
+
     async def scenario() -> None:
         async with nodes_of(served, tmp_path) as (nodes, recorder):
             plant(served, "a")
             await until("a", lambda: recorder.known)
-            recorder.known.clear()  # Now `gone` raises.
+            monkeypatch.setattr(recorder, "gone", fail)
             served.do(lambda server: server.remove("v1", "Node", "a"))
             plant(served, "b")
             await until("b", lambda: "b" in recorder.known)
