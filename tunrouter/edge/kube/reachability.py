@@ -49,7 +49,7 @@ class Reachability:
         self.away_since = None
         self.why = ""
 
-    async def wait(self, seconds: float, begun: float) -> None:
+    async def wait(self, seconds: float, begun: float = math.inf) -> None:
         """For so long, or until the server is back. What failed had `begun` at this time by the loop's clock: if the
         server has come back since, there is nothing to wait for.
         """
