@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.kube.apiserver import Served, serving
@@ -215,6 +215,7 @@ JSON = st.recursive(
 )
 
 
+@settings(max_examples=50)
 @given(target=st.dictionaries(st.sampled_from("abc"), JSON), patch=st.dictionaries(st.sampled_from("abc"), JSON))
 def test_a_merge_patch_twice_is_as_once(target: dict[str, Any], patch: dict[str, Any]) -> None:
     once = merged(target, patch)

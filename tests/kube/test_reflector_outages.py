@@ -137,7 +137,7 @@ def test_after_whatever_the_memory_is_the_servers(tmp_path: Path, steps: list[tu
             served.do(lambda server: _step(server, "mend", ""))
             served.do(lambda server: _step(server, "up", ""))
             plant(served, "last")
-            await until("it is as the server has it", lambda: recorder.known == stored(served), 5)
+            await until("it is as the server has it", lambda: recorder.known == stored(served), 10)
             assert {
                 name: thing.metadata.resource_version for (_, name), thing in nodes.objects.items()
             } == recorder.known
