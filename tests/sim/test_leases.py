@@ -194,6 +194,11 @@ def test_the_api_is_away_and_pods_come_and_go() -> None:
     assert not parliament.violations
 
 
+def only_wants(seat: Seat, place: int, patch: pytest.MonkeyPatch) -> None:
+    """The next block that it claims is this one."""
+    patch.setattr(seat.ipam, "_candidate", lambda now: (None if place in seat.ipam.own else place, True))
+
+
 def test_what_the_disk_says_is_not_believed_against_a_peer(monkeypatch: pytest.MonkeyPatch) -> None:
     """A node comes back without the API; its block is another's meanwhile, who is there to say so."""
     parliament, api = cluster(2)
@@ -204,7 +209,7 @@ def test_what_the_disk_says_is_not_believed_against_a_peer(monkeypatch: pytest.M
     ghost.kill(host=True)
     api.delete_node(ghost.number)
     parliament.run(bounds.LATELY_HELD_SECONDS + 30)
-    monkeypatch.setattr(heir.ipam, "_candidate", lambda now: (place, True))
+    only_wants(heir, place, monkeypatch)
     for number in range(heir.ipam.spare + 8):
         heir.add(f"c{number}")
     parliament.until(lambda: place in heir.ipam.own, 20)
@@ -228,7 +233,7 @@ def test_who_was_away_too_long_is_fenced(monkeypatch: pytest.MonkeyPatch) -> Non
     lost.pause(1e9)  # of the API, too
     api.delete_node(lost.number)
     parliament.run(bounds.LATELY_HELD_SECONDS + 30)
-    monkeypatch.setattr(heir.ipam, "_candidate", lambda now: (place, True))
+    only_wants(heir, place, monkeypatch)
     parliament.excused.update(heir.ipam.block(place))
     for number in range(heir.ipam.spare + 8):
         heir.add(f"c{number}")
