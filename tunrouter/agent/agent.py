@@ -64,8 +64,10 @@ log = logging.getLogger("tunrouter")
 
 
 class Agent:
-    def __init__(self, config: Config, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, config: Config, loop: asyncio.AbstractEventLoop, remarks: tuple[str, ...] = ()) -> None:
+        """`remarks` on the configuration are shown as long as it lives."""
         self.config = config
+        self._remarks = remarks
         self._loop = loop
         self._host = HostSide(loop)
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
@@ -78,7 +80,13 @@ class Agent:
         self._runtimes = Directories(Path(config.cni_bin_dir), Path(config.cni_conf_dir))
         self.readiness = Readiness(self._host, self.underlay, self._runtimes)
         self._monitoring = Monitoring(
-            loop, config.metrics_addr, self._once, self._measure, self.readiness.unready, self._counted
+            loop,
+            config.metrics_addr,
+            config.health_addr,
+            self._once,
+            self._measure,
+            self.readiness.unready,
+            self._counted,
         )
         self._control: Control | None = None
         self._ready = False
@@ -278,6 +286,8 @@ class Agent:
     def _announce(self, local: Local) -> None:
         ours = f"{status.peer_name(local.id)}({local.name})"
         log.info("tunrouter %s; our name is %s", tunrouter.__version__, ours)
+        for remark in self._remarks:
+            log.warning("%s", remark)
         self._warn(sealed=local.sealed)
 
     def _warn(self, *, sealed: bool) -> None:
@@ -287,7 +297,7 @@ class Agent:
 
     async def adopt(self, config: Config, ring: keys.KeyRing | None) -> None:
         """What a reload changes; `ring` is None if the secrets stay. Raises HostError, and changes nothing."""
-        await self._monitoring.move(config.metrics_addr)
+        await self._monitoring.move(config.metrics_addr, config.health_addr)
         control = self._control
         if control is None or control.stopped:
             return
@@ -340,7 +350,8 @@ class Agent:
 
     def _snapshot(self, control: Control, *, cluster: bool) -> status.Snapshot:
         others = (*self._exposure.complaints(), *self._monitoring.warnings)
-        warnings = (*self._warnings, *others, *filter(None, [self._runtimes.hindrance(), self.underlay.trouble]))
+        troubles = filter(None, [self._runtimes.hindrance(), self.underlay.trouble])
+        warnings = (*self._warnings, *self._remarks, *others, *troubles)
         facts = Facts(self._started, self._started_at, self.underlay, **self._facts)
         seen = Seen(
             warnings=warnings,
@@ -381,7 +392,7 @@ class Agent:
 
     async def _leave(self, node: Node, *, force: bool) -> api.Left:
         async with self._attachments.leaving():
-            if force and node.allocator.electors.others():
+            if force and (node.allocator.leases is not None or node.allocator.electors.others()):
                 await self._attachments.detach_all()
                 await self._exposure.hide(())
             left = await self._addresses.leave(force=force)

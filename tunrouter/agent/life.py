@@ -27,7 +27,7 @@ async def run(config: Config, given: Given) -> None:
     """Returns after SIGTERM or SIGINT; raises TunrouterError for what prevents the start."""
     loop = asyncio.get_running_loop()
     notifier = Notifier(os.environ, os.getpid())
-    agent, service = Agent(config, loop), Service(loop, notifier)
+    agent, service = Agent(config, loop, given.remarks(config)), Service(loop, notifier)
     reload = Reload(given, service)
     loop.add_signal_handler(signal.SIGINT, agent.stopped.set)
     loop.add_signal_handler(signal.SIGTERM, agent.depart if notifier.heard else agent.stopped.set)

@@ -58,5 +58,5 @@ class Readiness:
             return "this node has as many pods as a bridge has ports"
         if allocator.addresses.free(time.monotonic()):
             return ""
-        why = allocator.ipam.reason or allocator.electors.proposer.hindrance or "all are held or rest"
+        why = allocator.ipam.reason or allocator.registry.hindrance or "all are held or rest"
         return f"no address is free: {why}"

@@ -64,6 +64,11 @@ CniConfDir = Annotated[Text, typer.Option(metavar="DIR", help="Networks of their
 MetricsAddr = Annotated[
     Text, typer.Option(metavar="ADDR:PORT", help="Of metrics and health checks, or off. [default: 127.0.0.1:6782]")
 ]
+HealthAddr = Annotated[Text, typer.Option(metavar="ADDR:PORT", help="Of health checks alone, or off. [default: off]")]
+Kubernetes = Annotated[bool | None, typer.Option("--kubernetes", help="Be a node of the cluster whose pod this is.")]
+Apiserver = Annotated[
+    Text, typer.Option(metavar="URL", help="The cluster's API, or HOST:PORT. [default: the pod's variables say]")
+]
 HostFirewall = Annotated[
     bool | None, typer.Option("--host-firewall/--no-host-firewall", help="Let our traffic pass foreign firewalls.")
 ]
@@ -135,6 +140,9 @@ def up(
     cni_bin_dir: CniBinDir = None,
     cni_conf_dir: CniConfDir = None,
     metrics_addr: MetricsAddr = None,
+    health_addr: HealthAddr = None,
+    kubernetes: Kubernetes = None,
+    apiserver: Apiserver = None,
     host_firewall: HostFirewall = None,
     workers: Workers = None,
     bench: Bench = None,

@@ -25,6 +25,7 @@ _SMALLEST_BLOCK: Final = 30
 _LARGEST_RANGE: Final = 8
 BLOCK_SIZES: Final = (16, 29)
 """Lengths of the prefixes that a range may be cut into, the largest block first."""
+_ALL: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 (compared, not bound)
 _UNUSABLE: Final = tuple(IPv4Network(net) for net in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"))
 
 
@@ -233,6 +234,29 @@ def listening(value: str) -> tuple[str, int]:
     """Address and port of what `listener` returned; no address stands for all of them."""
     host, number = split_peer(value)
     return host, int(number)
+
+
+def listen_at_once(one: str, other: str) -> bool:
+    """Whether one port would be had twice."""
+    if not one or not other:
+        return False
+    (host, number), (other_host, other_number) = listening(one), listening(other)
+    return number == other_number and (host == other_host or not {host, other_host}.isdisjoint(_ALL))
+
+
+def apiserver(value: str) -> str:
+    """Where the cluster's API is: as a URL, or empty for where the pod's own variables say."""
+    expected = InvalidValueError("HOST:PORT, or a URL of https (or http) without a path")
+    scheme, mark, rest = value.partition("://") if "://" in value else ("https", "", value)
+    if not value:
+        return value
+    host, number = split_peer(rest.removesuffix("/") if mark else rest)
+    number = number or ({"https": "443", "http": "80"}.get(scheme, "") if mark else "")
+    if scheme not in ("http", "https") or not re.fullmatch(r"[0-9]{1,5}", number) or not 1 <= int(number) <= 65535:
+        raise expected
+    if not _is_address(host) and not _host_name(host):
+        raise expected
+    return f"{scheme}://[{ip_address(host)}]:{int(number)}" if ":" in host else f"{scheme}://{host}:{int(number)}"
 
 
 def _is_address(text: str) -> bool:

@@ -258,6 +258,10 @@ class Mesh:
         self._seen[endpoint] = None
         if len(self._seen) > MAX_SEEN:
             del self._seen[next(iter(self._seen))]
+        self.say_node(now)
+
+    def say_node(self, now: float) -> None:
+        """Who we are and where, again: something of it has changed."""
         self._node_at = min(self._node_at, max(now, self._node_rest_until))
 
     def readdressed(self, endpoints: tuple[seam.Endpoint, ...], now: float) -> None:
@@ -272,7 +276,7 @@ class Mesh:
         local = self._local
         # In a fixed order: which of them was seen last is no news.
         endpoints = (*local.endpoints, *sorted(self._seen))[: bounds.MAX_ENDPOINTS]
-        self.gossip.announce(NodeBody(local.name, local.pod_mtu, endpoints))
+        self.gossip.announce(NodeBody(local.name, local.pod_mtu, endpoints, local.uid))
 
     def own(self, blocks: tuple[Announced, ...]) -> None:
         """Exactly these blocks are ours from now on, the first with the pods' gateway.

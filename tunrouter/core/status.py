@@ -194,8 +194,8 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
 class Ipam(msgspec.Struct, frozen=True, kw_only=True):
     """Whose addresses are whose, as far as this node knows."""
 
-    mode: Literal["static", "registers"]
-    """Blocks are given by the operator, or decided by the electors."""
+    mode: Literal["static", "registers", "leases"]
+    """Blocks are given by the operator, or decided by the electors, or by the Kubernetes API."""
     status: str
     """One of `JOINING` to `UNREACHABLE` below, `awaiting_consensus` or `no_quorum`."""
     cluster: str = ""
