@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from nacl.utils import random
 
@@ -55,6 +57,9 @@ from tunrouter.edge.store import Store
 from tunrouter.errors import AgentError, TunrouterError
 from tunrouter.host import HostPlan
 
+if TYPE_CHECKING:
+    from tunrouter.agent.kubernetes.cluster import Cluster
+
 NAMES_SECONDS: Final = 10.0
 """How often names of targets that are not connected are looked up again."""
 LEFT_SECONDS: Final = 0.5
@@ -89,6 +94,7 @@ class Agent:
             self._counted,
         )
         self._control: Control | None = None
+        self._cluster = self._make_cluster() if config.kubernetes else None
         self._ready = False
         self._calls = Calls(self._obey)
         self.stopped = asyncio.Event()
@@ -114,12 +120,12 @@ class Agent:
         self._monitoring.start(stack)
         ring = self._loop.run_in_executor(None, membership.derive, config)
         stack.push_async_callback(_finish, ring)
-        self._store = await self._loop.run_in_executor(self._disk, Store, Path(config.state_dir))
-        stack.callback(self._store.close)
+        kept = await self._recall(stack)
         remember_endpoints = self._memory("peers", self._store.remember_endpoints, stack)
         remember_targets = self._memory("targets", self._store.remember_targets, stack)
-        kept = await self._loop.run_in_executor(self._disk, recall, self._store)
         peers = [endpoint[0] for peer in config.peers if (endpoint := resolve.literal(peer, 0)) is not None]
+        if self._cluster is not None:
+            await self._cluster.start(stack)
         if not await self.underlay.settle(peers, self.stopped):
             return False
         plan = host_plan(config, self.underlay.mtu)
@@ -142,7 +148,9 @@ class Agent:
         local = self._local(kept, await ring, plan, static)
         self._announce(local)
         await self._workers.ready()
-        node = Node(local, plan.range, static=bool(static), founding=founding(config, kept))
+        node = Node(
+            local, plan.range, static=bool(static), kubernetes=config.kubernetes, founding=founding(config, kept)
+        )
         control = self._make_control(node, plan, remember_endpoints, stack)
         self._targets = Targets(control, config.port, self._once, remember_targets)
         self._exposure = Exposure(node, self._host, self._tickets, self._attachments, exposed)
@@ -152,6 +160,8 @@ class Agent:
         control.carry_out(node.start(kept.endpoints, time.monotonic(), kept.rows, moved=kept.moved))
         self.spawn(self._attachments.reconcile(here, node.allocator.addresses.holders))
         self._targets.start(config.peers, kept.targets)
+        if self._cluster is not None:
+            self._cluster.join(control, self._targets)
         self.spawn(self._keep_names())
         self.spawn(
             self.underlay.keep(
@@ -164,6 +174,23 @@ class Agent:
         if not self._ready and not node.allocator.addresses.blocks:
             log.info("this node has no block of addresses yet; pods can be attached when it has one")
         return True
+
+    async def _recall(self, stack: contextlib.AsyncExitStack) -> Kept:
+        """What the disk has of earlier lives."""
+        self._store = await self._loop.run_in_executor(self._disk, Store, Path(self.config.state_dir))
+        stack.callback(self._store.close)
+        return await self._loop.run_in_executor(self._disk, recall, self._store)
+
+    def _make_cluster(self) -> Cluster:
+        # Imported only here: TLS and what asks the API cost memory that other hosts need not spend.
+        from tunrouter.agent.kubernetes.cluster import Cluster
+        from tunrouter.agent.kubernetes.presence import Presence
+        from tunrouter.agent.kubernetes.troubles import troubles
+
+        presence = Presence(self.config, self.readiness.unready)
+        look = partial(troubles, self.readiness, self._host, self.underlay, self._runtimes, presence)
+        state = self.readiness.condition
+        return Cluster(self.config, os.environ, self.underlay, presence, self._barrier, self.spawn, look, state)
 
     def _make_control(
         self,
@@ -310,6 +337,8 @@ class Agent:
             )
         if config.peers != before.peers:
             self._targets.configure(config.peers)
+            if self._cluster is not None:
+                self._cluster.configure(config)
             self.spawn(self._look_up())
         logs.set_level(config.log_level)
         self._workers.set_log_level(config.log_level)
@@ -349,7 +378,8 @@ class Agent:
         return self._control.counters | own
 
     def _snapshot(self, control: Control, *, cluster: bool) -> status.Snapshot:
-        others = (*self._exposure.complaints(), *self._monitoring.warnings)
+        cluster_says = self._cluster.warnings if self._cluster is not None else ()
+        others = (*self._exposure.complaints(), *self._monitoring.warnings, *cluster_says)
         troubles = filter(None, [self._runtimes.hindrance(), self.underlay.trouble])
         warnings = (*self._warnings, *self._remarks, *others, *troubles)
         facts = Facts(self._started, self._started_at, self.underlay, **self._facts)

@@ -1,4 +1,4 @@
-"""`tunrouter status`: asks for the snapshot and prints it, or one report of it."""
+"""`tunrouter status`: asks for the snapshot and prints it, or one report of it; exits with 1 while no pod can be added."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ def run(report: str | None, output: str, socket: str | None, *, watch: bool = Fa
             typer.echo(CLEAR, nl=False)
         _show(snapshot, report, output)
         if not watch:
-            return
+            break
         time.sleep(WATCH_SECONDS)
+    if snapshot.unready:
+        raise typer.Exit(1)
 
 
 def _show(snapshot: Snapshot, report: str | None, output: str) -> None:

@@ -19,6 +19,7 @@ from tunrouter.edge.kube.faults import AccessError
 SERVER: Final = "TUNROUTER_APISERVER"
 HOST: Final = "KUBERNETES_SERVICE_HOST"
 PORT: Final = "KUBERNETES_SERVICE_PORT"
+ACCOUNT: Final = "TUNROUTER_SERVICE_ACCOUNT"
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 API_PORT: Final = 6443
 """Where an API server listens, if only its host is given."""
@@ -126,8 +127,9 @@ class Access:
             raise AccessError(f"{self._authority.path} is no certificate: {error}", mount) from None
 
 
-def find(environ: Mapping[str, str], directory: Path = SERVICE_ACCOUNT) -> Access:
+def find(environ: Mapping[str, str], directory: Path | None = None) -> Access:
     """The server that the variables name: TUNROUTER_APISERVER, else the one that a kubelet tells every pod."""
+    directory = directory or Path(environ.get(ACCOUNT) or SERVICE_ACCOUNT)
     if given := environ.get(SERVER, "").strip():
         return Access(_url(given), directory)
     if host := environ.get(HOST, "").strip():
