@@ -315,4 +315,4 @@ def test_a_live_router_of_weave_net_is_not_joined(lab: Lab) -> None:
                 assert "Weave Net runs on this host" in str(refused(lab, lab.host()))
         finally:
             listener.kill()
-            listener.wait()
+            listener.communicate()

@@ -58,7 +58,7 @@ def check_place(netlink: Netlink, network: IPv4Network, bridge: str, tun: str, p
 def _check_weaver() -> None:
     if listening() >= WEAVER_PORTS:
         what = "Weave Net runs on this host: its router listens on TCP 6783 and 6784"
-        fix = "stop it first (weave stop; in Kubernetes kubectl delete daemonset -n kube-system weave-net), then start this"
+        fix = "stop it first: weave stop, in Kubernetes kubectl delete daemonset -n kube-system weave-net"
         raise ConfigError(what, fix)
 
 
