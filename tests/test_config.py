@@ -569,6 +569,6 @@ def test_every_key_and_variable_is_documented() -> None:
 
 def test_a_node_of_kubernetes_may_have_a_longer_name() -> None:
     """Its object is known by all of it, its record tells the beginning."""
-    config = configured({"name": "ä" * 100, "kubernetes": True})
+    config = resolve({"name": "ä" * 100, "kubernetes": True}, {}, Files(), hostname="here").config
     assert config.name == "ä" * 100
     assert config.nickname == "ä" * 32

@@ -18,6 +18,7 @@ from tunrouter.config import founding, values, weave
 from tunrouter.config.model import DEFAULT_ORIGIN, KEYS, KUBERNETES, Config, Origin
 from tunrouter.config.secrets import find_secrets
 from tunrouter.config.sources import Read, Sources, find, read_document, read_file, refuse_misspelt_variables
+from tunrouter.core import bounds
 from tunrouter.errors import ConfigError
 
 METRICS_IN_KUBERNETES: Final = ":6782"
@@ -96,9 +97,8 @@ def _check_together(resolved: Resolved) -> None:
     config = resolved.config
     if config.name != config.nickname and not config.kubernetes:
         where = resolved.origins["name"].where
-        raise ConfigError(
-            f"{where}: expected 1 to 64 bytes of printable text, got {config.name!r}", "give a shorter one"
-        )
+        what = f"{where}: expected 1 to {bounds.MAX_NAME_BYTES} bytes of printable text, got {config.name!r}"
+        raise ConfigError(what, "give a shorter one")
     founding.refuse_in_kubernetes(config, resolved.origins)
     founding.refuse_beside_block(config, resolved.origins)
     _check_block_in_range(resolved)
