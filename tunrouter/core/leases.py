@@ -199,6 +199,20 @@ class Leases:
         """Its holder is known to have lost it then."""
         self._left.setdefault(place, since)
 
+    def abandoned(self, members: frozenset[str]) -> dict[str, int]:
+        """Places by their Leases' UIDs: neither owner nor holder is there, nor is it ours."""
+        here = self._mesh.here
+        return {
+            lease.uid: place
+            for place, lease in self._leases.items()
+            if lease.owner not in members and lease.holder not in here and lease.holder != self._local.id
+        }
+
+    def collect(self, place: int, uid: str) -> None:
+        """Deletes that Lease, if it still is the one."""
+        self._number += 1
+        self._out.put(DeleteLease(self._number, place, uid))
+
     # --- what the API says -------------------------------------------------------------------------------------------
     def hear(self, news: News, now: float) -> None:
         match news:
