@@ -39,14 +39,14 @@ RUN --mount=type=secret,id=pip.conf \
     export PIP_CONFIG_FILE=/run/secrets/pip.conf PIP_DISABLE_PIP_VERSION_CHECK=1 \
     && python3 -m venv /pip && python3 -m venv --without-pip /opt/tunrouter \
     && python3 /source/requirements.py </source/setup.cfg >/source/requirements.txt \
-    && /pip/bin/pip --python /opt/tunrouter/bin/python install -q --no-cache-dir --no-compile -r /source/requirements.txt \
-    && find /opt/tunrouter -name '*.so' -exec strip --strip-unneeded {} +
+    && /pip/bin/pip --python /opt/tunrouter/bin/python install -q --no-cache-dir --no-compile -r /source/requirements.txt
 COPY setup.cfg setup.py pyproject.toml MANIFEST.in README.md LICENSE /source/
 COPY cni-plugin /source/cni-plugin
 COPY tunrouter /source/tunrouter
 RUN --mount=type=secret,id=pip.conf \
     export PIP_CONFIG_FILE=/run/secrets/pip.conf PIP_DISABLE_PIP_VERSION_CHECK=1 \
     && /pip/bin/pip --python /opt/tunrouter/bin/python install -q --no-cache-dir --no-compile --no-deps /source \
+    && find /opt/tunrouter -name '*.so' -exec strip --strip-unneeded {} + \
     && /opt/tunrouter/bin/python -c 'import tunrouter.dataplane._kernel' \
     && test -x /opt/tunrouter/lib/python3*/site-packages/tunrouter/edge/tunrouter-cni
 
@@ -65,7 +65,7 @@ COPY image/sbom.py image/assemble /build/
 RUN /build/assemble /image
 
 # --- the image ------------------------------------------------------------------------------------------------------
-FROM scratch
+FROM scratch AS image
 ARG VERSION=0 REVISION=unknown BASE
 COPY --from=system /image /
 LABEL name="tunrouter" \

@@ -1,6 +1,7 @@
-"""Makes an OCI archive of an OCI layout: `archive.py LAYOUT NAME ARCHIVE` writes ARCHIVE, under NAME for whoever loads it.
+"""`archive.py LAYOUT NAME ARCHIVE`: makes an OCI archive of an OCI layout, with a name for whoever loads it.
 
-Law: podman reads the name in one annotation and containerd in another, so it has both; and the same layout makes the same bytes.
+Law: podman reads the name in one annotation and containerd in another, so it has both; and the same layout makes the
+same bytes.
 """
 
 from __future__ import annotations

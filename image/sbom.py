@@ -1,5 +1,5 @@
-"""The bill of materials of the root it runs on, as SPDX 2.3 JSON: Debian's packages, the program's wheels, and the sources
-of the plugins in Go, which the file given lists.
+"""The bill of materials of the root it runs on, as SPDX 2.3 JSON: Debian's packages, the program's wheels, and the
+sources of the plugins in Go, which the file given lists.
 
 Law: it says what the package databases say, and is the same for the same contents: neither dates nor random numbers.
 """

@@ -1,5 +1,5 @@
-"""This machine's settings of pip and apt, for a build that runs elsewhere: `settings.py DIRECTORY` writes pip.conf, apt.conf
-and, one a line as for `--volume`, what they name: certificates, constraints, indexes on disk.
+"""This machine's settings of pip and apt, for a build that runs elsewhere: `settings.py DIRECTORY` writes pip.conf,
+apt.conf and, one a line as for `--volume`, what they name: certificates, constraints, indexes on disk.
 
 Law: inside, what is named stands below /run/host, where it hides no file of a system that is being built.
 """
