@@ -19,7 +19,8 @@ IMPORTS = """
 import importlib, pkgutil, tunrouter
 names = [each.name for each in pkgutil.walk_packages(tunrouter.__path__, "tunrouter.")]
 for name in names:
-    if not name.endswith("__main__"):
+    # The one makes the kernel, where a compiler is.
+    if name != "tunrouter.dataplane.build" and not name.endswith("__main__"):
         importlib.import_module(name)
 print(len(names))
 """
@@ -49,7 +50,8 @@ def test_all_its_modules_are_there_and_none_is_written(contained: Contained) -> 
     contained.podman(*writable, NAME, "-c", IMPORTS)
     changed = contained.podman("diff", name).splitlines()
     contained.podman("rm", name)
-    assert [line for line in changed if not line.endswith((" /etc", " /run", "/.containerenv", "/mtab"))] == []
+    # A runtime's own, and Python's question whether there is a place for temporary files.
+    assert {*changed} <= {"C /etc", "A /etc/mtab", "C /run", "A /run/.containerenv", "C /tmp"}
 
 
 def test_an_agent_in_a_container_gives_a_host_its_network(contained: Contained) -> None:
@@ -108,4 +110,5 @@ def test_legacy_rules_take_raw_sockets_and_the_lock(contained: Contained, missin
                 assert "iptables-legacy" in contained.podman("exec", identity, "tunrouter", "doctor", check=False)
             pod.remove()
     finally:
-        host.namespace.run("iptables-legacy", "-P", "FORWARD", "ACCEPT")
+        for change in (("-F", "FORWARD"), ("-P", "FORWARD", "ACCEPT")):
+            host.namespace.run("iptables-legacy", *change)
