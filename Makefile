@@ -13,8 +13,10 @@ ARGS     ?=
 # Without the kernel, the network and the clock: these run side by side.
 PURE     := tests/core tests/sim tests/cni
 
+MANIFEST := k8s/tunrouter-daemonset-k8s.yaml
+
 .DEFAULT_GOAL := help
-.PHONY: help image install install-service uninstall-service demo test lint soak bench-compare bench-check bench-sessions bench-pods fresh-machine clean
+.PHONY: help image install install-service uninstall-service demo test lint soak manifests bench-compare bench-check bench-sessions bench-pods fresh-machine clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -69,6 +71,10 @@ $(CROSS): $(STAMP)
 
 soak: install $(RUNTIMES) $(CROSS) ## the long tests: 1 GiB through 1 % loss, 10⁸ inputs for the sanitized kernel
 	$(VENV)/bin/pytest -m soak $(ARGS)
+
+manifests: $(RUNTIMES) ## k8s/tunrouter-daemonset-k8s.yaml, rendered from k8s/base
+	@{ echo '# Rendered from k8s/base by "make manifests": change it there. What each object is for: docs/kubernetes.md'; \
+	   kubectl kustomize k8s/base; } > $(MANIFEST)
 
 bench-compare: install ## beside wireguard-go, Nebula, tinc, VXLAN and bare veth (ARGS="--only wireguard-go --scenario tcp-1")
 	@$(PYTHON) -m benchmarks.compare $(ARGS)

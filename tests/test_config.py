@@ -26,6 +26,7 @@ from tunrouter.config import (
 )
 from tunrouter.config.founding import IPALLOC_INIT
 from tunrouter.config.model import KEYS, SECRET_KEYS, Key
+from tunrouter.config.resolve import UNDERLAY
 from tunrouter.config.secrets import CREDENTIALS_VARIABLE
 from tunrouter.config.sources import (
     CREDENTIAL_SOURCE_VARIABLE,
@@ -112,6 +113,17 @@ def test_empty_variables_are_absent() -> None:
     assert configured(environ={"TUNROUTER_PORT": "", "TUNROUTER_CONFIG": "", "IPALLOC_RANGE": ""}) == configured()
 
 
+def test_devices_are_given_several_times_or_with_commas() -> None:
+    assert configured({"iface": ["eth1,192.0.2.7", "eth0", "eth1"]}).iface == ("eth1", "192.0.2.7", "eth0")
+    assert configured(environ={"TUNROUTER_IFACE": "eth1, 2001:DB8::7"}).iface == ("eth1", "2001:db8::7")
+    assert configured().iface == ()
+
+
+def test_two_words_about_the_underlay_are_a_mistake_wherever_they_stand() -> None:
+    with pytest.raises(ConfigError, match="TUNROUTER_IFACE and --iface-can-reach both say"):
+        configured({"iface_can_reach": "192.0.2.1"}, {"TUNROUTER_IFACE": "eth0"})
+
+
 def test_peers_are_split_and_doubles_dropped() -> None:
     config = configured(environ={"TUNROUTER_PEERS": "a.example, 192.0.2.7:1 a.example"})
     assert config.peers == ("a.example", "192.0.2.7:1")
@@ -164,6 +176,15 @@ def test_peers_that_are_refused(peer: str) -> None:
         ({"run_dir": "/" + "x" * 100}, ["--run-dir", "at most"]),
         ({"host": "10.32.0.9"}, ["10.32.0.9", "inside the pods' range"]),
         ({"host": "nowhere"}, ["--host", "an address of this host"]),
+        ({"iface": ["eth0", "a/b"]}, ["--iface", "devices, as `ip link` shows them", "--iface eth1"]),
+        ({"iface": ","}, ["--iface", "1 to 16 devices"]),
+        ({"iface": ["127.0.0.1"]}, ["--iface", "neither loopback"]),
+        ({"iface": ["fe80::1"]}, ["--iface", "IPv6 link-local"]),
+        ({"iface": ["eth0", "weave"]}, ["weave is our own device", "iface from --iface", "change iface"]),
+        ({"iface": ["10.32.0.9"]}, ["10.32.0.9", "inside the pods' range"]),
+        ({"iface_can_reach": "peer.example"}, ["--iface-can-reach", "a unicast address"]),
+        ({"iface_can_reach": "10.32.0.9"}, ["10.32.0.9", "inside the pods' range", "change iface_can_reach"]),
+        ({"host": "192.0.2.7", "iface": ["eth0"]}, ["--host and --iface both say", "keep one"]),
         ({"metrics_addr": "6782"}, ["--metrics-addr", ":PORT for all addresses", "--metrics-addr 127.0.0.1:6782"]),
         ({"metrics_addr": "127.0.0.1"}, ["--metrics-addr", "ADDRESS:PORT"]),
         ({"metrics_addr": "localhost:6782"}, ["--metrics-addr", "ADDRESS:PORT"]),
@@ -531,7 +552,7 @@ def test_the_example_file_names_every_key_with_its_default() -> None:
     table = tomllib.loads(re.sub(r"^# ?(?=\w+ = )", "", text, flags=re.MULTILINE))
     assert set(table) == {key.name for key in KEYS} | set(SECRET_KEYS)
     defaults = msgspec.structs.asdict(Config(name=table["name"]))
-    for name in table.keys() - {"name", "peers", "block", "init_peers", "seed", "host", *SECRET_KEYS}:
+    for name in table.keys() - {"name", "peers", "block", "init_peers", "seed", *UNDERLAY, *SECRET_KEYS}:
         assert table[name] == defaults[name], name
 
 

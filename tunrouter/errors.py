@@ -49,5 +49,9 @@ class AgentSilentError(AgentUnreachableError):
     """An agent is there, and does not answer."""
 
 
+class ClusterError(TunrouterError):
+    """The cluster's API server does not answer, or refused; its kinds are in edge/kube/faults.py."""
+
+
 class ProtocolError(TunrouterError):
     """A peer or stranger is at fault. Stays inside the core and the data plane, where it becomes a counter."""

@@ -13,6 +13,7 @@ from tunrouter.agent import agent as agents
 from tunrouter.agent import calls
 from tunrouter.agent.agent import Agent
 from tunrouter.agent.control import Control
+from tunrouter.agent.membership import PLAIN
 from tunrouter.config import Config
 from tunrouter.core import keys
 from tunrouter.edge import api
@@ -136,6 +137,27 @@ def test_a_look_up_that_fails_does_not_end_the_looking(monkeypatch: pytest.Monke
         assert agent._barrier.errors >= 2
 
     asyncio.run(scenario())
+
+
+def test_remarks_on_the_configuration_are_told_in_the_log_and_as_warnings(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, ...]] = []
+    monkeypatch.setattr(agents, "snapshot", lambda *arguments, **_: seen.append(arguments[2].warnings))
+
+    async def scenario() -> None:
+        agent = Agent(Config(name="a"), asyncio.get_running_loop(), ("CONN_LIMIT changes nothing: why",))
+        agent._announce(cast("Any", SimpleNamespace(id=1, name="a", sealed=False)))
+        agent._facts = {"underlay_mtu": 1500, "offloads": ()}
+        agent._exposure = cast("Any", SimpleNamespace(complaints=tuple))
+        agent._workers = cast("Any", SimpleNamespace(counters={}))
+        agent._bench = cast("Any", SimpleNamespace(counters={}))
+        agent._snapshot(cast("Control", FakeControl()), cluster=False)
+
+    asyncio.run(scenario())
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert said == ["CONN_LIMIT changes nothing: why", PLAIN]
+    assert seen == [(PLAIN, "CONN_LIMIT changes nothing: why")]
 
 
 def test_the_weakness_of_a_password_has_one_definition(caplog: pytest.LogCaptureFixture) -> None:

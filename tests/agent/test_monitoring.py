@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.agent.snapshots import SNAPSHOT
-from tunrouter.agent import monitoring
+from tunrouter.agent import serving
 from tunrouter.agent.logs import OncePerKey
 from tunrouter.agent.monitoring import Monitoring
 from tunrouter.core.status import Snapshot
@@ -25,9 +25,11 @@ HOST = "127.0.0.1"
 
 
 @asynccontextmanager
-async def watching(address: str, collect: Callable[[], Snapshot] = lambda: SNAPSHOT) -> AsyncIterator[Monitoring]:
+async def watching(
+    address: str, collect: Callable[[], Snapshot] = lambda: SNAPSHOT, *, health: str = ""
+) -> AsyncIterator[Monitoring]:
     once = OncePerKey(logging.getLogger("tunrouter"))
-    found = Monitoring(asyncio.get_running_loop(), address, once, collect, lambda: "", dict)
+    found = Monitoring(asyncio.get_running_loop(), address, health, once, collect, lambda: "", dict)
     async with contextlib.AsyncExitStack() as stack:
         found.start(stack)
         yield found
@@ -80,7 +82,7 @@ def test_the_snapshot_is_served() -> None:
 def test_an_address_in_use_is_said_and_tried_until_it_is_free(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(monitoring, "AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(serving, "AGAIN_SECONDS", 0.01)
     attempts: list[int] = []
     listen = Server.listen
 
@@ -155,14 +157,14 @@ def test_it_moves_to_another_address_and_leaves_the_old_one() -> None:
         first, second = free_port(), free_port()
         async with watching(f"{HOST}:{first}") as found:
             await until(lambda: listens(first))
-            await found.move(f"{HOST}:{second}")
+            await found.move(f"{HOST}:{second}", "")
             assert (listens(first), listens(second)) == (False, True)
             assert (await get(second, "/readyz")).endswith("ready\n")
-            await found.move(f":{second}")  # the same port, at every address
+            await found.move(f":{second}", "")  # the same port, at every address
             assert (await get(second, "/readyz")).endswith("ready\n")
-            await found.move("")
+            await found.move("", "")
             assert not listens(second)
-            await found.move(f"{HOST}:{first}")
+            await found.move(f"{HOST}:{first}", "")
             assert listens(first)
         assert not listens(first)
         assert not any(thread.name == "metrics" for thread in threading.enumerate())
@@ -177,11 +179,13 @@ def test_where_the_new_address_cannot_be_had_the_old_one_is_served() -> None:
             async with watching(f"{HOST}:{first}") as found:
                 await until(lambda: listens(first))
                 there = f"{HOST}:{place.getsockname()[1]}"
-                with pytest.raises(HostError, match=f"no metrics at {there}: Address already in use"):
-                    await found.move(there)
+                with pytest.raises(
+                    HostError, match=f"no metrics and no health checks at {there}: Address already in use"
+                ):
+                    await found.move(there, "")
                 assert listens(first)
                 with pytest.raises(HostError, match="Cannot assign requested address"):
-                    await found.move(f"192.0.2.1:{first}")
+                    await found.move(f"192.0.2.1:{first}", "")
                 await until(lambda: listens(first))
                 assert (await get(first, "/readyz")).endswith("ready\n")
 
@@ -189,15 +193,59 @@ def test_where_the_new_address_cannot_be_had_the_old_one_is_served() -> None:
 
 
 def test_an_agent_that_waits_for_its_address_takes_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(monitoring, "AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(serving, "AGAIN_SECONDS", 0.01)
 
     async def scenario() -> None:
         second = free_port()
         with taken() as place:
             async with watching(f"{HOST}:{place.getsockname()[1]}") as found:
                 await until(lambda: found.warnings != ())
-                await found.move(f"{HOST}:{second}")
+                await found.move(f"{HOST}:{second}", "")
                 assert listens(second)
                 assert found.warnings == ()
+
+    run(scenario())
+
+
+def test_health_alone_is_served_at_an_address_of_its_own() -> None:
+    async def scenario() -> None:
+        health = free_port()
+        async with watching("", health=f"{HOST}:{health}") as found:
+            await until(lambda: listens(health))
+            assert (await get(health, "/healthz")).endswith("ok\n")
+            assert (await get(health, "/readyz")).endswith("ready\n")
+            refused = await get(health, "/metrics")
+            assert refused.startswith("HTTP/1.1 404 ")
+            assert refused.endswith("there are /healthz and /readyz\n")
+            assert found.warnings == ()
+        assert not listens(health)
+
+    run(scenario())
+
+
+def test_an_address_of_health_in_use_is_said_beside_metrics_that_are_served() -> None:
+    async def scenario() -> None:
+        first = free_port()
+        with taken() as place:
+            where = f"{HOST}:{place.getsockname()[1]}"
+            async with watching(f"{HOST}:{first}", health=where) as found:
+                await until(lambda: listens(first) and found.warnings != ())
+                assert found.warnings == (
+                    f"no health checks: {where}: Address already in use; free it, or give another --health-addr",
+                )
+
+    run(scenario())
+
+
+def test_both_move_or_neither_does() -> None:
+    async def scenario() -> None:
+        first, second, third, fourth = (free_port() for _ in range(4))
+        async with watching(f"{HOST}:{first}", health=f"{HOST}:{second}") as found:
+            await until(lambda: listens(first) and listens(second))
+            with taken() as place, pytest.raises(HostError, match="no health checks at"):
+                await found.move(f"{HOST}:{third}", f"{HOST}:{place.getsockname()[1]}")
+            assert [listens(port) for port in (first, second, third)] == [True, True, False]
+            await found.move(f"{HOST}:{third}", f"{HOST}:{fourth}")
+            assert [listens(port) for port in (first, second, third, fourth)] == [False, False, True, True]
 
     run(scenario())

@@ -19,6 +19,7 @@ class Node:
 
     def __init__(self) -> None:
         self.host = SimpleNamespace(trouble="", gateway=IPv4Address("10.32.1.1"), host=SimpleNamespace(full=False))
+        self.underlay = SimpleNamespace(trouble="")
         self.foreign = ""
         self.runtimes = SimpleNamespace(hindrance=lambda: self.foreign)
         self.free = 200
@@ -30,7 +31,7 @@ class Node:
         )
         self.control = SimpleNamespace(stopped=False, node=SimpleNamespace(allocator=self.allocator))
         self.attachments = SimpleNamespace(closed=False)
-        self.readiness = Readiness(cast("Any", self.host), cast("Any", self.runtimes))
+        self.readiness = Readiness(cast("Any", self.host), cast("Any", self.underlay), cast("Any", self.runtimes))
 
     def stands(self) -> None:
         self.readiness.watch(cast("Any", self.control), cast("Any", self.attachments))

@@ -12,14 +12,18 @@ from typing import Any, ClassVar
 import pytest
 import uvloop
 
+from tunrouter.agent import dataplane
 from tunrouter.agent import workers as supervision
 from tunrouter.agent.barrier import Barrier
 from tunrouter.agent.child import Order
 from tunrouter.agent.logs import OncePerKey
 from tunrouter.agent.workers import Workers
+from tunrouter.config import Config
 from tunrouter.core import bounds, seam
+from tunrouter.core.keys import Identity
 from tunrouter.dataplane.pipe import PipeEnd, open_pipe
 from tunrouter.errors import HostError
+from tunrouter.host.choice import Chosen
 
 ROUTE = seam.Route(b"\n\0\1\0", 24, 7)
 LANES = tuple(seam.Lane(n, bytes(32), bytes(8), bytes(32), bytes(8)) for n in range(2))
@@ -310,3 +314,64 @@ def test_what_an_earlier_agent_said_is_taken_back_when_the_node_knows_its_peers(
         assert len(child.told) == 5
 
     run(scenario, count=1)
+
+
+def test_the_data_plane_moves_to_one_address_and_back_to_all() -> None:
+    async def scenario(bench: Bench) -> None:
+        for bound in bench.sockets:
+            bound.bind(("", 0))
+        await bench.start()
+        bench.workers.send(INSTALL)
+        bench.workers.send(ROUTE)
+        first = list(bench.children)
+        port = bench.sockets[0].getsockname()[1]
+        bench.sockets[1].close()  # two of one port share it by what `bind_group` does
+        bench.workers._groups[0][1] = bench.sockets[0].dup()
+        for address in ("127.0.0.1", "127.0.0.2", ""):
+            config = Config(name="node-a", port=port, workers=2)
+            await dataplane.move(bench.workers, config, Chosen(address), Identity(bytes(range(32))))
+            places = {bound.getsockname()[0] for group in bench.workers._groups for bound in group}
+            assert places == ({address} if address else {"0.0.0.0", "::"})
+            assert bench.workers.everywhere == (not address)
+            newborn = bench.children[-2:]
+            assert all(child.killed for child in bench.children if child not in newborn)
+            for child in newborn:
+                child.serve()
+                assert ROUTE in child.told
+            assert bench.maimed[-1] == [INSTALL.session]
+        assert len(bench.children) == len(first) + 6
+        for group in bench.workers._groups:
+            for bound in group:
+                bound.close()
+
+    run(scenario)
+
+
+def test_a_move_to_where_nothing_can_be_bound_leaves_what_is_bound() -> None:
+    async def scenario(bench: Bench) -> None:
+        for bound in bench.sockets:
+            bound.bind(("127.0.0.1", 0))
+        await bench.start()
+        config = Config(name="node-a", port=bench.sockets[0].getsockname()[1], workers=2)
+        with pytest.raises(HostError, match="cannot bind"):
+            await dataplane.move(bench.workers, config, Chosen("203.0.113.99", "eth0"), Identity(bytes(range(32))))
+        assert not any(child.killed for child in bench.children)
+        assert bench.workers.report()[0].pid == bench.children[0].pid
+
+    run(scenario)
+
+
+def test_a_worker_that_was_to_start_again_does_not_come_twice_after_a_move() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.start()
+        await bench.workers.halt()
+        assert all(child.killed for child in bench.children)
+        bench.workers._restart(0)
+        assert len(bench.children) == 2, "there is no socket for it"
+        bench.workers.resume([[socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]])
+        bench.workers._restart(0)
+        assert len(bench.children) == 4
+        for bound in bench.workers._groups[0]:
+            bound.close()
+
+    run(scenario)

@@ -401,3 +401,11 @@ def test_workers_are_listed_with_what_became_of_them() -> None:
     lines = [line.strip() for line in text.splitlines()]
     assert f"Worker: 0 (pid 4711, up {duration(60.0)})" in lines
     assert "Worker: 1 (being replaced, replaced 2 times)" in lines
+
+
+def test_the_chosen_underlay_is_shown_with_whose_choice_it_is() -> None:
+    chosen = Host(underlay="192.0.2.7", underlay_device="eth1", underlay_wish="--iface eth1")
+    text = report(msgspec.structs.replace(SNAPSHOT, host=chosen), None, Style())
+    assert " TrustedSubnets: none\n       Underlay: 192.0.2.7 (eth1), by --iface eth1\n" in text
+    assert "Underlay:" not in report(SNAPSHOT, None, Style())
+    assert "       Underlay: all addresses\n" in report(SNAPSHOT, None, Style(wide=True))

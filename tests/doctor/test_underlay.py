@@ -9,6 +9,7 @@ import pytest
 
 from tests.doctor.patients import Patient
 from tests.host.test_strangers import add
+from tunrouter.host.choice import Wish
 
 pytestmark = pytest.mark.root
 
@@ -65,7 +66,7 @@ def test_an_agent_without_its_port_is_named(healthy: Patient) -> None:
 def test_an_address_that_no_device_has_is_named(healthy: Patient) -> None:
     healthy.tell(host="192.0.2.77")
     (found,) = healthy.finds("uplink", "the agent's address 192.0.2.77 is on no device")
-    assert found.fix == "start the agent with --host 192.0.2.1"
+    assert found.fix == "start the agent with --iface eth0"
     healthy.tell(host="192.0.2.1")
     assert healthy.ailments() == []
 
@@ -73,7 +74,7 @@ def test_an_address_that_no_device_has_is_named(healthy: Patient) -> None:
 def test_the_card_that_is_bound_is_not_the_one_that_leads_to_the_peers(healthy: Patient, other_card: None) -> None:
     healthy.tell(host="198.51.100.1")
     (found,) = healthy.finds("uplink", "198.51.100.1 is eth1's, but peer 192.0.2.2 is reached through eth0")
-    assert found.fix == "start the agent with --host 192.0.2.1, or with none"
+    assert found.fix == "start the agent with --iface eth0, or with none"
     healthy.tell(host="192.0.2.1")
     assert healthy.ailments() == []
     healthy.tell(running=True)
@@ -81,6 +82,20 @@ def test_the_card_that_is_bound_is_not_the_one_that_leads_to_the_peers(healthy: 
         with hold(healthy, address, 2, "tunrouter") as agent:
             assert [f.check for f in healthy.ailments()] == ailing, "one that runs is asked for what it has bound"
             agent.communicate("\n")
+
+
+def test_a_wish_that_cannot_be_had_is_told_before_an_agent_starts(healthy: Patient, other_card: None) -> None:
+    healthy.tell(wish=Wish(ifaces=("eth9",), said="--iface"))
+    (found,) = healthy.finds("uplink", "--iface eth9: there is no network device eth9")
+    assert found.level == "fail"
+    assert found.fix == "name one that is there: eth0, eth1"
+    healthy.tell(wish=Wish(ifaces=("eth1",), said="--iface"))
+    (found,) = healthy.finds("uplink", "198.51.100.1 is eth1's, but peer 192.0.2.2 is reached through eth0")
+    healthy.run("ip", "rule", "add", "from", "198.51.100.1", "lookup", "100")
+    healthy.run("ip", "route", "add", "default", "dev", "eth1", "table", "100")
+    assert healthy.ailments() == []
+    healthy.run("ip", "rule", "del", "from", "198.51.100.1", "lookup", "100")
+    healthy.tell(wish=Wish())
 
 
 @pytest.mark.parametrize("device", ["weave", "tunrouter0"])

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from ipaddress import IPv4Interface, IPv4Network
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -194,6 +195,24 @@ def test_sysctls_are_those_of_the_thread_s_namespace(inside: Inside[bool]) -> No
     assert not sysctl.write_if_present("net.ipv4.no_such_switch", 1)
     with pytest.raises(HostError, match="no sysctl"):
         sysctl.write("net.ipv4.no_such_switch", 1)
+
+
+def test_the_hosts_switches_mounted_elsewhere_are_those_of_the_thread_s_namespace(
+    inside: Inside[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sysctl.root(tmp_path) == Path("/proc/sys")
+    (tmp_path / "net").mkdir()
+    subprocess.run(["mount", "--bind", "/proc/sys/net", tmp_path / "net"], check=True)
+    try:
+        assert sysctl.root(tmp_path) == tmp_path
+        monkeypatch.setattr(sysctl, "ROOT", tmp_path)
+        here = Path("/proc/sys/net/ipv4/ip_forward").read_text()
+        wanted = 0 if inside(lambda: sysctl.read("net/ipv4/ip_forward") == "1") else 1
+        assert inside(lambda: sysctl.write("net.ipv4.ip_forward", wanted))
+        assert inside(lambda: Path("/proc/sys/net/ipv4/ip_forward").read_text() == f"{wanted}\n")
+        assert Path("/proc/sys/net/ipv4/ip_forward").read_text() == here
+    finally:
+        subprocess.run(["umount", tmp_path / "net"], check=True)
 
 
 def test_work_in_a_namespace_leaves_the_thread_where_it_was(inside: Inside[None]) -> None:

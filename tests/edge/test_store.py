@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tunrouter.edge.store import DATABASE, KEY, SCHEMA, Store
+from tunrouter.edge.store import DATABASE, KEY, SCHEMA, Store, erase
 from tunrouter.errors import HostError
 
 
@@ -22,6 +22,21 @@ def test_the_key_is_made_once_and_private(tmp_path: Path) -> None:
     assert (tmp_path / "state" / KEY).stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "state" / DATABASE).stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.root
+def test_what_is_erased_leaves_a_mounted_directory_to_who_mounted_it(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    Store(state).close()
+    subprocess.run(["mount", "--bind", state, state], check=True)
+    try:
+        done = erase(state, state / "cni", [])
+        assert f"file {state / DATABASE}" in done
+        assert f"directory {state}" not in done
+        assert list(state.iterdir()) == []
+    finally:
+        subprocess.run(["umount", state], check=True)
+    assert erase(state, state / "cni", []) == [f"directory {state}"]
 
 
 def test_incarnations_grow_even_when_the_clock_goes_back(tmp_path: Path) -> None:

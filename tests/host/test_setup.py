@@ -15,6 +15,7 @@ import pytest
 from tests.host.lab import LISTEN, PLAN, SEND, Lab, Tun, udp, wait_until
 from tunrouter.errors import ConfigError, HostError
 from tunrouter.host import Host, HostPlan, reset, underlay_mtu
+from tunrouter.host.choice import Chosen
 
 pytestmark = pytest.mark.root
 
@@ -298,6 +299,25 @@ def test_the_tunnel_is_not_tracked_but_pods_are(lab: Lab) -> None:
     assert "src=192.0.2.1 dst=192.0.2.2" in tracked
     firsts = [line.split("src=")[1] for line in tracked.splitlines()]
     assert not [line for line in firsts if line.startswith("192.0.2.2 ")], "a peer's datagram"
+
+
+def test_underlay_mtu_is_that_of_the_chosen_address(lab: Lab) -> None:
+    lab.host_ns.run("ip", "link", "add", "eth1", "mtu", "9000", "type", "veth", "peer", "name", "wire")
+    lab.host_ns.run("ip", "link", "set", "eth1", "up")
+    lab.host_ns.run("ip", "link", "set", "wire", "up")
+    lab.host_ns.run("ip", "address", "add", "198.51.100.1/24", "dev", "eth1")
+    jumbo, usual = Chosen("198.51.100.1", "eth1"), Chosen("192.0.2.1", "eth0")
+    assert lab.inside(lambda: underlay_mtu([], jumbo)) == 9000
+    assert lab.inside(lambda: underlay_mtu([], usual)) == 1500
+    assert lab.inside(lambda: underlay_mtu(["192.0.2.2"], jumbo)) == 1500, (
+        "so long as the routes do not look at sources"
+    )
+    lab.host_ns.run("ip", "rule", "add", "from", "198.51.100.1", "lookup", "100")
+    lab.host_ns.run("ip", "route", "add", "default", "dev", "eth1", "table", "100")
+    assert lab.inside(lambda: underlay_mtu(["192.0.2.2", "2001:db8::2"], jumbo)) == 9000
+    assert lab.inside(lambda: underlay_mtu(["192.0.2.2"], usual)) == 1500
+    lab.host_ns.run("ip", "route", "replace", "default", "dev", "eth1", "mtu", "1400", "table", "100")
+    assert lab.inside(lambda: underlay_mtu(["192.0.2.2"], jumbo)) == 1400
 
 
 def test_underlay_mtu_is_the_smallest_towards_the_peers(lab: Lab) -> None:

@@ -79,7 +79,7 @@ def test_an_agent_in_a_container_gives_a_host_its_network(contained: Contained) 
     ("missing", "why"),
     [
         ("SYS_ADMIN", "CAP_SYS_ADMIN"),
-        ("/host/proc/sys/net", "in a container mount the host's /proc/sys/net at /host/proc/sys/net"),
+        ("/host/proc/sys/net", "in a container mount the host's /proc/sys/net"),
         ("/run/netns:ro,rslave", "cannot open the network namespace"),
     ],
 )

@@ -14,6 +14,7 @@ from itertools import count
 from typing import NamedTuple, cast
 
 from tests.core.villages import local as local_of
+from tests.sim.kubernetes import Api
 from tunrouter.core import wire
 from tunrouter.core.allocator import Allocator
 from tunrouter.core.asking import RegisterBody
@@ -22,10 +23,11 @@ from tunrouter.core.electorate import Founding
 from tunrouter.core.electors import DISK
 from tunrouter.core.ipam import Ipam
 from tunrouter.core.journal import ClusterRow, Key, Persist, RegisterRow, Row
+from tunrouter.core.leases import News
 from tunrouter.core.leave import Left
 from tunrouter.core.mesh import Mesh
-from tunrouter.core.outbox import Answer, Fatal, Fenced, Log, Outbox
-from tunrouter.core.record import ClusterBody
+from tunrouter.core.outbox import Answer, CreateLease, DeleteLease, Fatal, Fenced, Log, Outbox
+from tunrouter.core.record import ClusterBody, NodeBody
 from tunrouter.core.registers import BLOCK
 from tunrouter.core.requests import Allocate, Claim, Leave, Release, Remove
 from tunrouter.core.routes import Announced, Owner
@@ -45,6 +47,7 @@ class Said(NamedTuple):
     version: tuple[int, int]
     cluster: ClusterBody
     blocks: tuple[Announced, ...]
+    uid: str = ""
 
 
 class PlayedMesh:
@@ -67,6 +70,17 @@ class PlayedMesh:
 
     def say_blocks(self, blocks: tuple[Announced, ...]) -> None:
         self._say(self._said._replace(blocks=blocks))
+
+    def say_node(self, now: float) -> None:
+        self._say(self._said._replace(uid=self._seat.local.uid))
+
+    def node(self, node: int) -> NodeBody | None:
+        said = self.view.get(node)
+        return NodeBody(self.name_of(node), 1376, (), said.uid) if said is not None else None
+
+    @property
+    def away(self) -> list[int]:
+        return [node for node in self.nodes if node not in self.here]
 
     def say_again(self) -> None:
         self._say(self._said)
@@ -156,13 +170,16 @@ class Seat:
         self.mesh = PlayedMesh(self)
         played, founding = cast("Mesh", self.mesh), self.founding
         self.allocator = Allocator(
-            local, played, self.out, self._tell, NETWORK, self._own, static=False, founding=founding
-        )
+            local, played, self.out, self._tell, NETWORK, self._own,
+            static=False, kubernetes=parliament.api is not None, founding=founding,
+        )  # fmt: skip
         self.allocator.restore(list(self.disk.values()), parliament.now)
         self.allocator.start(parliament.now, moved=ClusterRow("boot", b"") if moved else None)
         for container, address in self.containers.items() if claim else ():
             self.allocator.ask(Claim(next(parliament.tickets), container, "eth0", address), parliament.now)
         self.mesh.here = parliament.reachable(self)
+        if parliament.api is not None:
+            parliament.api.sync(self)
         self.step()
 
     @property
@@ -197,6 +214,9 @@ class Seat:
                     self.unwritten.append(effect)
                     takes = self.slow + self.parliament.rng.uniform(0.001, 0.02)
                     self.parliament.at(takes, self._written, self.life, effect)
+                case CreateLease() | DeleteLease():
+                    assert self.parliament.api is not None
+                    self.parliament.api.request(self, effect)
                 case Answer(ticket, result):
                     self._answered(ticket, result)
                 case Fenced(addresses):
@@ -211,6 +231,10 @@ class Seat:
         if deadline != self.due and deadline < float("inf"):
             self.parliament.at(max(deadline - now, 0.0), self._wake, self.life, deadline)
         self.due = deadline
+
+    def hear_api(self, news: News) -> None:
+        self.allocator.hear_api(news, self.parliament.now)
+        self.step()
 
     def _wake(self, life: int, deadline: float) -> None:
         if self.stopped:
@@ -322,8 +346,19 @@ class Seat:
 
 
 class Parliament:
-    def __init__(self, size: int, *, seed: int = 1, foundings: Callable[[int], Founding | None] | None = None) -> None:
-        """The first founds alone and the others join, unless `foundings` says otherwise of each number."""
+    def __init__(
+        self,
+        size: int,
+        *,
+        seed: int = 1,
+        foundings: Callable[[int], Founding | None] | None = None,
+        kubernetes: bool = False,
+    ) -> None:
+        """The first founds alone and the others join, unless `foundings` says otherwise of each number.
+
+        With `kubernetes` the API of a cluster decides.
+        """
+        self.api = Api(self) if kubernetes else None
         self.seed = seed
         self.rng = random.Random(f"parliament {seed}")
         self.now = 100.0
@@ -354,6 +389,8 @@ class Parliament:
     def join(self, number: int, founding: Founding | None = None) -> Seat:
         seat = Seat(self, number, founding)
         self.seats[seat.id] = seat
+        if self.api is not None:
+            self.api.add_node(number)
         seat.boot()
         return seat
 

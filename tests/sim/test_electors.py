@@ -428,7 +428,7 @@ def test_who_is_cut_off_stays_so_in_the_next_life_until_it_is_released(monkeypat
     parliament = Parliament(6)
     victim, address, place = removed_with_a_container(parliament)
     heir = parliament.all[1]
-    monkeypatch.setattr(heir.ipam, "_candidate", lambda: place)
+    monkeypatch.setattr(heir.ipam, "_candidate", lambda now: (place, False))
     can_claim(parliament, heir)
     monkeypatch.undo()
     victim.boot()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sim.internet import Host, Internet, no_larger_than
+from tests.sim.internet import Host, Internet, lossy, no_larger_than
 from tests.sim.test_targets import everything
 from tests.sim.test_two_nodes import pair, reaches
 from tunrouter.core import bounds, seam, wire
@@ -43,6 +43,53 @@ def test_a_smaller_path_after_roaming_is_found_in_two_seconds(internet: Internet
     a.move("192.0.2.77")
     a.send("10.32.2.2", b"from elsewhere")
     internet.until(lambda: b.kernel_mtus.get(a.block) == 1280 - 61, 2.1)
+
+
+def test_who_hears_of_its_own_move_is_followed_at_once(internet: Internet) -> None:
+    a, b = pair(internet)
+    internet.run(2)
+    a.move("192.0.2.77")
+    a.carry_out(a.node.readdressed((a.endpoint,), internet.now))
+    a.settle()
+    internet.run(0.02)
+    assert b.session(a).endpoint == a.endpoint  # type: ignore[union-attr]
+    internet.run(1)
+    assert b.node.mesh.endpoints(a.node.local.id)[0] == a.endpoint
+    before = b.node.mesh.endpoints(a.node.local.id)
+    a.move("192.0.2.78")
+    a.carry_out(a.node.readdressed((a.endpoint,), internet.now))
+    a.settle()
+    internet.run(1)
+    after = b.node.mesh.endpoints(a.node.local.id)
+    assert after[0] == a.endpoint
+    assert before[0] not in after, "it is not there any more"
+
+
+def test_a_larger_path_after_its_own_move_is_used_at_once(internet: Internet) -> None:
+    internet.fate = no_larger_than(1300)
+    a, b = pair(internet)
+    internet.run(5)
+    assert a.kernel_mtus == {b.block: 1280 - 61}
+    internet.fate = everything
+    a.carry_out(a.node.readdressed((), internet.now))
+    internet.run(0.5)
+    assert a.kernel_mtus == {b.block: 1280 - 61}, "the same card: what is known of the path stays known"
+    a.move("192.0.2.77")
+    a.carry_out(a.node.readdressed((a.endpoint,), internet.now))
+    a.settle()
+    internet.until(lambda: a.kernel_mtus == {}, 0.5)
+
+
+def test_what_is_dialled_in_vain_is_tried_at_once_from_a_new_address(internet: Internet) -> None:
+    a = internet.host("a", 1)
+    b = internet.host("b", 2)
+    internet.fate = lossy(1.0)
+    a.connect(b)
+    internet.run(20)
+    internet.fate = everything
+    a.carry_out(a.node.readdressed((a.endpoint,), internet.now))
+    a.settle()
+    internet.until(lambda: a.established(b), 0.1)
 
 
 def test_a_replayed_or_older_datagram_moves_nobody(internet: Internet) -> None:

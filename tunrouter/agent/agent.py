@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from nacl.utils import random
 
@@ -42,18 +44,21 @@ from tunrouter.agent.recall import blocks as recalled_blocks
 from tunrouter.agent.snapshot import Facts, Seen, snapshot
 from tunrouter.agent.targets import Targets
 from tunrouter.agent.tickets import Tickets
+from tunrouter.agent.underlay import Underlay
 from tunrouter.config import Config
 from tunrouter.core import keys, seam, status, wire
 from tunrouter.core.local import Local
 from tunrouter.core.node import Node
 from tunrouter.core.routes import Announced
-from tunrouter.core.states import STANDING
 from tunrouter.edge import api
 from tunrouter.edge.api.server import serve
 from tunrouter.edge.runtimes import Directories
 from tunrouter.edge.store import Store
 from tunrouter.errors import AgentError, TunrouterError
 from tunrouter.host import HostPlan
+
+if TYPE_CHECKING:
+    from tunrouter.agent.kubernetes.cluster import Cluster
 
 NAMES_SECONDS: Final = 10.0
 """How often names of targets that are not connected are looked up again."""
@@ -64,8 +69,10 @@ log = logging.getLogger("tunrouter")
 
 
 class Agent:
-    def __init__(self, config: Config, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, config: Config, loop: asyncio.AbstractEventLoop, remarks: tuple[str, ...] = ()) -> None:
+        """`remarks` on the configuration are shown as long as it lives."""
         self.config = config
+        self._remarks = remarks
         self._loop = loop
         self._host = HostSide(loop)
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
@@ -74,12 +81,20 @@ class Agent:
         self._started, self._started_at = time.monotonic(), time.time()
         self._tasks: set[asyncio.Task[None]] = set()
         self._warnings: tuple[str, ...] = ()
+        self.underlay = Underlay(config, self._host, self._barrier)
         self._runtimes = Directories(Path(config.cni_bin_dir), Path(config.cni_conf_dir))
-        self._readiness = Readiness(self._host, self._runtimes)
+        self.readiness = Readiness(self._host, self.underlay, self._runtimes)
         self._monitoring = Monitoring(
-            loop, config.metrics_addr, self._once, self._measure, self._readiness.unready, self._counted
+            loop,
+            config.metrics_addr,
+            config.health_addr,
+            self._once,
+            self._measure,
+            self.readiness.unready,
+            self._counted,
         )
         self._control: Control | None = None
+        self._cluster = self._make_cluster() if config.kubernetes else None
         self._ready = False
         self._calls = Calls(self._obey)
         self.stopped = asyncio.Event()
@@ -92,8 +107,11 @@ class Agent:
         self._facts: dict[str, Any] = {}
 
     # --- start and stop ----------------------------------------------------------------------------------------------
-    async def start(self, stack: contextlib.AsyncExitStack) -> None:
-        """In order: our socket (one agent a host), secrets and state, this host, the packets' descriptors, the node."""
+    async def start(self, stack: contextlib.AsyncExitStack) -> bool:
+        """In order: our socket (one agent a host), secrets and state, this host, the packets' descriptors, the node.
+
+        False if it was stopped while it waited for its underlay.
+        """
         config = self.config
         stack.callback(self._disk.shutdown)
         stack.push_async_callback(self._host.close)
@@ -102,19 +120,27 @@ class Agent:
         self._monitoring.start(stack)
         ring = self._loop.run_in_executor(None, membership.derive, config)
         stack.push_async_callback(_finish, ring)
-        self._store = await self._loop.run_in_executor(self._disk, Store, Path(config.state_dir))
-        stack.callback(self._store.close)
+        kept = await self._recall(stack)
         remember_endpoints = self._memory("peers", self._store.remember_endpoints, stack)
         remember_targets = self._memory("targets", self._store.remember_targets, stack)
-        kept = await self._loop.run_in_executor(self._disk, recall, self._store)
         peers = [endpoint[0] for peer in config.peers if (endpoint := resolve.literal(peer, 0)) is not None]
-        self._facts["underlay_mtu"] = underlay = await self._host.underlay_mtu(peers)
-        plan = host_plan(config, underlay)
+        if self._cluster is not None:
+            await self._cluster.start(stack)
+        if not await self.underlay.settle(peers, self.stopped):
+            return False
+        plan = host_plan(config, self.underlay.mtu)
         static = (IPv4Network(config.block),) if config.block else ()
         blocks = static or recalled_blocks(kept, plan.range, _block_length(config, plan, static))
         await self._host.prepare(plan, peers)
         self._workers, self._facts["offloads"] = await dataplane.start(
-            config, kept.identity, self._loop, self._barrier, self._once, stack, leave=self._leaves
+            config,
+            self.underlay.chosen,
+            kept.identity,
+            self._loop,
+            self._barrier,
+            self._once,
+            stack,
+            leave=self._leaves,
         )
         exposed = kept_on(kept.rows)
         # What pods live by is there without a pause, whoever decides about blocks.
@@ -122,22 +148,49 @@ class Agent:
         local = self._local(kept, await ring, plan, static)
         self._announce(local)
         await self._workers.ready()
-        node = Node(local, plan.range, static=bool(static), founding=founding(config, kept))
+        node = Node(
+            local, plan.range, static=bool(static), kubernetes=config.kubernetes, founding=founding(config, kept)
+        )
         control = self._make_control(node, plan, remember_endpoints, stack)
         self._targets = Targets(control, config.port, self._once, remember_targets)
         self._exposure = Exposure(node, self._host, self._tickets, self._attachments, exposed)
         here = await self._host.attached()
         self._control = control
-        self._readiness.watch(control, self._attachments)
+        self.readiness.watch(control, self._attachments)
         control.carry_out(node.start(kept.endpoints, time.monotonic(), kept.rows, moved=kept.moved))
         self.spawn(self._attachments.reconcile(here, node.allocator.addresses.holders))
         self._targets.start(config.peers, kept.targets)
+        if self._cluster is not None:
+            self._cluster.join(control, self._targets)
         self.spawn(self._keep_names())
+        self.spawn(
+            self.underlay.keep(
+                lambda to: dataplane.move(self._workers, self.config, to, kept.identity), control.readdressed
+            )
+        )
         self._host.changed = self._look_at_host
         self._look_at_host()
         self._calls.serving.set()
         if not self._ready and not node.allocator.addresses.blocks:
             log.info("this node has no block of addresses yet; pods can be attached when it has one")
+        return True
+
+    async def _recall(self, stack: contextlib.AsyncExitStack) -> Kept:
+        """What the disk has of earlier lives."""
+        self._store = await self._loop.run_in_executor(self._disk, Store, Path(self.config.state_dir))
+        stack.callback(self._store.close)
+        return await self._loop.run_in_executor(self._disk, recall, self._store)
+
+    def _make_cluster(self) -> Cluster:
+        # Imported only here: TLS and what asks the API cost memory that other hosts need not spend.
+        from tunrouter.agent.kubernetes.cluster import Cluster
+        from tunrouter.agent.kubernetes.presence import Presence
+        from tunrouter.agent.kubernetes.troubles import troubles
+
+        presence = Presence(self.config, self.readiness.unready)
+        look = partial(troubles, self.readiness, self._host, self.underlay, self._runtimes, presence)
+        state = self.readiness.condition
+        return Cluster(self.config, os.environ, self.underlay, presence, self._barrier, self.spawn, look, state)
 
     def _make_control(
         self,
@@ -162,7 +215,7 @@ class Agent:
         self._tickets = Tickets(self._loop, control.ask)
         control.answered, control.fatal = self._tickets.answered, self._end
         self._attachments = Attachments(self._host, self._tickets)
-        self._cni = Cni(node, self._host, plan, self._attachments, self.config.notes, self._readiness.hindrance)
+        self._cni = Cni(node, self._host, plan, self._attachments, self.config.notes, self.readiness.hindrance)
         self._addresses = Addressing(control, self._tickets)
         self._bench = Bench(
             self._loop,
@@ -193,7 +246,7 @@ class Agent:
             random=random,
             workers=config.workers,
             silent=config.silent,
-            endpoints=((config.host, config.port),) if config.host else (),
+            endpoints=self.underlay.endpoints,
             discovery=config.discovery,
         )
 
@@ -240,14 +293,6 @@ class Agent:
         blocks, config = ", ".join(str(block) for block, _ in node.routes.own), self.config
         log.info("ready: pods of %s on %s, MTU %d, UDP port %d", blocks, config.bridge, node.local.pod_mtu, config.port)
 
-    def condition(self) -> str:
-        """In a line: what it does, or what it waits for."""
-        assert self._control is not None
-        node = self._control.node
-        standing = sum(session.state in STANDING for session in node.sessions.values())
-        blocks = ", ".join(str(block) for block, _ in node.routes.own)
-        return f"{self._readiness.hindrance() or f'pods of {blocks}'}; {standing} peers connected"
-
     def _memory(
         self, what: str, write: Callable[[tuple[T, ...]], None], stack: contextlib.AsyncExitStack
     ) -> Callable[[tuple[T, ...]], None]:
@@ -268,6 +313,8 @@ class Agent:
     def _announce(self, local: Local) -> None:
         ours = f"{status.peer_name(local.id)}({local.name})"
         log.info("tunrouter %s; our name is %s", tunrouter.__version__, ours)
+        for remark in self._remarks:
+            log.warning("%s", remark)
         self._warn(sealed=local.sealed)
 
     def _warn(self, *, sealed: bool) -> None:
@@ -277,7 +324,7 @@ class Agent:
 
     async def adopt(self, config: Config, ring: keys.KeyRing | None) -> None:
         """What a reload changes; `ring` is None if the secrets stay. Raises HostError, and changes nothing."""
-        await self._monitoring.move(config.metrics_addr)
+        await self._monitoring.move(config.metrics_addr, config.health_addr)
         control = self._control
         if control is None or control.stopped:
             return
@@ -285,9 +332,13 @@ class Agent:
         if ring is not None:
             control.carry_out(control.node.use_secrets(ring, time.monotonic()))
             self._warn(sealed=len(ring) > 0)
-            self._workers.charter(inheritance.charter(config, control.node.local.identity))
+            self._workers.charter(
+                inheritance.charter(config, self.underlay.chosen.address, control.node.local.identity)
+            )
         if config.peers != before.peers:
             self._targets.configure(config.peers)
+            if self._cluster is not None:
+                self._cluster.configure(config)
             self.spawn(self._look_up())
         logs.set_level(config.log_level)
         self._workers.set_log_level(config.log_level)
@@ -310,7 +361,7 @@ class Agent:
     def _standing(self) -> Control:
         """Raises AgentError while there is no node to ask."""
         if self._control is None:
-            raise AgentError("the agent is still starting", "try again in a second")
+            raise AgentError(self.readiness.unready(), "try again in a second")
         if self._control.stopped:
             raise AgentError("the agent is stopping", "start it again first")
         return self._control
@@ -327,12 +378,14 @@ class Agent:
         return self._control.counters | own
 
     def _snapshot(self, control: Control, *, cluster: bool) -> status.Snapshot:
-        others = (*self._exposure.complaints(), *self._monitoring.warnings)
-        warnings = (*self._warnings, *others, *filter(None, [self._runtimes.hindrance()]))
-        facts = Facts(self._started, self._started_at, **self._facts)
+        cluster_says = self._cluster.warnings if self._cluster is not None else ()
+        others = (*self._exposure.complaints(), *self._monitoring.warnings, *cluster_says)
+        troubles = filter(None, [self._runtimes.hindrance(), self.underlay.trouble])
+        warnings = (*self._warnings, *self._remarks, *others, *troubles)
+        facts = Facts(self._started, self._started_at, self.underlay, **self._facts)
         seen = Seen(
             warnings=warnings,
-            unready=self._readiness.unready(),
+            unready=self.readiness.unready(),
             counters=self._workers.counters | self._bench.counters,
             lag=self._monitoring.lag,
             lately=self._monitoring.lately,
@@ -369,7 +422,7 @@ class Agent:
 
     async def _leave(self, node: Node, *, force: bool) -> api.Left:
         async with self._attachments.leaving():
-            if force and node.allocator.electors.others():
+            if force and (node.allocator.leases is not None or node.allocator.electors.others()):
                 await self._attachments.detach_all()
                 await self._exposure.hide(())
             left = await self._addresses.leave(force=force)

@@ -21,8 +21,22 @@ from tunrouter.agent.barrier import COUNTER, Barrier
 from tunrouter.agent.logs import OncePerKey
 from tunrouter.core import seam, status, wire
 from tunrouter.core.journal import Persist
+from tunrouter.core.leases import News
 from tunrouter.core.node import Node
-from tunrouter.core.outbox import Answer, Echo, Effect, Fatal, Fenced, KernelMtu, Log, Own, Remember, Said
+from tunrouter.core.outbox import (
+    Answer,
+    CreateLease,
+    DeleteLease,
+    Echo,
+    Effect,
+    Fatal,
+    Fenced,
+    KernelMtu,
+    Log,
+    Own,
+    Remember,
+    Said,
+)
 from tunrouter.core.requests import Request
 
 FAILED_SECONDS: Final = 0.25
@@ -53,6 +67,7 @@ class Control:
         self.answered: Callable[[int, object], None] = lambda ticket, result: None
         self.fatal: Callable[[str, str], None] = lambda what, fix: None
         self.echoed: Callable[[Echo], None] = lambda echo: None
+        self.leased: Callable[[CreateLease | DeleteLease], None] = lambda effect: None
         self.stopped = False
         self._loop = loop
         self._send = send
@@ -100,6 +115,11 @@ class Control:
             return True
         return False
 
+    def readdressed(self, endpoints: tuple[seam.Endpoint, ...]) -> None:
+        """Packets leave in another way from now on, and this is where the host knows itself to be."""
+        if not self.stopped:
+            self._try(lambda now: self.node.readdressed(endpoints, now))
+
     def tell(self, node: int, body: wire.AgentBody) -> None:
         """To a peer's agent, which may not hear it."""
         if not self.stopped:
@@ -119,6 +139,11 @@ class Control:
         """What `persist` was given is on disk."""
         if not self.stopped:
             self._try(lambda now: self.node.on_durable(number, now))
+
+    def hear_api(self, *news: News) -> None:
+        """What the cluster's API says."""
+        if not self.stopped:
+            self._try(lambda now: self.node.hear_api(news, now))
 
     # --- effects -----------------------------------------------------------------------------------------------------
     def carry_out(self, effects: list[Effect]) -> None:
@@ -147,6 +172,8 @@ class Control:
                 self.persist(effect)
             case Answer(ticket, result):
                 self.answered(ticket, result)
+            case CreateLease() | DeleteLease():
+                self.leased(effect)
             case Echo():
                 self.echoed(effect)
             case Fatal(what, fix):

@@ -20,7 +20,7 @@ from tunrouter.agent.logs import OncePerKey
 from tunrouter.core import bounds
 from tunrouter.edge.netns import Namespace
 from tunrouter.errors import HostError, TunrouterError
-from tunrouter.host import Attached, Host, HostPlan, Unwanted, Wanted, underlay_mtu
+from tunrouter.host import Attached, Host, HostPlan, Unwanted, Wanted
 
 REPAIR_SECONDS: Final = 2.0
 SETTLE_SECONDS: Final = 0.05
@@ -68,9 +68,6 @@ class HostSide:
 
     async def call(self, function: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
         return await self._loop.run_in_executor(self._thread, lambda: function(*arguments, **options))
-
-    async def underlay_mtu(self, addresses: list[str]) -> int:
-        return await self.call(underlay_mtu, addresses)
 
     async def prepare(self, plan: HostPlan, peers: list[str]) -> None:
         """Looks whether this host can be set up, `peers` being addresses outside of it; changes nothing."""

@@ -50,12 +50,13 @@ def order(config: Config) -> Order:
     return Order(config.tun, config.log_level, config.log_format, build.hexdigest(), Path(config.run_dir))
 
 
-def charter(config: Config, identity: keys.Identity) -> str:
+def charter(config: Config, address: str, identity: keys.Identity) -> str:
     """What a worker serves: its place on this host, this node, its network and secrets.
 
+    `address` is what its sockets are bound to, empty for all: who wants another one cannot use them.
     Keyed by the node's identity, for otherwise whoever reads it could try passwords.
     """
-    wanted = (config.tun, config.host, str(config.port), str(config.workers), os.environ.get(choice.VARIABLE, ""))
+    wanted = (config.tun, address, str(config.port), str(config.workers), os.environ.get(choice.VARIABLE, ""))
     said = blake2b(key=identity.derive(b"tunrouter workers"), digest_size=16)
     for part in (*wanted, config.network, *config.secrets):
         said.update(f"{len(part)}:{part}".encode())

@@ -27,16 +27,17 @@ async def run(config: Config, given: Given) -> None:
     """Returns after SIGTERM or SIGINT; raises TunrouterError for what prevents the start."""
     loop = asyncio.get_running_loop()
     notifier = Notifier(os.environ, os.getpid())
-    agent, service = Agent(config, loop), Service(loop, notifier)
+    agent, service = Agent(config, loop, given.remarks(config)), Service(loop, notifier)
     reload = Reload(given, service)
     loop.add_signal_handler(signal.SIGINT, agent.stopped.set)
     loop.add_signal_handler(signal.SIGTERM, agent.depart if notifier.heard else agent.stopped.set)
     loop.add_signal_handler(signal.SIGHUP, reload.ask)
     async with contextlib.AsyncExitStack() as stack:
         service.starting("setting this host up")
-        await agent.start(stack)
-        service.ready(agent.condition)
-        agent.spawn(reload.keep(config, agent.adopt))
+        agent.underlay.waits = service.starting
+        if await agent.start(stack):
+            service.ready(agent.readiness.condition)
+            agent.spawn(reload.keep(config, agent.adopt))
         await agent.stopped.wait()
         service.stopping()
         log.info("stopping; pods on this host go on reaching each other")

@@ -1,4 +1,4 @@
-"""What this host is to look like, by the configuration and the MTU of its underlay."""
+"""What this host is to look like, by configuration and underlay; and which underlay the configuration wishes for."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from tunrouter.config import Config
 from tunrouter.core import wire
 from tunrouter.errors import ConfigError
 from tunrouter.host import HostPlan
+from tunrouter.host.choice import Wish
 
 
 def host_plan(config: Config, underlay_mtu: int) -> HostPlan:
@@ -24,3 +25,12 @@ def host_plan(config: Config, underlay_mtu: int) -> HostPlan:
         tun=config.tun,
         manage_firewall=config.host_firewall,
     )
+
+
+def underlay_wish(config: Config) -> Wish:
+    """What the configuration says of the address that the tunnel uses."""
+    if config.iface:
+        return Wish(ifaces=config.iface, said="--iface")
+    if config.iface_can_reach:
+        return Wish(can_reach=config.iface_can_reach, said="--iface-can-reach")
+    return Wish(address=config.host, said="--host") if config.host else Wish()

@@ -10,12 +10,15 @@ import time
 from tunrouter.agent.attachments import Attachments
 from tunrouter.agent.control import Control
 from tunrouter.agent.hostside import HostSide
+from tunrouter.agent.underlay import Underlay
+from tunrouter.core.states import STANDING
 from tunrouter.edge.runtimes import Directories
 
 
 class Readiness:
-    def __init__(self, host: HostSide, runtimes: Directories) -> None:
+    def __init__(self, host: HostSide, underlay: Underlay, runtimes: Directories) -> None:
         self._host = host
+        self._underlay = underlay
         self._runtimes = runtimes
         self._control: Control | None = None
         self._attachments: Attachments | None = None
@@ -27,10 +30,18 @@ class Readiness:
     def unready(self) -> str:
         """Empty if there is nothing in the way."""
         if self._control is None:
-            return "the agent is still starting"
+            return self._underlay.trouble or "the agent is still starting"
         if self._control.stopped:
             return "the agent is stopping"
         return self._host.trouble or self.hindrance()
+
+    def condition(self) -> str:
+        """In a line: what the agent does, or what it waits for."""
+        assert self._control is not None
+        node = self._control.node
+        standing = sum(session.state in STANDING for session in node.sessions.values())
+        blocks = ", ".join(str(block) for block, _ in node.routes.own)
+        return f"{self.hindrance() or f'pods of {blocks}'}; {standing} peers connected"
 
     def hindrance(self) -> str:
         """Why no pod could be added now; empty if one could."""
@@ -47,5 +58,5 @@ class Readiness:
             return "this node has as many pods as a bridge has ports"
         if allocator.addresses.free(time.monotonic()):
             return ""
-        why = allocator.ipam.reason or allocator.electors.proposer.hindrance or "all are held or rest"
+        why = allocator.ipam.reason or allocator.registry.hindrance or "all are held or rest"
         return f"no address is free: {why}"

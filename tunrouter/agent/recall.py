@@ -85,7 +85,7 @@ def blocks(kept: Kept, network: IPv4Network, length: int) -> tuple[IPv4Network, 
 
 def founding(config: Config, kept: Kept) -> Founding | None:
     """With whom this node founds a cluster, if there is none."""
-    if config.block or config.observer or kept.forgetful:
+    if config.block or config.observer or config.kubernetes or kept.forgetful:
         return None
     if config.seed:
         return Founding(seed=config.seed)

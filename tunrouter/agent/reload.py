@@ -1,8 +1,8 @@
 """SIGHUP: the configuration is read again, from the sources that it had at the start.
 
 Law: all or nothing. What cannot be read or had, or is wrong, is refused in one line and everything stays as it was.
-Peers, secrets, the log level and where metrics are served change at once, and no session is touched; what else is
-different is named, for it needs a restart.
+Peers, secrets, the log level and where metrics and health are served change at once, and no session is touched; what
+else is different is named, for it needs a restart.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tunrouter.config import Config, Given
 from tunrouter.core import keys
 from tunrouter.errors import TunrouterError
 
-LIVE: Final = ("peers", "secrets", "log_level", "metrics_addr")
+LIVE: Final = ("peers", "secrets", "log_level", "metrics_addr", "health_addr")
 log = logging.getLogger("tunrouter")
 
 Adopt = Callable[[Config, keys.KeyRing | None], Awaitable[None]]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import tunrouter
 from tunrouter.agent.control import Control
 from tunrouter.agent.hostside import HostSide
+from tunrouter.agent.underlay import Underlay
 from tunrouter.agent.workers import Workers
 from tunrouter.config import Config
 from tunrouter.core import report, status
@@ -20,13 +21,13 @@ from tunrouter.edge import processes
 
 
 class Facts(NamedTuple):
-    """What does not change while the agent runs."""
+    """What the agent was started with, and where its tunnel is."""
 
     started: float
     """On the clock that never jumps."""
     started_at: float
     """In seconds since 1970."""
-    underlay_mtu: int
+    underlay: Underlay
     offloads: tuple[str, ...]
 
 
@@ -118,7 +119,10 @@ def _of_host(side: HostSide, facts: Facts) -> status.Host:
         bridge_mode=found.bridge_mode,
         tun=plan.tun,
         tun_offloads=facts.offloads,
-        underlay_mtu=facts.underlay_mtu,
+        underlay_mtu=facts.underlay.mtu,
+        underlay=facts.underlay.chosen.address,
+        underlay_device=facts.underlay.chosen.device,
+        underlay_wish="" if facts.underlay.wish.of_all else str(facts.underlay.wish),
         attachments=found.attachments,
         firewall=found.firewall,
         fenced=found.fenced,

@@ -3,11 +3,11 @@
     node ── effects ──> split ──> pipe ──> worker 0 (TUN queue, a UDP socket a family)
          <── messages ── merge <── pipe <── worker 1 …
 
-Law: the UDP sockets stay open here as long as the agent lives, for a closed one would renumber the others; what arrives
-for a worker that is being replaced waits in its socket. A worker that is gone, hung or cannot take state is replaced at
-once, later only if the last one did not last; the newborn is told all state but keys, and sessions that lost lanes
-renew theirs. Workers that an earlier agent left are taken over: what it told them and the node does not say again is
-taken back after `SETTLE_SECONDS`.
+Law: the UDP sockets stay open here as long as their address is in use, for a closed one would renumber the others; what
+arrives for a worker that is being replaced waits in its socket. A worker that is gone, hung or cannot take state is
+replaced at once, later only if the last one did not last; the newborn is told all state but keys, and sessions that
+lost lanes renew theirs. Workers that an earlier agent left are taken over: what it told them and the node does not say
+again is taken back after `SETTLE_SECONDS`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import os
 import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
+from ipaddress import ip_address
 from typing import Final
 
 from tunrouter.agent.barrier import Barrier
 from tunrouter.agent.child import Adopted, Child, Member, Order
+from tunrouter.agent.descriptors import close_groups
 from tunrouter.agent.logs import OncePerKey
 from tunrouter.core import seam, status
 from tunrouter.core.shares import Shares
@@ -55,11 +57,11 @@ class Workers:
         self,
         loop: asyncio.AbstractEventLoop,
         order: Order,
-        groups: Sequence[Sequence[socket.socket]],
+        groups: list[list[socket.socket]],
         barrier: Barrier,
         once: OncePerKey,
     ) -> None:
-        """`groups` has for each address family one socket a worker."""
+        """`groups` has for each address family one socket a worker; it is the caller's to close in the end."""
         self._loop = loop
         self._order = order
         self._groups = groups
@@ -137,6 +139,36 @@ class Workers:
         for child in self._dying:
             if not child.ended:
                 child.kill()
+
+    async def halt(self) -> None:
+        """Ends all workers, and closes the sockets that they had: the port is free when this returns. Idempotent."""
+        for child in list(self._children.values()):
+            with self._barrier:
+                child.kill()
+                while self._take(child):
+                    pass
+            self._leave(child)
+            if last := self._shares.lost(child.number):
+                self.hear(last)
+        deadline = self._loop.time() + STOP_SECONDS
+        while not all(child.ended for child in self._dying) and self._loop.time() < deadline:
+            await asyncio.sleep(POLL_SECONDS)
+        close_groups(self._groups)
+        self._groups.clear()
+
+    def resume(self, groups: Sequence[list[socket.socket]]) -> None:
+        """After `halt`: with these sockets, as many a family as before. Keys are renewed. Raises HostError."""
+        self._groups.extend(groups)
+        if not self._closed:
+            with self._barrier:
+                for number in range(self.count):
+                    self._spawn(number)
+            self._tell_maimed()
+
+    @property
+    def everywhere(self) -> bool:
+        """The sockets are bound to all addresses of their families."""
+        return any(ip_address(group[0].getsockname()[0]).is_unspecified for group in self._groups)
 
     def _spawn(self, number: int, instead: Heirloom | None = None) -> None:
         sockets = [group[number].fileno() for group in self._groups]
@@ -293,8 +325,8 @@ class Workers:
             self._restart(number)
 
     def _restart(self, number: int) -> None:
-        if self._closed:
-            return
+        if self._closed or not self._groups or number in self._children:
+            return  # a move has come between
         self._restarts[number] += 1
         with self._barrier:
             self._spawn(number)

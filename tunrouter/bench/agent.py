@@ -96,7 +96,8 @@ class Agent:
         def ready() -> bool:
             if not self.running:
                 raise HostError(f"the agent of {self.name} ended with {self.process.returncode}: {self.last_words()}")
-            return socket.exists() and self.command("status", "-o", "json", check=False).returncode == 0
+            # It exits with 1, and tells all the same, while no pod can be added yet.
+            return socket.exists() and self.command("status", "-o", "json", check=False).stdout != ""
 
         wait_until(f"the agent of {self.name} answers", ready, START_SECONDS, pause=0.05)
 
@@ -140,7 +141,7 @@ class Agent:
         return run(argv, check=check, seconds=seconds, env=self.environment)
 
     def snapshot(self) -> Snapshot:
-        return msgspec.json.decode(self.command("status", "-o", "json").stdout, type=Snapshot)
+        return msgspec.json.decode(self.command("status", "-o", "json", check=False).stdout, type=Snapshot)
 
     def connections(self) -> tuple[Connection, ...]:
         return self.snapshot().connections

@@ -34,6 +34,11 @@ PasswordFile = Annotated[Text, typer.Option(metavar="FILE", help="One secret a l
 Name = Annotated[Text, typer.Option("--name", "--nickname", metavar="NAME", help="[default: the host's name]")]
 Port = Annotated[Text, typer.Option(metavar="PORT", help="UDP port of every node. [default: 6783]")]
 Host = Annotated[Text, typer.Option(metavar="ADDRESS", help="Bind to this address only.")]
+Iface = Annotated[
+    list[str] | None,
+    typer.Option(metavar="DEVICE|ADDRESS", help="Use its address alone; of several the first there. [default: all]"),
+]
+IfaceCanReach = Annotated[Text, typer.Option(metavar="ADDRESS", help="Use what leads there alone.")]
 Block = Annotated[
     Text, typer.Option(metavar="NET", help="This node's part of the range, by hand. [default: the nodes decide]")
 ]
@@ -58,6 +63,11 @@ CniBinDir = Annotated[Text, typer.Option(metavar="DIR", help="Plugins of contain
 CniConfDir = Annotated[Text, typer.Option(metavar="DIR", help="Networks of theirs. [default: /etc/cni/net.d]")]
 MetricsAddr = Annotated[
     Text, typer.Option(metavar="ADDR:PORT", help="Of metrics and health checks, or off. [default: 127.0.0.1:6782]")
+]
+HealthAddr = Annotated[Text, typer.Option(metavar="ADDR:PORT", help="Of health checks alone, or off. [default: off]")]
+Kubernetes = Annotated[bool | None, typer.Option("--kubernetes", help="Be a node of the cluster whose pod this is.")]
+Apiserver = Annotated[
+    Text, typer.Option(metavar="URL", help="The cluster's API, or HOST:PORT. [default: the pod's variables say]")
 ]
 HostFirewall = Annotated[
     bool | None, typer.Option("--host-firewall/--no-host-firewall", help="Let our traffic pass foreign firewalls.")
@@ -113,6 +123,8 @@ def up(
     name: Name = None,
     port: Port = None,
     host: Host = None,
+    iface: Iface = None,
+    iface_can_reach: IfaceCanReach = None,
     block: Block = None,
     range: Range = None,  # noqa: A002 (the option's name)
     block_size: BlockSize = None,
@@ -129,6 +141,9 @@ def up(
     cni_bin_dir: CniBinDir = None,
     cni_conf_dir: CniConfDir = None,
     metrics_addr: MetricsAddr = None,
+    health_addr: HealthAddr = None,
+    kubernetes: Kubernetes = None,
+    apiserver: Apiserver = None,
     host_firewall: HostFirewall = None,
     workers: Workers = None,
     bench: Bench = None,

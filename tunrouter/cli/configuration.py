@@ -20,6 +20,8 @@ def check(flags: Mapping[str, object]) -> None:
     _refuse_mistyped(resolved.config)
     file = printable(str(resolved.file)) if resolved.file else "no file"
     encryption = "encrypted" if resolved.config.secrets else "NOT encrypted: no password is set"
+    for remark in resolved.remarks:
+        typer.echo(remark, err=True)
     typer.echo(f"config: ok ({file}; {encryption}; {printable(describe(resolved.config))})")
 
 

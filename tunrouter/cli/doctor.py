@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 import typer
 
+from tunrouter.agent.plan import underlay_wish
 from tunrouter.cli.settings import agent, one_of, settings
 from tunrouter.cli.text import paint, printable, wants_colour
 from tunrouter.config import Config, values
@@ -77,6 +78,7 @@ def of_configuration(config: Config) -> Known:
         port=config.port,
         peers=_addresses(config.peers),
         host=config.host,
+        wish=underlay_wish(config),
         cni_bin_dir=config.cni_bin_dir,
         cni_conf_dir=config.cni_conf_dir,
     )

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from tunrouter.cli import ipam
 from tunrouter.cli.text import duration, label, labelled, node_name, paint, printable, size
 from tunrouter.core import versions
-from tunrouter.core.status import Connection, Peer, Snapshot, Worker
+from tunrouter.core.status import Connection, Host, Peer, Snapshot, Worker
 
 STATES: Final = ("established", "pending", "retrying", "failed", "connecting")
 STATE_COLOURS: Final = {"established": "green", "pending": "yellow", "retrying": "yellow", "failed": "red"}
@@ -69,6 +69,8 @@ def _router(snapshot: Snapshot, style: Style) -> list[str]:
         ("Peers", _peer_counts(snapshot.peers)),
         ("TrustedSubnets", "none"),
     )
+    if style.wide or snapshot.host.underlay:
+        lines += labelled(("Underlay", _underlay(snapshot.host)))
     if style.wide:
         lines += labelled(
             ("Network", snapshot.network),
@@ -77,6 +79,12 @@ def _router(snapshot: Snapshot, style: Style) -> list[str]:
             ("Id", f"{snapshot.id}, incarnation {snapshot.incarnation}"),
         )
     return lines
+
+
+def _underlay(host: Host) -> str:
+    """Which address is used, and by whose choice."""
+    address = f"{host.underlay} ({host.underlay_device})" if host.underlay_device else host.underlay
+    return f"{address or 'all addresses'}{f', by {host.underlay_wish}' if host.underlay_wish else ''}"
 
 
 def _host(snapshot: Snapshot) -> list[str]:

@@ -31,9 +31,10 @@ def settings(flags: Mapping[str, object], *, again: bool = False) -> Resolved:
     """What flags, environment and file say; raises ConfigError. `again`: as for a reload."""
     from tunrouter.config import resolve
     from tunrouter.config.sources import PASSWORD_VARIABLES
+    from tunrouter.config.weave import EXTRA_ARGS
 
     environ = dict(os.environ)
-    for variable in PASSWORD_VARIABLES:
+    for variable in (*PASSWORD_VARIABLES, EXTRA_ARGS):  # its flags may hold one, too
         os.environ.pop(variable, None)
     return resolve(flags, environ, again=again)
 

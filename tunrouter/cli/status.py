@@ -1,4 +1,7 @@
-"""`tunrouter status`: asks for the snapshot and prints it, or one report of it."""
+"""`tunrouter status`: asks for the snapshot and prints it, or one report of it.
+
+Law: the exit code is 1 while no pod can be added, so that scripts need not read the text.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +34,10 @@ def run(report: str | None, output: str, socket: str | None, *, watch: bool = Fa
             typer.echo(CLEAR, nl=False)
         _show(snapshot, report, output)
         if not watch:
-            return
+            break
         time.sleep(WATCH_SECONDS)
+    if snapshot.unready:
+        raise typer.Exit(1)
 
 
 def _show(snapshot: Snapshot, report: str | None, output: str) -> None:

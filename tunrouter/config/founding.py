@@ -12,7 +12,7 @@ from typing import Final, cast
 
 from tunrouter.config import values
 from tunrouter.config.model import Config, Key, Origin
-from tunrouter.config.sources import Document, find
+from tunrouter.config.sources import Document, Sources, find
 from tunrouter.core import bounds
 from tunrouter.errors import ConfigError
 
@@ -21,11 +21,9 @@ IPALLOC_INIT: Final = Key("ipalloc_init", str, values.ipalloc_init, "consensus=3
 """Another word for one of `WAYS`; no key of its own."""
 
 
-def translate(
-    flags: Mapping[str, object], environ: Mapping[str, str], fields: dict[str, object], origins: dict[str, Origin]
-) -> None:
+def translate(sources: Sources, fields: dict[str, object], origins: dict[str, Origin]) -> None:
     """Puts what Weave's flag or variable says under its key; raises ConfigError where several ways are given."""
-    found = find(IPALLOC_INIT, flags, environ, Document(None, {}))
+    found = find(IPALLOC_INIT, sources._replace(document=Document(None, {})))
     given = [origins[name].where for name in WAYS if fields.get(name)] + ([found[1].where] if found else [])
     if len(given) > 1:
         raise ConfigError(f"{given[0]} and {given[1]} both say how the cluster is founded", "keep one of them")
@@ -43,6 +41,16 @@ def _with_peers(fields: Mapping[str, object], origin: Origin) -> int:
     return count
 
 
+def refuse_in_kubernetes(config: Config, origins: Mapping[str, Origin]) -> None:
+    """Raises ConfigError for what has no meaning where the cluster's Leases say whose a block is."""
+    for name in ("block", *WAYS):
+        if config.kubernetes and name in origins and getattr(config, name):
+            cluster, other = origins["kubernetes"].where, origins[name].where
+            raise ConfigError(
+                f"{cluster}: Leases decide whose a block is, so {other} decides nothing", f"leave out {other}"
+            )
+
+
 def refuse_beside_block(config: Config, origins: Mapping[str, Origin]) -> None:
     """Raises ConfigError for what has no meaning on a node whose block its operator gave."""
     for name in ("block_size", *WAYS):
@@ -58,6 +66,8 @@ def describe(config: Config) -> str:
     """What `up` is going to do about blocks, in a few words."""
     if config.block:
         return f"block {config.block}"
+    if config.kubernetes:
+        return f"blocks of /{config.block_size}, by the cluster's Leases"
     return f"blocks of /{config.block_size}, {_way(config)}"
 
 

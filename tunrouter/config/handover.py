@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from tunrouter.config import weave
 from tunrouter.config.model import Config
 from tunrouter.config.resolve import Resolved, resolve
 from tunrouter.config.secrets import CREDENTIALS_VARIABLE
@@ -22,7 +23,7 @@ from tunrouter.errors import ConfigError
 
 SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 MAX_BYTES: Final = 1 << 20
-VARIABLES: Final = ("TUNROUTER_", "WEAVE_", "IPALLOC_", CREDENTIALS_VARIABLE)
+VARIABLES: Final = ("TUNROUTER_", "WEAVE_", "IPALLOC_", CREDENTIALS_VARIABLE, *weave.VARIABLES)
 """How the names begin of all variables that say something to us."""
 
 
@@ -41,6 +42,10 @@ class Given(msgspec.Struct, frozen=True):
     def resolve(self, read: Read = read_file) -> Resolved:
         """What an agent would start with now; raises ConfigError."""
         return resolve(self.flags, self.environ, read, again=True)
+
+    def remarks(self, config: Config) -> tuple[str, ...]:
+        """What was given and changes nothing, a line each; raises ConfigError."""
+        return weave.hear(self.environ, kubernetes=config.kubernetes).remarks
 
     def __repr__(self) -> str:
         return f"Given({len(self.flags)} flags, {len(self.environ)} variables)"

@@ -41,6 +41,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tun: str = "tunrouter0"
     host: str = ""
     """The address to bind; empty: all."""
+    iface: tuple[str, ...] = ()
+    """Devices, or addresses of this host: the tunnel uses the first that is there; none: all."""
+    iface_can_reach: str = ""
+    """The tunnel uses the address that packets to this one leave with."""
     state_dir: str = "/var/lib/tunrouter"
     run_dir: str = "/run/tunrouter"
     cni_bin_dir: str = "/opt/cni/bin"
@@ -49,6 +53,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Where they look for networks."""
     metrics_addr: str = "127.0.0.1:6782"
     """Where metrics and health are served; empty: nowhere."""
+    health_addr: str = ""
+    """Where health alone is served; empty: nowhere."""
+    kubernetes: bool = False
+    """This node is one of a cluster's, which says who the peers are and whose each block is."""
+    apiserver: str = ""
+    """Where the cluster's API is; empty: where the pod's variables say."""
     host_firewall: bool = True
     workers: int = 1
     """Processes that move packets."""
@@ -117,10 +127,11 @@ class Key(msgspec.Struct, frozen=True):
         return (ours, self.weave_variable) if self.weave_variable else (ours,)
 
 
+KUBERNETES: Final = Key("kubernetes", bool, values.as_given, "true")
 KEYS: Final = (
     Key("name", str, values.node_name, "node-a"),
     Key("port", int, values.port, "6783"),
-    Key("peers", tuple, values.peers, "192.0.2.7", flag="PEER argument"),
+    Key("peers", tuple, values.peers, "192.0.2.7", flag="PEER argument", weave_variable="KUBE_PEERS"),
     Key("block", str, values.block, "10.32.1.0/24"),
     Key("range", str, values.address_range, "10.32.0.0/12", weave_variable="IPALLOC_RANGE"),
     Key("block_size", int, values.block_size, "24"),
@@ -132,11 +143,16 @@ KEYS: Final = (
     Key("bridge", str, values.interface, "weave"),
     Key("tun", str, values.interface, "tunrouter0"),
     Key("host", str, values.bind_address, "192.0.2.7"),
+    Key("iface", tuple, values.ifaces, "eth1"),
+    Key("iface_can_reach", str, values.reachable, "192.0.2.1"),
     Key("state_dir", str, values.directory, "/var/lib/tunrouter"),
     Key("run_dir", str, values.run_directory, "/run/tunrouter"),
-    Key("cni_bin_dir", str, values.directory, "/opt/cni/bin"),
+    Key("cni_bin_dir", str, values.directory, "/opt/cni/bin", weave_variable="WEAVE_CNI_PLUGIN_DIR"),
     Key("cni_conf_dir", str, values.directory, "/etc/cni/net.d"),
     Key("metrics_addr", str, values.listener, "127.0.0.1:6782", weave_variable="WEAVE_METRICS_ADDR"),
+    Key("health_addr", str, values.listener, "127.0.0.1:6784", weave_variable="WEAVE_HTTP_ADDR"),
+    KUBERNETES,
+    Key("apiserver", str, values.apiserver, "https://192.0.2.1:6443"),
     Key("host_firewall", bool, values.as_given, "true", flag="--host-firewall"),
     Key("workers", int, values.workers, "2"),
     Key("bench", bool, values.as_given, "true"),

@@ -10,14 +10,18 @@ import os
 from collections.abc import Mapping
 from ipaddress import IPv4Network, ip_address
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
-from tunrouter.config import founding, values
-from tunrouter.config.model import DEFAULT_ORIGIN, KEYS, Config, Origin
+from tunrouter.config import founding, values, weave
+from tunrouter.config.model import DEFAULT_ORIGIN, KEYS, KUBERNETES, Config, Origin
 from tunrouter.config.secrets import find_secrets
-from tunrouter.config.sources import Read, find, read_document, read_file, refuse_misspelt_variables
+from tunrouter.config.sources import Read, Sources, find, read_document, read_file, refuse_misspelt_variables
 from tunrouter.errors import ConfigError
+
+METRICS_IN_KUBERNETES: Final = ":6782"
+UNDERLAY: Final = ("host", "iface", "iface_can_reach")
 
 
 class Resolved(msgspec.Struct, frozen=True):
@@ -26,6 +30,8 @@ class Resolved(msgspec.Struct, frozen=True):
     config: Config
     origins: dict[str, Origin]
     file: Path | None
+    remarks: tuple[str, ...] = ()
+    """What of Weave Net's changes nothing, a line each."""
 
     def origin(self, key: str) -> Origin:
         return self.origins.get(key, DEFAULT_ORIGIN)
@@ -41,21 +47,25 @@ def resolve(
 ) -> Resolved:
     """What an agent would start with; raises ConfigError. `again`: what was copied at the start is not good enough."""
     refuse_misspelt_variables(environ)
-    document = read_document(flags, environ, read)
+    sources = Sources(flags, environ, read_document(flags, environ, read), {})
+    heard = weave.hear(environ, kubernetes=bool((find(KUBERNETES, sources) or [False])[0]))
+    sources = sources._replace(environ=heard.environ, extra=heard.extra)
     fields: dict[str, object] = {}
     origins: dict[str, Origin] = {}
     for key in KEYS:
-        found = find(key, flags, environ, document)
+        found = find(key, sources)
         if found:
             fields[key.name], origins[key.name] = found
     if "name" not in fields:
         fields["name"] = _name_of_host(os.uname().nodename if hostname is None else hostname)
         origins["name"] = Origin("the host's name")
-    founding.translate(flags, environ, fields, origins)
-    secrets = find_secrets(flags, environ, document, read, again=again)
+    _default_in_kubernetes(fields, origins)
+    founding.translate(sources, fields, origins)
+    secrets = find_secrets(sources, read, again=again)
     if secrets:
         fields["secrets"], origins["secrets"] = secrets[0], Origin(secrets[1])
-    resolved = Resolved(_with_block_size(msgspec.convert(fields, Config), origins), origins, document.path)
+    config = _with_block_size(msgspec.convert(fields, Config), origins)
+    resolved = Resolved(config, origins, sources.document.path, heard.remarks)
     _check_together(resolved)
     return resolved
 
@@ -69,6 +79,12 @@ def _name_of_host(hostname: str) -> str:
         ) from None
 
 
+def _default_in_kubernetes(fields: dict[str, object], origins: dict[str, Origin]) -> None:
+    """Prometheus comes from another host there, and asks where Weave Net's answered."""
+    if fields.get(KUBERNETES.name) and "metrics_addr" not in fields:
+        fields["metrics_addr"], origins["metrics_addr"] = METRICS_IN_KUBERNETES, Origin("the default in Kubernetes")
+
+
 def _with_block_size(config: Config, origins: Mapping[str, Origin]) -> Config:
     """A range that is smaller than the usual block is one block, unless the user cuts it."""
     if "block_size" in origins:
@@ -78,13 +94,18 @@ def _with_block_size(config: Config, origins: Mapping[str, Origin]) -> Config:
 
 def _check_together(resolved: Resolved) -> None:
     config = resolved.config
+    founding.refuse_in_kubernetes(config, resolved.origins)
     founding.refuse_beside_block(config, resolved.origins)
     _check_block_in_range(resolved)
     _check_block_size(resolved)
     if config.bridge == config.tun:
         _clash(resolved, "tun", "bridge", f"the tunnel and the bridge are both called {config.bridge!r}")
+    if values.listen_at_once(config.metrics_addr, config.health_addr):
+        both = f"metrics at {config.metrics_addr} and health at {config.health_addr} would take one port"
+        _clash(resolved, "health_addr", "metrics_addr", both)
     if config.state_dir == config.run_dir:
         _clash(resolved, "state_dir", "run_dir", f"state and run directory are both {config.state_dir}")
+    _check_underlay(resolved)
     pods = IPv4Network(config.range)
     if config.host and ip_address(config.host) in pods:
         _clash(resolved, "host", "range", f"the bind address {config.host} lies inside the pods' range {pods}")
@@ -92,6 +113,21 @@ def _check_together(resolved: Resolved) -> None:
         address = values.peer_address(peer)
         if address is not None and address in pods:
             _clash(resolved, "peers", "range", f"the peer {peer} lies inside the pods' range {pods}")
+
+
+def _check_underlay(resolved: Resolved) -> None:
+    """One word on which address the tunnel uses, and none that means our own devices."""
+    config = resolved.config
+    given = [name for name in UNDERLAY if getattr(config, name)]
+    if len(given) > 1:
+        one, other = (resolved.origin(name).where for name in given[:2])
+        raise ConfigError(f"{one} and {other} both say which address the tunnel uses", "keep one of them")
+    pods = IPv4Network(config.range)
+    for wanted in (*config.iface, *filter(None, [config.iface_can_reach])):
+        if wanted in (config.bridge, config.tun):
+            _clash(resolved, given[0], "tun", f"{wanted} is our own device: the tunnel cannot pass through it")
+        if "." in wanted and (address := values.peer_address(wanted)) is not None and address in pods:
+            _clash(resolved, given[0], "range", f"{wanted} lies inside the pods' range {pods}")
 
 
 def _check_block_in_range(resolved: Resolved) -> None:

@@ -1,7 +1,7 @@
 """Where the shared secrets come from: the strongest source that is present gives all of them.
 
-    --password, --password-file > TUNROUTER_PASSWORD, TUNROUTER_PASSWORD_FILE > WEAVE_PASSWORD
-    > $CREDENTIALS_DIRECTORY/password (systemd) > password, password_file in the configuration file
+    --password, --password-file > TUNROUTER_PASSWORD, TUNROUTER_PASSWORD_FILE > EXTRA_ARGS, WEAVE_PASSWORD
+    > $CREDENTIALS_DIRECTORY/password (systemd, Kubernetes) > password, password_file in the configuration file
 
 systemd copies a credential when it starts the service, and not again for a reload: then the file that it was copied
 from, TUNROUTER_CREDENTIAL_SOURCE in the unit, stands for it.
@@ -16,12 +16,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+from tunrouter.config.model import SECRET_KEYS, Origin
 from tunrouter.config.sources import (
     CREDENTIAL_SOURCE_VARIABLE,
     PASSWORD_FILE_VARIABLE,
     PASSWORD_VARIABLES,
     Document,
+    Extra,
     Read,
+    Sources,
     read_if_present,
     read_text,
     refuse_exposed,
@@ -36,10 +39,9 @@ Secrets = tuple[tuple[str, ...], str]
 """The secrets, and where they came from."""
 
 
-def find_secrets(
-    flags: Mapping[str, object], environ: Mapping[str, str], document: Document, read: Read, *, again: bool = False
-) -> Secrets | None:
+def find_secrets(sources: Sources, read: Read, *, again: bool = False) -> Secrets | None:
     """`again`: the agent runs already, and a credential may be older than what it was copied from."""
+    flags, environ, document, extra = sources
     return (
         _one_of(flags.get("password"), "--password", flags.get("password_file"), "--password-file", read)
         or _one_of(
@@ -49,6 +51,7 @@ def find_secrets(
             PASSWORD_FILE_VARIABLE,
             read,
         )
+        or _from_extra(extra, read)
         or _one_of(environ.get(PASSWORD_VARIABLES[1]), PASSWORD_VARIABLES[1], None, "", read)
         or _credential(environ, read, again=again)
         or _from_document(document, read)
@@ -68,6 +71,11 @@ def _one_of(password: object, password_name: str, file: object, file_name: str, 
     text, mode = read_text(path, file_name, read)
     refuse_exposed(path, mode, file_name)
     return parse_secrets(text.splitlines(), f"{file_name} {path}"), f"{file_name} {path}"
+
+
+def _from_extra(extra: Extra, read: Read) -> Secrets | None:
+    (password, where), (file, file_where) = (extra.get(name, (None, Origin(""))) for name in SECRET_KEYS)
+    return _one_of(password, where.where, file, file_where.where, read)
 
 
 def _credential(environ: Mapping[str, str], read: Read, *, again: bool) -> Secrets | None:

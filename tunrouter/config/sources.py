@@ -140,23 +140,41 @@ def refuse_misspelt_variables(environ: Iterable[str]) -> None:
                 raise ConfigError(f"environment: unknown variable {name!r}", f"did you mean {PREFIX}{close[0]}?")
 
 
-def find(
-    key: Key, flags: Mapping[str, object], environ: Mapping[str, str], document: Document
-) -> tuple[object, Origin] | None:
+Extra = dict[str, tuple[str, Origin]]
+"""Texts by key."""
+
+
+class Sources(NamedTuple):
+    """Where values may be, the strongest first."""
+
+    flags: Mapping[str, object]
+    environ: Mapping[str, str]
+    """Between our variables and Weave's comes `extra`."""
+    document: Document
+    extra: Extra
+
+
+def find(key: Key, sources: Sources) -> tuple[object, Origin] | None:
     """The value of the strongest source that has one, checked, and its origin."""
+    flags, environ, document, extra = sources
     given = flags.get(key.name)
     if given is not None and given not in ("", (), []):
         form = f"{key.option} {{}}" if key.option.startswith("--") else "{}"
         return _checked(key, given, Origin(key.option, form), text=isinstance(given, str))
     if given == "":
         raise ConfigError(f"{key.option}: expected a value, got nothing", f"for example: {key.option} {key.example}")
-    for variable in key.variables:
-        if environ.get(variable):
-            return _checked(key, environ[variable], Origin(variable, f"{variable}={{}}"), text=True)
+    ours, *weaves = key.variables
+    found = _variable(ours, environ) or extra.get(key.name) or next((_variable(name, environ) for name in weaves), None)
+    if found:
+        return _checked(key, *found, text=True)
     if key.name in document.table:
         origin = Origin(f"{document.path}: {key.name}", f"{key.name} = {TOML_FORMS.get(key.native, '{}')}")
         return _checked(key, document.table[key.name], origin, text=False)
     return None
+
+
+def _variable(name: str, environ: Mapping[str, str]) -> tuple[str, Origin] | None:
+    return (environ[name], Origin(name, f"{name}={{}}")) if environ.get(name) else None
 
 
 def _checked(key: Key, value: object, origin: Origin, *, text: bool) -> tuple[object, Origin]:

@@ -13,6 +13,7 @@ from typing import Final
 
 from tunrouter.core import bounds, wire
 
+MAX_IFACES: Final = 16
 LONGEST_SOCKET_PATH: Final = 107
 """sizeof(sun_path) less its terminator."""
 _SOCKET_SUFFIX: Final = len("/tunrouter.sock")
@@ -24,6 +25,7 @@ _SMALLEST_BLOCK: Final = 30
 _LARGEST_RANGE: Final = 8
 BLOCK_SIZES: Final = (16, 29)
 """Lengths of the prefixes that a range may be cut into, the largest block first."""
+_ALL: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 (compared, not bound)
 _UNUSABLE: Final = tuple(IPv4Network(net) for net in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"))
 
 
@@ -103,6 +105,41 @@ def bind_address(value: str) -> str:
         return str(ip_address(value))
     except ValueError:
         raise InvalidValueError("an address of this host") from None
+
+
+def ifaces(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Devices and addresses in the order of preference; each item may be several, with commas between them."""
+    wanted = [each for item in value for each in re.split(r"[\s,]+", item) if each]
+    if not wanted or len(wanted) > MAX_IFACES:
+        raise InvalidValueError(f"1 to {MAX_IFACES} devices or addresses of this host")
+    return tuple(dict.fromkeys(_iface(each) for each in wanted))
+
+
+def _iface(value: str) -> str:
+    if _is_address(value):
+        return underlay_address(value)
+    try:
+        return interface(value)
+    except InvalidValueError:
+        raise InvalidValueError("devices, as `ip link` shows them, or addresses of this host") from None
+
+
+def underlay_address(value: str) -> str:
+    """One by which other nodes can find this one."""
+    expected = InvalidValueError("a unicast address that other hosts know, neither loopback nor IPv6 link-local")
+    try:
+        address = ip_address(value)
+    except ValueError:
+        raise expected from None
+    if address.is_unspecified or address.is_multicast or address.is_loopback:
+        raise expected
+    if isinstance(address, IPv6Address) and (address.is_link_local or address.scope_id):
+        raise expected
+    return str(address)
+
+
+def reachable(value: str) -> str:
+    return underlay_address(value) if value else value
 
 
 def network(value: str) -> IPv4Network:
@@ -197,6 +234,29 @@ def listening(value: str) -> tuple[str, int]:
     """Address and port of what `listener` returned; no address stands for all of them."""
     host, number = split_peer(value)
     return host, int(number)
+
+
+def listen_at_once(one: str, other: str) -> bool:
+    """Whether one port would be had twice."""
+    if not one or not other:
+        return False
+    (host, number), (other_host, other_number) = listening(one), listening(other)
+    return number == other_number and (host == other_host or not {host, other_host}.isdisjoint(_ALL))
+
+
+def apiserver(value: str) -> str:
+    """Where the cluster's API is: as a URL, or empty for where the pod's own variables say."""
+    expected = InvalidValueError("HOST:PORT, or a URL of https (or http) without a path")
+    scheme, mark, rest = value.partition("://") if "://" in value else ("https", "", value)
+    if not value:
+        return value
+    host, number = split_peer(rest.removesuffix("/") if mark else rest)
+    number = number or ({"https": "443", "http": "80"}.get(scheme, "") if mark else "")
+    if scheme not in ("http", "https") or not re.fullmatch(r"[0-9]{1,5}", number) or not 1 <= int(number) <= 65535:
+        raise expected
+    if not _is_address(host) and not _host_name(host):
+        raise expected
+    return f"{scheme}://[{ip_address(host)}]:{int(number)}" if ":" in host else f"{scheme}://{host}:{int(number)}"
 
 
 def _is_address(text: str) -> bool:

@@ -21,8 +21,10 @@ from tunrouter.core.electorate import Founding
 from tunrouter.core.electors import Electors, Tell
 from tunrouter.core.ipam import Ipam
 from tunrouter.core.journal import BlockRow, ClusterRow, Journal, LeaseRow, RegisterRow, Row
+from tunrouter.core.leases import Leases, News
 from tunrouter.core.leave import Leaving
 from tunrouter.core.local import Local
+from tunrouter.core.members import Members
 from tunrouter.core.mesh import Mesh
 from tunrouter.core.outbox import Answer, Fenced, Outbox, Refusal
 from tunrouter.core.pool import Lease
@@ -32,6 +34,7 @@ from tunrouter.core.requests import Allocate, Claim, Leave, Release, Remove, Req
 from tunrouter.core.routes import Announced
 
 NEVER: Final = float("inf")
+SEE: Final = "see: kubectl get leases -n weave-net-blocks"
 
 
 class Waiting(NamedTuple):
@@ -40,7 +43,10 @@ class Waiting(NamedTuple):
 
 
 class Allocator:
-    """`static`: the operator gave `local.blocks`, and there are no registers. `own` is told which blocks are ours."""
+    """`static`: the operator gave `local.blocks`, and there are no registers; `kubernetes`: they are Leases.
+
+    `own` is told which blocks are ours.
+    """
 
     def __init__(
         self,
@@ -52,17 +58,25 @@ class Allocator:
         own: Callable[[tuple[Announced, ...], float], None],
         *,
         static: bool,
+        kubernetes: bool = False,
         founding: Founding | None = None,
     ) -> None:
         self.static = static
         self.journal = Journal()
         self.addresses = Addresses(self.journal)
-        self.electors = Electors(local, mesh, self.journal, out, tell, founding)
-        self.ipam = Ipam(local, mesh, self.electors, self.addresses, self.journal, out, network, own)
+        self.leases = Leases(local, mesh, self.journal, out) if kubernetes else None
+        self._electors = Electors(local, mesh, self.journal, out, tell, founding) if not kubernetes else None
+        registry: Leases | Electors = self.leases if self.leases is not None else self.electors
+        self.registry = registry
+        self.ipam = Ipam(local, mesh, registry, self.addresses, self.journal, out, network, own)
         self.ipam.gained, self.ipam.lost = self._on_gained, self._on_lost
-        self.electors.learned = self.ipam.decided
+        registry.learned = self.ipam.decided
+        self.members: Members | None = None
+        if self.leases is not None:
+            self.leases.doubted = self.ipam.doubt
+            self.members = Members(local, mesh, self.leases, out)
         self.clones = Clones(local, mesh, self.journal, out)
-        self.reclaim = Reclaim(local, mesh, self.electors, out)
+        self.reclaim = Reclaim(local, mesh, registry, out)
         self._local = local
         self._out = out
         self._waiting: dict[int, Waiting] = {}
@@ -79,14 +93,23 @@ class Allocator:
         """Those of them that are certainly another node's, or nobody's."""
         self._fenced: tuple[IPv4Address, ...] = ()
 
+    @property
+    def electors(self) -> Electors:
+        """Where not the cluster's API decides."""
+        assert self._electors is not None
+        return self._electors
+
     # --- a life begins -----------------------------------------------------------------------------------------------
     def restore(self, rows: Iterable[Row], now: float) -> None:
         """What the disk has kept of earlier lives; before `start`."""
         kept = list(rows)
         self.addresses.restore([row for row in kept if isinstance(row, LeaseRow)], now)
         if not self.static:
-            registers = [row for row in kept if isinstance(row, RegisterRow)]
-            self.electors.restore([row for row in kept if isinstance(row, ClusterRow)], registers)
+            clusters = [row for row in kept if isinstance(row, ClusterRow)]
+            if self.leases is not None:
+                self.leases.restore(clusters)
+            else:
+                self.electors.restore(clusters, [row for row in kept if isinstance(row, RegisterRow)])
             self.ipam.restore([row for row in kept if isinstance(row, BlockRow)], now)
 
     def start(self, now: float, *, moved: Row | None = None) -> None:
@@ -96,7 +119,7 @@ class Allocator:
             for block in self._local.blocks:
                 self.addresses.add_block(block.block, now, rested=True)
         else:
-            self.electors.start(now)
+            self.registry.start(now)
             self.ipam.start(now, moved=moved)
 
     # --- what the operator and containers ask ------------------------------------------------------------------------
@@ -116,8 +139,14 @@ class Allocator:
             case Leave():
                 self._leave(request, now)
             case SetElectors(ticket, nodes):
-                why = self.electors.name(frozenset(nodes), now)
-                self._answer(ticket, Refusal(why, "see: tunrouter electors") if why else nodes)
+                self._set_electors(ticket, frozenset(nodes), now)
+
+    def _set_electors(self, ticket: int, nodes: frozenset[int], now: float) -> None:
+        if self._electors is None:
+            self._answer(ticket, Refusal("the Kubernetes API decides about blocks here: there are no electors", SEE))
+            return
+        why = self.electors.name(nodes, now)
+        self._answer(ticket, Refusal(why, "see: tunrouter electors") if why else tuple(sorted(nodes)))
 
     def _allocate(self, request: Allocate, now: float) -> None:
         found = self._try(request, now)
@@ -145,7 +174,7 @@ class Allocator:
         if refused.holder is not None:
             what = f"{what} ({refused.holder.container})"
         if refused.reason is Reason.FULL:
-            why = self.ipam.reason or self.electors.proposer.hindrance or what
+            why = self.ipam.reason or self.registry.hindrance or what
             return Refusal(f"no address is free: {why}", "see: tunrouter status ipam")
         if refused.reason is Reason.ELSEWHERE:
             blocks = ", ".join(map(str, self.addresses.blocks))
@@ -237,7 +266,7 @@ class Allocator:
         if self._leaving is not None:
             self._answer(request.ticket, Refusal("this node is leaving already", "wait for it"))
             return
-        self._leaving = Leaving(self._local, self.electors, self.ipam, self.addresses, self.journal)
+        self._leaving = Leaving(self._local, self._electors, self.ipam, self.addresses, self.journal)
         self._leaving.begin(lambda result: self._left(request.ticket, result), now, force=request.force)
 
     def _left(self, ticket: int, result: object) -> None:
@@ -249,13 +278,19 @@ class Allocator:
         self.journal.committed(number, now)
 
     def hear(self, node: int, body: asking.RegisterBody, now: float) -> None:
-        if not self.static:
+        if not self.static and self._electors is not None:
             self.electors.hear(node, body, now)
+
+    def hear_api(self, news: News, now: float) -> None:
+        """The cluster's API says so, or does not answer."""
+        if self.leases is not None and self.members is not None:
+            self.leases.hear(news, now)
+            self.members.wake(now)
 
     def on_cluster(self, node: int, body: ClusterBody, now: float) -> None:
         if self.static:
             return
-        self.electors.on_cluster(node, body, now)
+        self.registry.on_cluster(node, body, now)
         for removed, incarnation in body.removed:
             self.reclaim.hear(removed, incarnation, now)
         self.ipam.wake(now)
@@ -265,15 +300,19 @@ class Allocator:
     def deadline(self) -> float:
         times = [next((waiting.until for waiting in self._waiting.values()), NEVER), self.addresses.deadline]
         if not self.static:
-            times += [self.electors.deadline, self.ipam.deadline]
+            times += [self.registry.deadline, self.ipam.deadline]
+        if self.members is not None:
+            times.append(self.members.deadline)
         if self._leaving is not None:
             times.append(self._leaving.deadline)
         return min(times)
 
     def tick(self, now: float) -> None:
         if not self.static:
-            self.electors.tick(now)
+            self.registry.tick(now)
             self.ipam.tick(now)
+        if self.members is not None:
+            self.members.tick(now)
         if self._leaving is not None:
             self._leaving.tick(now)
         self.clones.tick(now)

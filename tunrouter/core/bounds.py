@@ -279,6 +279,16 @@ SPARE_ADDRESSES: Final = 64
 """Fewer free ones, or than a quarter of a block, and the next block is asked for."""
 SURPLUS_SECONDS: Final = 900.0
 """A block that is not needed for so long is handed back."""
+LATELY_HELD_SECONDS: Final = 900.0
+"""A block that somebody lost is not claimed before, where its register may vanish although its holder lives."""
+CLAIM_PAUSE_SECONDS: Final = 0.5
+"""After somebody else was quicker, each time longer."""
+SETTLE_SECONDS: Final = 3.0
+"""After the start peers have said in so long which blocks they hold."""
+API_PATIENCE_SECONDS: Final = 3.0
+"""The cluster's API is waited for so long before the disk's word is taken."""
+MAX_UID: Final = 64
+"""Characters of what names an object of the cluster's API for ever."""
 MAX_REMOVED: Final = 16
 """Nodes that this one removed and tells others of."""
 

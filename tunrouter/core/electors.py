@@ -11,11 +11,11 @@ what somebody else began.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Collection, Iterable, Set
 from typing import Final
 
 from tunrouter.core import asking, bounds, electorate, status
-from tunrouter.core.consensus import Electorate, Outcome, Proposer, same
+from tunrouter.core.consensus import Change, Done, Electorate, Outcome, Proposer, same
 from tunrouter.core.elector import SERVES, Booth
 from tunrouter.core.electorate import Configuration, Elector, Founding
 from tunrouter.core.inventory import Found, Inventory
@@ -41,6 +41,8 @@ Tell = Callable[[int, asking.RegisterBody, float], None]
 
 
 class Electors:
+    lapses = False
+
     """`founding` is None for a node that joins what it hears of."""
 
     def __init__(
@@ -99,6 +101,31 @@ class Electors:
     def electors(self) -> frozenset[int]:
         return self.configuration.nodes if self.configuration is not None else frozenset()
 
+    # --- as those see it who claim and hand back (registry.py) -------------------------------------------------------
+    settled = True
+    held: Collection[int] = ()
+
+    @property
+    def within_reach(self) -> bool:
+        """A majority of the electors is there."""
+        known = self.configuration
+        return known is not None and len(known.nodes & (self._mesh.here | {self._local.id})) >= known.quorum
+
+    @property
+    def hindrance(self) -> str:
+        return self.proposer.hindrance
+
+    def left_at(self, place: int) -> float | None:
+        """A register says itself whether it ever had a holder, and does not vanish."""
+        return None
+
+    def change(self, names: Iterable[Name], change: Change, done: Done, now: float) -> None:
+        self.proposer.change(names, change, done, now)
+
+    def read(self, names: Iterable[Name], done: Done, now: float) -> None:
+        self.proposer.read(names, done, now)
+
+    # --- who they are ------------------------------------------------------------------------------------------------
     def others(self) -> list[int]:
         """Other nodes of this cluster that can be reached."""
         return [node for node in sorted(self._mesh.here) if self._body(node).cluster == self.cluster != 0]

@@ -16,10 +16,9 @@ from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
-from tunrouter.core import bounds
+from tunrouter.core import bounds, vacancies
 from tunrouter.core.addresses import Addresses
 from tunrouter.core.consensus import Outcome
-from tunrouter.core.electors import Electors
 from tunrouter.core.holdings import CLOSING, FIRST, HELD, Own, block_at, cut, kept
 from tunrouter.core.journal import BlockRow, Journal, Row
 from tunrouter.core.local import Local
@@ -27,6 +26,7 @@ from tunrouter.core.mesh import Mesh
 from tunrouter.core.outbox import Outbox
 from tunrouter.core.pool import Lease
 from tunrouter.core.registers import BLOCK, Name, Value
+from tunrouter.core.registry import Registry
 from tunrouter.core.routes import Announced
 
 NEVER: Final = float("inf")
@@ -39,7 +39,7 @@ class Ipam:
         self,
         local: Local,
         mesh: Mesh,
-        electors: Electors,
+        registry: Registry,
         addresses: Addresses,
         journal: Journal,
         out: Outbox,
@@ -60,7 +60,7 @@ class Ipam:
         """Is told of a block that is ours now, before anything is given from it."""
         self._local = local
         self._mesh = mesh
-        self._electors = electors
+        self._registry = registry
         self._addresses = addresses
         self._journal = journal
         self._out = out
@@ -69,10 +69,14 @@ class Ipam:
         """Registers that a round of ours is about."""
         self._stopping: set[int] = set()
         """Places of blocks that are closed, while that is not on disk."""
+        self._outbid = 0
+        """Claims in a row that others were quicker with."""
         self._taken: dict[int, int] = {}
         """Places that nobody tells of, but that somebody holds, with the version seen."""
         self._look_at = NEVER
         self._verify_at = NEVER
+        self._trust_at = NEVER
+        """Peers have spoken by then."""
         self._cut_off = False
         self._searched = False
         self._inventoried = False
@@ -93,6 +97,7 @@ class Ipam:
         The row is written then: a life that ended before has ruled out nothing for the next one.
         """
         self._look_at, self._verify_at = now, now
+        self._trust_at = now + bounds.SETTLE_SECONDS
         self._moved = moved
         self._patience = bounds.CLONE_SECONDS if moved and self.own else 0.0
         self._tell(now)
@@ -110,7 +115,7 @@ class Ipam:
     @property
     def exhausted(self) -> bool:
         """Nobody can get a block: each one of the range has a holder."""
-        return len(self._mesh.owners().keys() | self.own.keys()) >= self.places
+        return len(self._mesh.owners().keys() | self.own.keys() | set(self._registry.held)) >= self.places
 
     @property
     def announced(self) -> tuple[Announced, ...]:
@@ -133,7 +138,7 @@ class Ipam:
         self._look_at = min(self._look_at, now)
 
     def tick(self, now: float) -> None:
-        if not self._electors.cluster:
+        if not self._registry.cluster:
             self.reason = "this node belongs to no cluster yet"
             self._look_at = self._verify_at = now + bounds.IPAM_SECONDS
             return
@@ -147,10 +152,7 @@ class Ipam:
 
     def _watch(self, now: float) -> None:
         """Whoever was apart from the electors asks them first of all what it has lost meanwhile."""
-        configuration = self._electors.configuration
-        assert configuration is not None
-        here = len(configuration.nodes & (self._mesh.here | {self._local.id}))
-        cut_off = here < configuration.quorum
+        cut_off = not self._registry.within_reach
         if self._cut_off and not cut_off:
             self._verify_at = now
         self._cut_off = cut_off
@@ -180,9 +182,11 @@ class Ipam:
 
     # --- a block more ------------------------------------------------------------------------------------------------
     def _claim(self, now: float) -> None:
-        place = self._candidate()
+        if not self._registry.settled:
+            self.reason = self._registry.hindrance or "it hears first which blocks others hold"
+            return
+        place, was_held = self._candidate(now)
         if place is None:
-            self.reason = f"no block of {self.network} is free"
             return
         self._busy.add(place)
         name = Name(BLOCK, place)
@@ -190,7 +194,7 @@ class Ipam:
 
         def ours(_: Name, value: Value) -> Value:
             nonlocal fresh
-            fresh = value.holder == value.version == 0
+            fresh = value.holder == value.version == 0 and not was_held
             return value if value.holder else Value(value.version + 1, self._local.id)
 
         def claimed(outcome: Outcome, now: float) -> None:
@@ -198,34 +202,45 @@ class Ipam:
             value = outcome.value(name)
             if value is None:
                 self.reason = outcome.reason
-            elif value.holder == self._local.id:
+                self.wake(now + bounds.IPAM_SECONDS)
+                return
+            if value.holder == self._local.id:
                 self._gain(place, value.version, now, rested=fresh)
             else:
                 self._taken[place] = value.version
-            self.wake(now)
+                self._outbid += 1
+            self.wake(now + self._pause())
 
-        self._electors.proposer.change([name], ours, claimed, now)
+        self._registry.change([name], ours, claimed, now)
 
-    def _candidate(self) -> int | None:
-        """The first place from our own on that nobody is known to hold; one that never had a holder before others."""
-        owners = self._mesh.owners()
-        taken = owners.keys() | self.own.keys() | self._taken.keys()
+    def _pause(self) -> float:
+        """Those who want blocks at the same moment hear meanwhile what the others got."""
+        if not self._registry.lapses or not self._outbid:
+            return 0.0
+        return self._local.jitter(bounds.CLAIM_PAUSE_SECONDS * min(self._outbid, 8), 0.9)
+
+    def _candidate(self, now: float) -> tuple[int | None, bool]:
+        """A place that nobody is known to hold, and whether somebody held it before; or the reason."""
+        known = self._mesh.owners().keys() | self.own.keys() | set(self._registry.held)
+        taken = known | self._taken.keys()
         if len(taken) >= self.places:
             # Somebody may have handed one back without our hearing of it: those we only know by refusal are tried.
             self._taken.clear()
-            taken = owners.keys() | self.own.keys()
-        # Many who join at once do not want the same; the founder begins at the beginning.
-        start = 0 if self._electors.founded_here else self._local.id % self.places
-        for at in range(self.places):
-            place = (start + at) % self.places
-            if place not in taken:
-                return place
-        return None
+            taken = known
+        # The founder begins at the beginning. Who was outbid where all are told begins anywhere else.
+        start = 0 if self._registry.founded_here else self._local.id % self.places
+        if self._outbid and self._registry.lapses:
+            start = self._local.random_id() % self.places
+        place, was_held, why = vacancies.choose(self._registry, taken, self.places, start, now)
+        if place is None:
+            self.reason = f"no block of {self.network} is free{why}"
+        return place, was_held
 
     def _gain(self, place: int, version: int, now: float, *, rested: bool) -> None:
         """The register is ours: on disk, and then in use."""
         if place in self.own:
             return
+        self._outbid = 0
         first = not any(own.state == FIRST for own in self.own.values())
         self._journal.put(cut(self.network, self._local.block_length))
         self._set(place, Own(version, FIRST if first else HELD, verified=True))
@@ -267,7 +282,7 @@ class Ipam:
             self._verify_at = min(self._sure_at, now + bounds.IPAM_SECONDS)
             return
         places = [place for place in self.own if place not in self._busy]
-        if not self._searched:
+        if not self._searched or self._registry.lapses:
             self._searched = True
             self._find(now)
         if not places:
@@ -279,6 +294,7 @@ class Ipam:
             if outcome.items is None:
                 self.reason = outcome.reason
                 self._verify_at = min(self._verify_at, now + bounds.IPAM_SECONDS)
+                self._take_on_trust(places, now)
                 return
             if self._moved is not None:
                 self._journal.put(self._moved)
@@ -287,20 +303,69 @@ class Ipam:
                 self._check(place, outcome.items[Name(BLOCK, place)].value, now)
             self.wake(now)
 
-        self._electors.proposer.read([Name(BLOCK, place) for place in places], read, now)
+        self._registry.read([Name(BLOCK, place) for place in places], read, now)
+
+    def _take_on_trust(self, places: Iterable[int], now: float) -> None:
+        """Nobody can confirm them now, and that may last: what no peer contradicts is used as the disk has it."""
+        if not self._registry.lapses or now < self._trust_at:
+            return
+        owners = self._mesh.owners()
+        for place in places:
+            own, owner = self.own.get(place), owners.get(place)
+            if own is None or own.state == CLOSING:
+                continue
+            if owner is None or owner.node == self._local.id:
+                self._addresses.open(self.block(place))
+            else:
+                self._addresses.close(self.block(place))
 
     def _check(self, place: int, value: Value, now: float) -> None:
         own = self.own.get(place)
         if own is None:
             return
-        if (value.holder, value.version) != (self._local.id, own.version):
+        mine = value.holder == self._local.id
+        if mine and value.version == own.version:
+            if not own.verified:
+                self._confirm(place, own)
+        elif self._registry.lapses and own.state != CLOSING and (mine or (not value.holder and self._needed(place))):
+            self._renew(place, own, now)
+        else:
             self._lose(place, now)
-        elif not own.verified:
-            self.own[place] = own._replace(verified=True)
-            self._journal.put(cut(self.network, self._local.block_length))
-            if own.state != CLOSING:
-                self.reason = ""
-                self._addresses.open(self.block(place))
+
+    def _confirm(self, place: int, own: Own) -> None:
+        self.own[place] = own._replace(verified=True)
+        self._journal.put(cut(self.network, self._local.block_length))
+        if own.state != CLOSING:
+            self.reason = ""
+            self._addresses.open(self.block(place))
+
+    def _needed(self, place: int) -> bool:
+        """Pods live by it: by its addresses, or by the gateway that it gave them."""
+        return not self._idle(place) or (self.own[place].state == FIRST and bool(self._addresses.used))
+
+    def _renew(self, place: int, own: Own, now: float) -> None:
+        """Its register vanished under us: it is made anew, and until then nothing new is given from it."""
+        self._addresses.close(self.block(place))
+        self.own[place] = own._replace(verified=False)
+        self._busy.add(place)
+
+        def ours(_: Name, value: Value) -> Value:
+            return value if value.holder else Value(max(value.version, own.version) + 1, self._local.id)
+
+        def renewed(outcome: Outcome, now: float) -> None:
+            self._busy.discard(place)
+            value = outcome.value(Name(BLOCK, place))
+            if value is None:
+                self.reason = outcome.reason
+                self._verify_at = min(self._verify_at, now + bounds.IPAM_SECONDS)
+            elif place in self.own and value.holder == self._local.id:
+                self._set(place, self.own[place]._replace(version=value.version))
+                self._confirm(place, self.own[place])
+                self._tell(now)
+            elif place in self.own:
+                self._lose(place, now)
+
+        self._registry.change([Name(BLOCK, place)], ours, renewed, now)
 
     def _lose(self, place: int, now: float) -> None:
         own = self.own.pop(place)
@@ -326,7 +391,7 @@ class Ipam:
 
     def _find(self, now: float) -> None:
         """Once in a life: what is ours at the electors, but not on our disk, was lost with it or on the way here."""
-        self._electors.find(self._local.id, self._found, now)
+        self._registry.find(self._local.id, self._found, now)
 
     def _found(self, names: tuple[Name, ...] | None, now: float) -> None:
         if names is None:
@@ -348,7 +413,7 @@ class Ipam:
                 self._gain(place, value.version, now, rested=False)
 
         self._busy.add(place)
-        self._electors.proposer.read([Name(BLOCK, place)], read, now)
+        self._registry.read([Name(BLOCK, place)], read, now)
 
     # --- back --------------------------------------------------------------------------------------------------------
     def _give_up_surplus(self, now: float) -> None:
@@ -396,4 +461,4 @@ class Ipam:
                 self._addresses.drop_block(self.block(place))
                 self._appoint()
 
-        self._electors.proposer.change([name], free, freed, now)
+        self._registry.change([name], free, freed, now)

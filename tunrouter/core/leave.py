@@ -18,6 +18,7 @@ from tunrouter.core.electors import CONFIGURATION, DISK, Electors
 from tunrouter.core.holdings import CLOSING
 from tunrouter.core.ipam import Ipam
 from tunrouter.core.journal import ClusterRow, Journal
+from tunrouter.core.leases import CLUSTER
 from tunrouter.core.local import Local
 from tunrouter.core.outbox import Refusal
 
@@ -34,7 +35,11 @@ Done = Callable[[Left | Refusal], None]
 
 
 class Leaving:
-    def __init__(self, local: Local, electors: Electors, ipam: Ipam, addresses: Addresses, journal: Journal) -> None:
+    """`electors` are None where the cluster's API decides."""
+
+    def __init__(
+        self, local: Local, electors: Electors | None, ipam: Ipam, addresses: Addresses, journal: Journal
+    ) -> None:
         self._local = local
         self._electors = electors
         self._ipam = ipam
@@ -51,7 +56,7 @@ class Leaving:
             what = f"{self._addresses.used} addresses are in use on this node"
             self._end(Refusal(what, "end what uses them (see: tunrouter ps), or use --force"))
             return
-        if self._local.id in self._electors.electors and not self._replace(now):
+        if self._decides and not self._replace(now):
             self._end(Refusal("this is the last node of its cluster", "to clear this host: tunrouter reset"))
             return
         for lease in list(self._addresses.leases()):
@@ -64,7 +69,12 @@ class Leaving:
         self._until = now + bounds.LEAVE_SECONDS
         self.deadline = now
 
+    @property
+    def _decides(self) -> bool:
+        return self._electors is not None and self._local.id in self._electors.electors
+
     def _replace(self, now: float) -> bool:
+        assert self._electors is not None
         others = self._electors.others()
         size = electorate.largest_size(len(others))
         if not others:
@@ -78,10 +88,11 @@ class Leaving:
             return
         self.deadline = now + PAUSE
         self._ipam.wake(now)
-        if not self._ipam.own and self._local.id not in self._electors.electors and self._succeeded:
-            for name in (CONFIGURATION, DISK):
+        if not self._ipam.own and not self._decides and self._succeeded:
+            for name in (CONFIGURATION, DISK, CLUSTER):
                 self._journal.forget(ClusterRow(name, b"").key)
-            self._electors.booth.resign()
+            if self._electors is not None:
+                self._electors.booth.resign()
             self._end(Left(self._blocks))
         elif now >= self._until:
             self._ipam.leaving = False
@@ -90,13 +101,13 @@ class Leaving:
     @property
     def _succeeded(self) -> bool:
         """Nothing that this node has is needed by others."""
-        return not self._electors.cluster or self._electors.begun
+        return self._electors is None or not self._electors.cluster or self._electors.begun
 
     def _why(self) -> str:
         blocks = len(self._ipam.own)
         if not blocks:
             return "no majority of the other electors has begun"
-        return f"{blocks} blocks are not handed back: {self._ipam.reason or 'the electors do not answer'}"
+        return f"{blocks} blocks are not handed back: {self._ipam.reason or 'nobody who decides answers'}"
 
     def _end(self, result: Left | Refusal) -> None:
         self.deadline = NEVER

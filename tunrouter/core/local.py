@@ -53,6 +53,8 @@ class Local:
         """The id of the cluster whose registers give blocks to this node; 0 if none does, or it is not known yet."""
         self.blocks_record = b""
         """What gossip says of its own blocks, signed."""
+        self.uid = ""
+        """Of this node's object in the cluster's API; empty while there is none."""
         self.indices = Indices(workers, random)
         self._sequence = 0
         self.use_secrets(ring)

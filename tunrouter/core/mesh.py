@@ -258,14 +258,27 @@ class Mesh:
         self._seen[endpoint] = None
         if len(self._seen) > MAX_SEEN:
             del self._seen[next(iter(self._seen))]
+        self.say_node(now)
+
+    def say_node(self, now: float) -> None:
+        """Who we are and where, again: something of it has changed."""
         self._node_at = min(self._node_at, max(now, self._node_rest_until))
+
+    def readdressed(self, endpoints: tuple[seam.Endpoint, ...], now: float) -> None:
+        """What this node knows of where it is, from now on."""
+        if endpoints != self._local.endpoints:
+            # Where it was by its own word, and peers saw it, it is not any more.
+            for gone in self._local.endpoints:
+                self._seen.pop(gone, None)
+            self._local.endpoints = endpoints
+            self._node_at = min(self._node_at, now)
 
     def _announce_node(self, now: float) -> None:
         self._node_at, self._node_rest_until = NEVER, now + bounds.NODE_PAUSE_SECONDS
         local = self._local
         # In a fixed order: which of them was seen last is no news.
         endpoints = (*local.endpoints, *sorted(self._seen))[: bounds.MAX_ENDPOINTS]
-        self.gossip.announce(NodeBody(local.name, local.pod_mtu, endpoints))
+        self.gossip.announce(NodeBody(local.name, local.pod_mtu, endpoints, local.uid))
 
     def own(self, blocks: tuple[Announced, ...]) -> None:
         """Exactly these blocks are ours from now on, the first with the pods' gateway.

@@ -23,6 +23,7 @@ from tunrouter.core.halfopen import HalfOpenTable
 from tunrouter.core.hops import Hops
 from tunrouter.core.journal import Row
 from tunrouter.core.keys import KeyRing
+from tunrouter.core.leases import News
 from tunrouter.core.local import Local
 from tunrouter.core.mesh import Mesh
 from tunrouter.core.mtus import Mtus
@@ -52,9 +53,10 @@ class Node:
         read: Read = record.read,
         *,
         static: bool = True,
+        kubernetes: bool = False,
         founding: Founding | None = None,
     ) -> None:
-        """`static`: `local` has the blocks that the operator gave; otherwise registers give them.
+        """`static`: `local` has the blocks that the operator gave; otherwise registers do, with `kubernetes` Leases.
 
         `founding` is what operators said to those who found a cluster. `read` is for simulations: many nodes in one
         process need not read and check the same record each.
@@ -72,9 +74,10 @@ class Node:
             local, self._out, self.peers.stale, self.dials.on_reflected, self.peers.unconfirmed
         )
         self.allocator = Allocator(
-            local, self.mesh, self._out, self._tell, network, self._own, static=static, founding=founding
-        )
-        foreign = self.allocator.electors.foreign
+            local, self.mesh, self._out, self._tell, network, self._own,
+            static=static, kubernetes=kubernetes, founding=founding,
+        )  # fmt: skip
+        foreign = self.allocator.registry.foreign
         self.borders = Borders(local, self.mesh, foreign, self.dials, self.half_open, self._out)
         self.neighbours = Neighbours(local, self.sessions, self.mesh, self.peers.wanted, self.dials, foreign)
         self._mtus = Mtus(self.routes, local.pod_mtu, self._out)
@@ -153,6 +156,12 @@ class Node:
         self.allocator.ask(request, now)
         return self._step(now)
 
+    def hear_api(self, news: Iterable[News], now: float) -> list[Effect]:
+        """What the cluster's API says of Leases and Nodes, or that it does not answer."""
+        for one in news:
+            self.allocator.hear_api(one, now)
+        return self._step(now)
+
     def on_durable(self, number: int, now: float) -> list[Effect]:
         """All that `Persist` effects up to this number asked for is on disk."""
         self.allocator.committed(number, now)
@@ -163,6 +172,19 @@ class Node:
 
     def use_secrets(self, ring: KeyRing, now: float) -> list[Effect]:
         self.local.use_secrets(ring)
+        return self._step(now)
+
+    def readdressed(self, endpoints: tuple[seam.Endpoint, ...], now: float) -> list[Effect]:
+        """Packets leave this host in another way than before; `endpoints` are those that it knows of itself now.
+
+        Peers hear it at once: who follows us to where we are must have heard something from there.
+        """
+        fresh = endpoints != self.local.endpoints
+        self.mesh.readdressed(endpoints, now)
+        for session in self.sessions.values():
+            session.on_readdressed(now, fresh=fresh)
+        self.dials.hasten({dial.endpoint for dial in self.dials.all()}, now)
+        self._touched.update(self.sessions)
         return self._step(now)
 
     def stop(self, now: float) -> list[Effect]:

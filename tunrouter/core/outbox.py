@@ -80,6 +80,22 @@ class Answer(NamedTuple):
     result: object
 
 
+class CreateLease(NamedTuple):
+    """Make the Lease of this block, ours, with a version of at least this; then say `Settled(number)`."""
+
+    number: int
+    place: int
+    version: int
+
+
+class DeleteLease(NamedTuple):
+    """Delete the Lease of this block if it still is that object; then say `Settled(number)`."""
+
+    number: int
+    place: int
+    uid: str
+
+
 class Echo(NamedTuple):
     """The heartbeat that was sent under `ticket` is answered."""
 
@@ -90,7 +106,10 @@ class Echo(NamedTuple):
     """One of the two ways went by relay."""
 
 
-Effect = seam.ToWorker | KernelMtu | Remember | Log | Said | Own | Fenced | Persist | Answer | Fatal | Echo
+Effect = (
+    seam.ToWorker | KernelMtu | Remember | Log | Said | Own | Fenced | Persist | Answer | Fatal | Echo
+    | CreateLease | DeleteLease
+)  # fmt: skip
 
 
 class Outbox:

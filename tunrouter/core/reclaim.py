@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 from tunrouter.core import bounds
 from tunrouter.core.consensus import Outcome
-from tunrouter.core.electors import Electors
 from tunrouter.core.local import Local
 from tunrouter.core.mesh import Mesh
 from tunrouter.core.outbox import Outbox, Refusal
 from tunrouter.core.registers import BLOCK, PAGE, Name, Value
+from tunrouter.core.registry import Registry
 
 
 class Removed(NamedTuple):
@@ -33,12 +33,12 @@ Done = Callable[[Removed | Refusal, float], None]
 
 
 class Reclaim:
-    def __init__(self, local: Local, mesh: Mesh, electors: Electors, out: Outbox) -> None:
+    def __init__(self, local: Local, mesh: Mesh, registry: Registry, out: Outbox) -> None:
         self.removed: dict[int, int] = {}
         """Nodes that were removed from here, with the incarnation that was known last."""
         self._local = local
         self._mesh = mesh
-        self._electors = electors
+        self._registry = registry
         self._out = out
 
     # --- from here ---------------------------------------------------------------------------------------------------
@@ -49,13 +49,14 @@ class Reclaim:
 
         def found(names: tuple[Name, ...] | None, now: float) -> None:
             if names is None:
-                done(Refusal("no quorum: a majority of the electors does not answer", "try again when it does"), now)
+                why = self._registry.hindrance or "no quorum: a majority of the electors does not answer"
+                done(Refusal(why, "try again when it does"), now)
             elif dry_run:
                 self._look(node, names, done, now)
             else:
                 self._take(node, list(names), [], done, now)
 
-        self._electors.find(node, found, now)
+        self._registry.find(node, found, now)
 
     def _refusal(self, node: int, *, force: bool) -> Refusal | None:
         name = self._mesh.name_of(node)
@@ -76,7 +77,7 @@ class Reclaim:
                 done(Removed(node, tuple(sorted(held))), now)
 
         if names:
-            self._electors.proposer.read(names[:PAGE], read, now)
+            self._registry.read(names[:PAGE], read, now)
         else:
             done(Removed(node, ()), now)
 
@@ -99,13 +100,13 @@ class Reclaim:
             ours = [name.number for name, item in outcome.items.items() if item.value.data == mark]
             self._take(node, rest, taken + ours, done, now)
 
-        self._electors.proposer.change(page, free, freed, now)
+        self._registry.change(page, free, freed, now)
 
     def _remember(self, node: int) -> None:
         self.removed[node] = self._mesh.incarnation(node)
         while len(self.removed) > bounds.MAX_REMOVED:
             del self.removed[next(iter(self.removed))]
-        self._electors.say_removed(tuple(self.removed.items()))
+        self._registry.say_removed(tuple(self.removed.items()))
         if node not in self._mesh.here:
             self._mesh.bury(node)
 
@@ -128,4 +129,4 @@ class Reclaim:
                 self._out.count("nodes_removed")
                 self._mesh.bury(node)
 
-        self._electors.proposer.read(names, read, now)
+        self._registry.read(names, read, now)

@@ -39,6 +39,8 @@ class NodeBody(msgspec.Struct, frozen=True, array_like=True, tag=NODE):
     name: str
     pod_mtu: int
     endpoints: tuple[seam.Endpoint, ...]
+    uid: str = ""
+    """Of its object in the cluster's API; empty where there is none."""
 
 
 class Link(msgspec.Struct, frozen=True, array_like=True):
@@ -175,6 +177,8 @@ def _check(body: Body) -> None:
                 raise ProtocolError("too many endpoints")
             for endpoint in body.endpoints:
                 wire.check_endpoint(endpoint)
+            if len(body.uid) > bounds.MAX_UID or not body.uid.isascii() or not (body.uid or "-").isprintable():
+                raise ProtocolError("uid")
         case LinksBody():
             if len(body.links) > bounds.MAX_LINKS or len({link.node for link in body.links}) < len(body.links):
                 raise ProtocolError("too many links, or one twice")

@@ -6,23 +6,25 @@ Law: nothing is kept for it, and what this node cannot know (addresses in use el
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from tunrouter.core import status
 from tunrouter.core.allocator import Allocator
+from tunrouter.core.electors import Electors
 from tunrouter.core.node import Node
 
 
 def ipam(node: Node, now: float, fenced: tuple[str, ...]) -> status.Ipam:
     """`fenced` are addresses of pods that are cut off, as the host knows them."""
-    allocator, electors = node.allocator, node.allocator.electors
+    allocator, registry = node.allocator, node.allocator.registry
     places = allocator.ipam.places
     owned = sum(len(node.routes.blocks(other)) for other in node.mesh.nodes) + len(node.routes.own)
-    configuration = electors.configuration
+    configuration = allocator.electors.configuration if allocator.leases is None else None
     quorum, known = _deciders(node)
     return status.Ipam(
-        mode="static" if allocator.static else "registers",
+        mode=_mode(allocator),
         status=_status(node, allocator),
-        cluster=f"{electors.cluster:016x}" if electors.cluster else "",
+        cluster=f"{registry.cluster:016x}" if registry.cluster else "",
         epoch=configuration.epoch if configuration is not None else 0,
         electors=tuple(_electors(node)),
         range=str(node.routes.range),
@@ -45,10 +47,29 @@ def ipam(node: Node, now: float, fenced: tuple[str, ...]) -> status.Ipam:
     )
 
 
+def _mode(allocator: Allocator) -> Literal["static", "registers", "leases"]:
+    if allocator.static:
+        return "static"
+    return "registers" if allocator.leases is None else "leases"
+
+
 def _status(node: Node, allocator: Allocator) -> str:
     if allocator.static:
         return status.READY
-    electors = allocator.electors
+    if allocator.leases is None:
+        missing = _undecided(node, allocator.electors)
+    else:
+        missing = "" if allocator.ipam.announced else allocator.leases.hindrance
+    if missing:
+        return missing
+    if allocator.pending or not allocator.ipam.announced:
+        unreachable = any(not owner.reachable for owner in _owners(node))
+        return status.UNREACHABLE if allocator.ipam.exhausted and unreachable else status.WAITING
+    return status.READY
+
+
+def _undecided(node: Node, electors: Electors) -> str:
+    """Why the electors decide nothing; empty if they do."""
     configuration, founding = electors.configuration, electors.booth.founding
     if configuration is None and founding is not None and founding.size > 1:
         return status.awaiting_consensus(founding.quorum, len(electors.founders()))
@@ -57,17 +78,14 @@ def _status(node: Node, allocator: Allocator) -> str:
     here = configuration.nodes & (node.mesh.here | {node.local.id})
     if len(here) < configuration.quorum:
         return status.no_quorum(len(here), len(configuration.nodes))
-    if allocator.pending or not allocator.ipam.announced:
-        unreachable = any(not owner.reachable for owner in _owners(node))
-        return status.UNREACHABLE if allocator.ipam.exhausted and unreachable else status.WAITING
-    return status.READY
+    return ""
 
 
 def _deciders(node: Node) -> tuple[int, int]:
     """How many must agree, and how many of those that could are there."""
-    electors = node.allocator.electors
-    if node.allocator.static:
+    if node.allocator.static or node.allocator.leases is not None:
         return 0, 0
+    electors = node.allocator.electors
     if electors.configuration is not None:
         here = electors.configuration.nodes & (node.mesh.here | {node.local.id})
         return electors.configuration.quorum, len(here)
@@ -76,8 +94,8 @@ def _deciders(node: Node) -> tuple[int, int]:
 
 
 def _electors(node: Node) -> Iterator[status.Elector]:
-    here = node.mesh.here
-    for elector in sorted(node.allocator.electors.electors):
+    here, allocator = node.mesh.here, node.allocator
+    for elector in sorted(allocator.electors.electors) if allocator.leases is None else ():
         this = elector == node.local.id
         yield status.Elector(
             peer=status.peer_name(elector), nickname=node.name_of(elector), reachable=this or elector in here, this=this

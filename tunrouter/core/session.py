@@ -274,6 +274,16 @@ class Session:
             self.fire(Event.REKEY, now)
             self._dials.hasten({self.endpoint, self.home}, now)
 
+    def on_readdressed(self, now: float, *, fresh: bool) -> None:
+        """Packets leave this host in another way than before: the peer is told at once; `fresh`: by another card."""
+        if self.current is None:
+            return
+        if self.relayed:
+            self._detours.retry_at = now
+        elif fresh:
+            self.mtu_need(now, fresh=True)
+        self._ping(now)
+
     def on_pong(self, ping_id: int, now: float) -> None:
         self.live.answered(ping_id, now)
         self.mtu.answered(ping_id, now)

@@ -194,8 +194,8 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
 class Ipam(msgspec.Struct, frozen=True, kw_only=True):
     """Whose addresses are whose, as far as this node knows."""
 
-    mode: Literal["static", "registers"]
-    """Blocks are given by the operator, or decided by the electors."""
+    mode: Literal["static", "registers", "leases"]
+    """Blocks are given by the operator, or decided by the electors, or by the Kubernetes API."""
     status: str
     """One of `JOINING` to `UNREACHABLE` below, `awaiting_consensus` or `no_quorum`."""
     cluster: str = ""
@@ -257,6 +257,12 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     """`isolated` (bridge-nf-call-iptables=0) or `hairpin` (1)."""
     tun: str = ""
     tun_offloads: tuple[str, ...] = ()
+    underlay: str = ""
+    """The one address that the tunnel uses; empty: all."""
+    underlay_device: str = ""
+    """Which has it."""
+    underlay_wish: str = ""
+    """Who chose it, and how; empty if nobody did."""
     underlay_mtu: int = 0
     attachments: int = 0
     firewall: tuple[str, ...] = ()

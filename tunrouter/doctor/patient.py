@@ -13,6 +13,7 @@ import msgspec
 from tunrouter.doctor.finding import Finding
 from tunrouter.edge.holders import Holder, holders
 from tunrouter.edge.netlink import Link, Netlink
+from tunrouter.host.choice import Chosen, Wish, choose, look, way
 from tunrouter.host.pods import from_link
 
 OURS: Final = "tunrouter"
@@ -30,6 +31,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     """Underlay addresses, without ports."""
     host: str = ""
     """The address that an agent would bind; empty: all."""
+    wish: Wish = Wish()
+    """How an agent that is started would choose it."""
     cni_bin_dir: str = "/opt/cni/bin"
     cni_conf_dir: str = "/etc/cni/net.d"
     running: bool = False
@@ -63,6 +66,15 @@ class Patient:
     def holders(self) -> list[Holder]:
         """Of the tunnel's port."""
         return holders(self.known.port)
+
+    @cached_property
+    def chosen(self) -> Chosen:
+        """What the agent uses, or what one would that is started here. Raises HostError if that cannot be had."""
+        if self.host:
+            return Chosen(self.host, self.netlink.device_of(self.host))
+        here = look(self.netlink, (self.known.bridge, self.known.tun))
+        wish = Wish() if self.known.running else self.known.wish
+        return choose(wish, here, lambda address: way(self.netlink, address))
 
     @property
     def host(self) -> str:

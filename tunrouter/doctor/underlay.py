@@ -8,19 +8,24 @@ from collections.abc import Iterator
 from tunrouter.core import wire
 from tunrouter.doctor.finding import Finding
 from tunrouter.doctor.patient import Patient
-from tunrouter.errors import ConfigError
+from tunrouter.errors import ConfigError, HostError
 from tunrouter.host import strangers, underlay_mtu
+from tunrouter.host.choice import EVERY, Chosen
 from tunrouter.host.preflight import check_place
 
 
 def uplink(patient: Patient) -> Iterator[Finding]:
     """The wrong card is one that peers are not behind: ours, a network of containers, or another than the one bound."""
-    netlink, host = patient.netlink, patient.host
-    bound = netlink.device_of(host) if host else ""
+    netlink = patient.netlink
+    try:
+        host, bound = patient.chosen.address, patient.chosen.device
+    except HostError as error:
+        yield Finding("uplink", "fail", error.what, error.fix)
+        return
     if host and not bound:
-        fix = f"start the agent with --host {_source(patient)}"
+        fix = f"start the agent with {_instead(patient)}"
         yield Finding("uplink", "fail", f"the agent's address {host} is on no device", fix)
-    ways = {peer: netlink.path(peer) for peer in patient.peers}
+    ways = {peer: netlink.path(peer, host if bound else "") for peer in patient.peers if patient.chosen.speaks_to(peer)}
     found = False
     for peer, way in ways.items():
         for finding in _of_way(patient, peer, way[0] if way else "", bound):
@@ -43,14 +48,15 @@ def _of_way(patient: Patient, peer: str, device: str, bound: str) -> Iterator[Fi
         fix = f"if nothing uses it, {command}; else give it another network, or peer {peer} a route of its own"
         yield Finding("uplink", "warn", f"the way to peer {peer} leads through {device}, {who}", fix)
     elif bound and device not in {"lo", bound}:
-        what = f"the agent's address {patient.host} is {bound}'s, but peer {peer} is reached through {device}"
-        fix = f"start the agent with --host {patient.netlink.source(peer)}, or with none"
+        what = f"the agent's address {patient.chosen.address} is {bound}'s, but peer {peer} is reached through {device}"
+        fix = f"start the agent with --iface {device}, or with none"
         yield Finding("uplink", "warn", what, fix)
 
 
-def _source(patient: Patient) -> str:
-    found = filter(None, map(patient.netlink.source, patient.peers))
-    return next(found, "and an address that `ip address` shows, or without")
+def _instead(patient: Patient) -> str:
+    """The device that leads to the peers."""
+    found = [way[0] for way in map(patient.netlink.path, patient.peers) if way and way[0] not in {"lo", *patient.ours}]
+    return f"--iface {found[0]}" if found else "--iface and a device that `ip address` shows, or without"
 
 
 def _without(patient: Patient, peer: str, device: str) -> str:
@@ -64,7 +70,7 @@ def _without(patient: Patient, peer: str, device: str) -> str:
 
 def mtu(patient: Patient) -> Iterator[Finding]:
     known = patient.known
-    underlay = underlay_mtu(patient.peers)
+    underlay = underlay_mtu(patient.peers, _chosen(patient))
     version = 6 if any(":" in peer for peer in known.peers) else 4
     limit = wire.inner_mtu(underlay, version)
     sizes = [(name, patient.devices[name].mtu) for name in patient.ours]
@@ -76,6 +82,14 @@ def mtu(patient: Patient) -> Iterator[Finding]:
         yield Finding("mtu", "fail", what, f"restart the agent without --mtu, or with --mtu {limit} or less")
     else:
         yield Finding("mtu", "ok", f"underlay {underlay}, room for packets of {limit}")
+
+
+def _chosen(patient: Patient) -> Chosen:
+    """All addresses where another check says that the one cannot be had."""
+    try:
+        return patient.chosen
+    except HostError:
+        return EVERY
 
 
 def address_range(patient: Patient) -> Iterator[Finding]:

@@ -69,7 +69,8 @@ class Family(NamedTuple):
 class Source(NamedTuple, Generic[T]):
     """What is told. The first and the last are called on the agent's loop; they may raise TunrouterError."""
 
-    collect: Callable[[], T]
+    collect: Callable[[], T] | None
+    """None: there are no metrics here."""
     render: Callable[[T], Iterable[Family]]
     """Called on the server's thread."""
     unready: Callable[[], str]
@@ -199,7 +200,7 @@ class Server(Generic[T]):
 
     async def _look_up(self, path: str, accept: str) -> Reply:
         match path:
-            case "/metrics":
+            case "/metrics" if self._source.collect is not None:
                 collected = await self._ask(self._source.collect)
                 return _exposition(self._source.render(collected), accept)
             case "/healthz":
@@ -209,7 +210,8 @@ class Server(Generic[T]):
                 why = await self._ask(self._source.unready)
                 return _unavailable(why) if why else Reply(HTTPStatus.OK, b"ready\n")
             case _:
-                return Reply(HTTPStatus.NOT_FOUND, b"there are /metrics, /healthz and /readyz\n")
+                metrics = b"/metrics, " if self._source.collect is not None else b""
+                return Reply(HTTPStatus.NOT_FOUND, b"there are %s/healthz and /readyz\n" % metrics)
 
     async def _ask(self, work: Callable[[], Any]) -> Any:
         """What the agent's loop says; raises TimeoutError if it does not come to it."""

@@ -25,6 +25,8 @@ ASIDE: Final = ".by-tunrouter"
 """Behind the name of a configuration that we took away, and give back when we go."""
 CHAINED: Final = {"portmap": {"portMappings": True}, "bandwidth": {"bandwidth": True}}
 """Plugins that come after ours where they are installed, with their capabilities."""
+BROUGHT: Final = (*CHAINED, "loopback")
+"""Plugins that runtimes call, and that not every host has."""
 VERSION_SECONDS: Final = 5.0
 SUFFIXES: Final = (".conf", ".conflist", ".json")
 """Of what libcni takes for a configuration."""
@@ -101,6 +103,18 @@ def install(
         # Only now, so that there is a network at every moment.
         aside = tuple(_set_aside(path) for path in where.winners()) if exclusive else ()
     return Installed(where.plugin, compiled, where.conflist, version, chain, aside)
+
+
+def bring(where: Directories, source: Path) -> list[str]:
+    """Copies the plugins that a host lacks, and tells their names; what is there stays as it is. Raises HostError."""
+    brought = []
+    with _explained():
+        where.binaries.mkdir(parents=True, exist_ok=True)
+        for name in BROUGHT:
+            if (source / name).exists() and not (where.binaries / name).exists():
+                _put(where.binaries / name, (source / name).read_bytes(), 0o755)
+                brought.append(name)
+    return brought
 
 
 def uninstall(where: Directories) -> list[Path]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from tunrouter.edge.netlink import PROTOCOL, Netlink, Route
+from tunrouter.host.choice import EVERY, Chosen
 
 DEFAULT_MTU: Final = 1500
 CANDIDATES: Final = tuple(
@@ -17,12 +18,18 @@ CANDIDATES: Final = tuple(
 MAX_CANDIDATES: Final = 65_536
 
 
-def underlay_mtu(addresses: Sequence[str]) -> int:
-    """The smallest MTU on the first hop towards `addresses`, else of the default routes, else 1500."""
+def underlay_mtu(addresses: Sequence[str], chosen: Chosen = EVERY) -> int:
+    """The smallest MTU on the first hop towards `addresses`, else of the default routes, else 1500.
+
+    Where one address is chosen, of the routes that packets from there take, and of the device they come in by.
+    """
     with Netlink() as netlink:
-        paths = [netlink.path(address) for address in addresses if _is_address(address)]
+        peers = [address for address in addresses if _is_address(address) and chosen.speaks_to(address)]
+        paths = [netlink.path(address, chosen.address) for address in peers]
         # A peer on this very machine says nothing of the wire.
         found = [mtu for device, mtu in filter(None, paths) if device != "lo"]
+        if chosen.device and chosen.device != "lo" and (link := netlink.link(chosen.device)) is not None:
+            found.append(link.mtu)
         if not found:
             found = [mtu for mtu in map(netlink.default_mtu, (4, 6)) if mtu]
         return min(found, default=DEFAULT_MTU)

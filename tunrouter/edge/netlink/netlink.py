@@ -28,6 +28,8 @@ PROTOCOL: Final = 83
 MAIN_TABLE: Final = 254
 LOCAL_TABLE: Final = 255
 ROUTE_TYPES: Final = {"unicast": 1, "blackhole": 6, "unreachable": 7, "prohibit": 8}
+IFA_F_TEMPORARY, IFA_F_DEPRECATED, IFA_UNSETTLED = 0x01, 0x20, 0x40 | 0x08
+"""The last: tentative, or somebody else's by duplicate address detection."""
 RT_SCOPE_NOWHERE: Final = 255
 """In a deletion: whatever scope the route has."""
 
@@ -47,6 +49,19 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         return f"{'' if self.kind == 'unicast' else self.kind + ' '}{self.prefix}" + (
             f" dev {self.device}" if self.device else ""
         )
+
+
+class Address(msgspec.Struct, frozen=True):
+    """An address of this host, of either family, and what the kernel says of it."""
+
+    device: str
+    index: int
+    """Of the device; one that was made anew has another."""
+    ip: ipaddress.IPv4Address | ipaddress.IPv6Address
+    settled: bool = True
+    """It can be used: nobody else has it, as far as IPv6 asks that."""
+    lasting: bool = True
+    """It is neither deprecated nor one of IPv6's temporary ones."""
 
 
 class Netlink:
@@ -193,9 +208,12 @@ class Netlink:
             raise refused(error, f"cannot remove the route {route}") from None
         return True
 
-    def path(self, address: str) -> tuple[str, int] | None:
-        """Device and MTU that packets to `address` leave with now (a route's own MTU counts), None if unreachable."""
-        found = self._way(address)
+    def path(self, address: str, source: str = "") -> tuple[str, int] | None:
+        """Device and MTU that packets to `address` leave with now (a route's own MTU counts), None if unreachable.
+
+        `source` is what they come from, where that is known: rules may send them another way than others.
+        """
+        found = self._way(address, source)
         if found is None or not found.get("RTA_OIF"):
             return None
         try:
@@ -215,17 +233,20 @@ class Netlink:
     def device_of(self, address: str) -> str:
         """The device that has this address of either family; empty if none has."""
         wanted = ipaddress.ip_address(address)
-        with explained("cannot list the addresses"):
-            found = self._ip.get_addr(family=2 if wanted.version == 4 else 10)
-            indices = [m["index"] for m in found if _local(m) == wanted]
-        names = dict(socket.if_nameindex())
-        return next((names[index] for index in indices if index in names), "")
+        return next((each.device for each in self.own_addresses() if each.ip == wanted), "")
 
-    def _way(self, address: str) -> Any:
+    def own_addresses(self) -> list[Address]:
+        """All of this host, of both families, IPv4 first."""
+        with explained("cannot list the addresses"):
+            found = [m for family in (2, 10) for m in self._ip.get_addr(family=family)]
+        names = dict(socket.if_nameindex())
+        return [_address(m, names[m["index"]]) for m in found if m["index"] in names]
+
+    def _way(self, address: str, source: str = "") -> Any:
         """The route that packets to `address` take, None if there is none."""
         family = 10 if ":" in address else 2
         try:
-            return self._ip.route("get", dst=address, family=family)[0]
+            return self._ip.route("get", dst=address, family=family, **({"src": source} if source else {}))[0]
         except NetlinkError as error:
             if error.code in {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL}:
                 return None
@@ -264,8 +285,12 @@ def _route(message: Any, names: dict[int, str]) -> Route:
     )
 
 
-def _local(message: Any) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    return ipaddress.ip_address(message.get("IFA_LOCAL") or message.get("IFA_ADDRESS"))
+def _address(message: Any, device: str) -> Address:
+    flags = message.get("IFA_FLAGS") or message["flags"]
+    ip = ipaddress.ip_address(message.get("IFA_LOCAL") or message.get("IFA_ADDRESS"))
+    # IPv4 has the flag of IPv6's temporary addresses for secondary ones, which last.
+    fleeting = IFA_F_DEPRECATED | (IFA_F_TEMPORARY if ip.version == 6 else 0)
+    return Address(device, message["index"], ip, settled=not flags & IFA_UNSETTLED, lasting=not flags & fleeting)
 
 
 def _table(message: Any) -> int:

@@ -5,6 +5,7 @@ Law: only what a node made is removed, by its names; whatever else lies in its d
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -25,12 +26,21 @@ def erase(state: Path, notes: Path, run: Iterable[Path]) -> list[str]:
             shutil.rmtree(notes)
             done.append(f"directory {notes}")
         for directory in {state, *(path.parent for path in run)}:
-            if directory.is_dir() and not any(directory.iterdir()):
-                directory.rmdir()
+            if directory.is_dir() and not any(directory.iterdir()) and _gone(directory):
                 done.append(f"directory {directory}")
     except OSError as error:
         raise failure(state, error) from None
     return done
+
+
+def _gone(directory: Path) -> bool:
+    try:
+        directory.rmdir()
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False  # it is mounted, as into a container: whoever did that takes it away
+    return True
 
 
 def _files(state: Path) -> Iterator[Path]:

@@ -1,0 +1,143 @@
+"""Leases of blocks: as the API has them for the core, and as the core wants them for the API.
+
+Law: one Lease a block in a namespace that holds nothing else, named after the block; made in one request, deleted only
+if it still is that object, never changed. It belongs to the Node object, so that the cluster's own collector frees it
+when the Node is deleted. What is no block of our range is not ours, and left alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from ipaddress import IPv4Network
+from typing import Final
+
+from tunrouter.core import leases
+from tunrouter.core.holdings import block_at
+from tunrouter.core.outbox import CreateLease, DeleteLease
+from tunrouter.edge.kube.client import Client
+from tunrouter.edge.kube.faults import AlreadyExistsError, ConflictError, NotFoundError
+from tunrouter.edge.kube.objects import LEASES, Lease, LeaseSpec, Metadata, OwnerReference, micro_time
+from tunrouter.edge.kube.reflector import Key
+from tunrouter.errors import ClusterError
+
+NAMESPACE: Final = "weave-net-blocks"
+PEER: Final = "tunrouter.io/peer"
+"""Label with the id of the node that holds the block."""
+LABELS: Final = {"name": "weave-net", "app.kubernetes.io/part-of": "tunrouter"}
+
+Hear = Callable[[leases.News], None]
+
+
+class Blocks:
+    """Of one node, and the listener of the Leases' reflector. `hear` reaches the core."""
+
+    def __init__(self, client: Client, network: IPv4Network, length: int, node: str, peer: int, hear: Hear) -> None:
+        self._client = client
+        self._network = network
+        self._length = length
+        self._node = node
+        self._peer = peer
+        self._hear = hear
+        self.strange = 0
+        """Leases that are of no block of ours."""
+
+    # --- as the API has them -----------------------------------------------------------------------------------------
+    def replaced(self, objects: Mapping[Key, Lease], /) -> None:
+        """The whole list is told by `all`, when the cluster is known, too."""
+
+    def changed(self, thing: Lease, /) -> None:
+        if (lease := self.read(thing)) is not None:
+            self._hear(leases.Made(lease))
+
+    def gone(self, thing: Lease, /) -> None:
+        if (place := self._place(thing.metadata.name)) is not None:
+            self._hear(leases.Gone(place, thing.metadata.uid))
+
+    def all(self, objects: Mapping[Key, Lease]) -> tuple[leases.Lease, ...]:
+        return tuple(lease for lease in map(self.read, objects.values()) if lease is not None)
+
+    def read(self, thing: Lease) -> leases.Lease | None:
+        place = self._place(thing.metadata.name)
+        if place is None:
+            self.strange += 1
+            return None
+        owner = next((one.uid for one in thing.metadata.owner_references if one.kind == "Node"), "")
+        version = _version(thing.spec.acquire_time)
+        told = thing.metadata
+        return leases.Lease(place, _holder(told.labels), version, told.uid, owner, revision(told.resource_version))
+
+    def _place(self, name: str) -> int | None:
+        address, _, length = name.rpartition("-")
+        try:
+            block = IPv4Network(f"{address}/{length}")
+        except ValueError:
+            return None
+        if block.prefixlen != self._length or not block.subnet_of(self._network):
+            return None
+        offset = int(block.network_address) - int(self._network.network_address)
+        return offset >> (self._network.max_prefixlen - self._length)
+
+    def _name(self, place: int) -> str:
+        block = block_at(self._network, self._length, place)
+        return f"{block.network_address}-{block.prefixlen}"
+
+    # --- as the core wants them --------------------------------------------------------------------------------------
+    async def carry_out(self, effect: CreateLease | DeleteLease, owner: str) -> leases.Settled:
+        """`owner`: the UID of this node's object. Whatever happens, the core hears what became of it."""
+        try:
+            if isinstance(effect, CreateLease):
+                return await self._create(effect, owner)
+            return await self._delete(effect)
+        except ClusterError as error:
+            return leases.Settled(effect.number, None, str(error))
+
+    async def _create(self, effect: CreateLease, owner: str) -> leases.Settled:
+        version = max(effect.version, time.time_ns() // 1_000_000)
+        name = self._name(effect.place)
+        node = OwnerReference(api_version="v1", kind="Node", name=self._node, uid=owner)
+        wanted = Lease(
+            metadata=Metadata(
+                name=name, namespace=NAMESPACE, labels=LABELS | {PEER: f"{self._peer:016x}"}, owner_references=(node,)
+            ),
+            spec=LeaseSpec(
+                holder_identity=self._node, acquire_time=micro_time(datetime.fromtimestamp(version / 1000, UTC))
+            ),
+        )
+        try:
+            there = await self._client.create(LEASES, wanted)
+        except AlreadyExistsError:
+            there = await self._client.get(LEASES, name, NAMESPACE)
+        return leases.Settled(effect.number, self.read(there))
+
+    async def _delete(self, effect: DeleteLease) -> leases.Settled:
+        name = self._name(effect.place)
+        try:
+            await self._client.delete(LEASES, name, NAMESPACE, uid=effect.uid)
+        except NotFoundError:
+            return leases.Settled(effect.number, None)
+        except ConflictError:
+            return leases.Settled(effect.number, self.read(await self._client.get(LEASES, name, NAMESPACE)))
+        return leases.Settled(effect.number, None)
+
+
+def revision(version: str) -> int:
+    """A resourceVersion as what it is: a number that grows. 0 if it is none."""
+    return int(version) if version.isdigit() else 0
+
+
+def _holder(labels: Mapping[str, str]) -> int:
+    """0 where nobody is named that we understand: the block is somebody's all the same."""
+    try:
+        return int(labels.get(PEER, ""), 16) & (1 << 64) - 1
+    except ValueError:
+        return 0
+
+
+def _version(acquired: str) -> int:
+    """Milliseconds since 1970: grows from one holder to the next."""
+    try:
+        return max(0, round(datetime.fromisoformat(acquired).timestamp() * 1000))
+    except (ValueError, OverflowError):
+        return 0

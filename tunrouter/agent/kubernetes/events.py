@@ -1,0 +1,73 @@
+"""Events at this node's object: what `kubectl describe node` and `kubectl get events` tell of the network.
+
+Law: said once while it lasts, however often it is found; again after an hour. So many are remembered, so many said in a
+minute; what is too much is in the log all the same. An Event that cannot be made is not worth a retry.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import deque
+from datetime import UTC, datetime
+from typing import Final
+
+from tunrouter.edge.kube.client import Client
+from tunrouter.edge.kube.objects import EVENTS, Event, EventSource, Metadata, ObjectReference
+from tunrouter.errors import ClusterError
+
+COMPONENT: Final = "weave-net"
+NAMESPACE: Final = "default"
+"""Where Events of what has no namespace stand."""
+AGAIN_SECONDS: Final = 3600.0
+REMEMBERED: Final = 256
+MINUTE: Final = 60.0
+PER_MINUTE: Final = 5
+TEXT: Final = 1024
+"""The API takes no longer message."""
+log = logging.getLogger("tunrouter.kubernetes")
+
+
+class Events:
+    def __init__(self, client: Client, node: str) -> None:
+        self._client = client
+        self._node = node
+        self._said: dict[tuple[str, str], float] = {}
+        self._lately: deque[float] = deque(maxlen=PER_MINUTE)
+
+    async def say(self, reason: str, message: str, *, warning: bool = True) -> None:
+        """`reason` is one word in camel case."""
+        now = time.monotonic()
+        if not self._is_news((reason, message), now):
+            return
+        at = datetime.now(UTC).replace(microsecond=0)
+        event = Event(
+            metadata=Metadata(name=f"{self._node[:200]}.{os.urandom(8).hex()}", namespace=NAMESPACE),
+            # kubectl looks for Events of a Node by its name in the place of a UID.
+            involved_object=ObjectReference(kind="Node", name=self._node, uid=self._node),
+            reason=reason,
+            message=message[:TEXT],
+            type="Warning" if warning else "Normal",
+            source=EventSource(component=COMPONENT, host=self._node),
+            first_timestamp=at,
+            last_timestamp=at,
+            reporting_component=COMPONENT,
+            reporting_instance=self._node,
+        )
+        try:
+            await self._client.create(EVENTS, event)
+        except ClusterError as error:
+            log.debug("no Event: %s", error)
+
+    def _is_news(self, what: tuple[str, str], now: float) -> bool:
+        if now - self._said.get(what, -AGAIN_SECONDS) < AGAIN_SECONDS:
+            return False
+        if len(self._lately) == PER_MINUTE and now - self._lately[0] < MINUTE:
+            return False
+        self._lately.append(now)
+        self._said.pop(what, None)
+        self._said[what] = now
+        while len(self._said) > REMEMBERED:
+            del self._said[next(iter(self._said))]
+        return True

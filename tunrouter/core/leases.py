@@ -1,0 +1,355 @@
+"""Registers as objects of the cluster's API: one Lease a block, made in one request or refused, owned by its Node.
+
+    no Lease ── create ──> ours           ours ── delete, if it is the same ──> no Lease
+    the API's list and watch ──> what is known here ──> read, find
+    a Lease that vanishes (its Node was deleted, the cluster collected it) ──> whoever needs it makes it anew
+
+Law: the API server makes an object of one name once, whoever asks; that is the compare-and-set. A missing Lease is no
+proof of its holder's death: blocks that were held lately, or that a live peer announces, are claimed last or not at
+all. While the API is away nothing changes hands, and what the disk says goes on. A Lease is ownership: it is never
+renewed. Its version is the time at which it was made, so that it grows from one holder to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from typing import Final, NamedTuple
+
+from tunrouter.core import bounds
+from tunrouter.core.consensus import Change, Done, Outcome
+from tunrouter.core.inventory import Found
+from tunrouter.core.journal import ClusterRow, Journal
+from tunrouter.core.local import Local
+from tunrouter.core.mesh import Mesh
+from tunrouter.core.outbox import CreateLease, DeleteLease, Outbox
+from tunrouter.core.record import ClusterBody
+from tunrouter.core.registers import BLOCK, EMPTY, Item, Name, Value
+
+NEVER: Final = float("inf")
+CLUSTER: Final = "kubernetes"
+"""Name of the row that says which cluster this node belongs to."""
+
+
+class Lease(NamedTuple):
+    """One as the API has it."""
+
+    place: int
+    holder: int
+    """Node id; 0 if it is nobody's that we understand."""
+    version: int
+    uid: str
+    """Of the object."""
+    owner: str
+    """UID of the Node object that owns it."""
+    revision: int = 0
+    """Grows with every change in the API: what is heard late is known by it."""
+
+
+# --- what is heard of the API ----------------------------------------------------------------------------------------
+class Synced(NamedTuple):
+    """All Leases that there are; from now on changes are told."""
+
+    cluster: int
+    """Its id."""
+    leases: tuple[Lease, ...]
+    revision: int = 0
+    """Of the list; what is newer may be missing in it."""
+
+
+class Made(NamedTuple):
+    """One is there, or is another one than before."""
+
+    lease: Lease
+
+
+class Gone(NamedTuple):
+    place: int
+    uid: str
+    """Of the object that was there."""
+
+
+class Away(NamedTuple):
+    """The API does not answer, for this reason."""
+
+    why: str
+
+
+class Members(NamedTuple):
+    """The Node objects that there are, and ours; by their UIDs."""
+
+    own: str
+    """Empty while this node has no Node object."""
+    all: frozenset[str]
+
+
+class Settled(NamedTuple):
+    """What became of the `CreateLease` or `DeleteLease` of that number."""
+
+    number: int
+    lease: Lease | None
+    """What is there now."""
+    why: str = ""
+    """Not known: it failed for this reason."""
+
+
+News = Synced | Made | Gone | Away | Members | Settled
+
+
+class Reading(NamedTuple):
+    """A look that waits until the API has told what there is."""
+
+    names: tuple[Name, ...]
+    done: Done
+    until: float
+
+
+class Pending(NamedTuple):
+    """A change under way."""
+
+    done: Done
+    until: float
+    wanted: dict[int, tuple[Name, Value]]
+    """By the number of the request, what the register becomes if it succeeds."""
+    items: dict[Name, Item]
+    """What is decided of it."""
+
+
+class Leases:
+    founded_here = False
+    lapses = True
+
+    def __init__(self, local: Local, mesh: Mesh, journal: Journal, out: Outbox) -> None:
+        self.cluster = 0
+        self.foreign: dict[int, int] = {}
+        """Nodes of other clusters, with the cluster's id."""
+        self.learned: Callable[[float], None] = lambda now: None
+        self.doubted: Callable[[float], None] = lambda now: None
+        """Is told that Leases of this node came, changed or went."""
+        self.members: frozenset[str] | None = None
+        """UIDs of the Node objects, as far as they are known."""
+        self.why = ""
+        """Why the API is away; empty if it is not, or not known to be."""
+        self._local = local
+        self._mesh = mesh
+        self._journal = journal
+        self._out = out
+        self._leases: dict[int, Lease] = {}
+        self._left: dict[int, float] = {}
+        """Places that had a holder, with when it lost them."""
+        self._synced = False
+        self._absent = True
+        """This node has no Node object; its last one's UID stands for it with others."""
+        self._settle_at = NEVER
+        self._pending: list[Pending] = []
+        self._readings: list[Reading] = []
+        self._number = 0
+        self._removed: tuple[tuple[int, int], ...] = ()
+
+    # --- a life begins -----------------------------------------------------------------------------------------------
+    def restore(self, rows: Iterable[ClusterRow]) -> None:
+        for row in rows:
+            if row.name == CLUSTER:
+                self.cluster = int.from_bytes(row.data, "big")
+
+    def start(self, now: float) -> None:
+        self._settle_at = now + bounds.SETTLE_SECONDS
+        if self.cluster:
+            self._journal.then(self._announce)
+
+    def _announce(self, now: float) -> None:
+        self._mesh.say_cluster(ClusterBody(self.cluster, 0, 0, None, self._removed))
+
+    def say_removed(self, removed: tuple[tuple[int, int], ...]) -> None:
+        self._removed = removed
+        self._journal.then(self._announce)
+
+    def on_cluster(self, node: int, body: ClusterBody, now: float) -> None:
+        if self.cluster and body.cluster not in (0, self.cluster):
+            self.foreign[node] = body.cluster
+        else:
+            self.foreign.pop(node, None)
+
+    # --- what is known -----------------------------------------------------------------------------------------------
+    @property
+    def within_reach(self) -> bool:
+        return self._synced and not self.why
+
+    @property
+    def settled(self) -> bool:
+        """Peers have said what they hold: a Lease that vanished under them must not be taken meanwhile."""
+        alone = self.members is not None and self.members <= {self._local.uid}
+        return self._synced and not self._absent and (alone or self._settle_at == NEVER)
+
+    @property
+    def hindrance(self) -> str:
+        if self.why:
+            return f"the Kubernetes API does not answer: {self.why}"
+        if not self._synced:
+            return "the Kubernetes API has not answered yet"
+        return "" if not self._absent else f"there is no Node object {self._local.name!r} in the cluster"
+
+    @property
+    def held(self) -> Collection[int]:
+        return self._leases.keys()
+
+    def left_at(self, place: int) -> float | None:
+        return self._left.get(place)
+
+    def left(self, place: int, since: float) -> None:
+        """Its holder is known to have lost it then."""
+        self._left.setdefault(place, since)
+
+    # --- what the API says -------------------------------------------------------------------------------------------
+    def hear(self, news: News, now: float) -> None:
+        match news:
+            case Synced():
+                self._on_synced(news, now)
+            case Made(lease):
+                self._learn(lease, now)
+            case Gone(place, uid):
+                if (known := self._leases.get(place)) is not None and known.uid == uid:
+                    self._put(place, None, now)
+            case Away(why):
+                self.why = why
+                self._look(now)
+            case Members(own, uids):
+                self._on_members(own, uids, now)
+            case Settled():
+                self._on_settled(news, now)
+
+    def _on_synced(self, news: Synced, now: float) -> None:
+        cluster = news.cluster
+        if self.cluster not in (0, cluster):
+            self._out.log("error", "cluster", "the API is another cluster's than before")
+        if self.cluster != cluster:
+            self.cluster = cluster
+            self._journal.put(ClusterRow(CLUSTER, cluster.to_bytes(8, "big")))
+            self._journal.then(self._announce)
+        self.why, self._synced = "", True
+        there = {lease.place: lease for lease in news.leases[: bounds.MAX_BLOCKS]}
+        for place, known in list(self._leases.items()):
+            if place not in there and known.revision <= news.revision:
+                self._put(place, None, now)
+        for lease in there.values():
+            self._learn(lease, now)
+        self._look(now)
+
+    def _look(self, now: float) -> None:
+        """Those that waited for the API need not any more."""
+        readings, self._readings = self._readings, []
+        for reading in readings:
+            self.read(reading.names, reading.done, now)
+        self.learned(now)
+
+    def _learn(self, lease: Lease, now: float) -> None:
+        """An answer of ours may be newer than what a watch tells after it."""
+        known = self._leases.get(lease.place)
+        if known is None or known.uid == lease.uid or known.revision <= lease.revision:
+            self._put(lease.place, lease, now)
+
+    def _put(self, place: int, lease: Lease | None, now: float) -> None:
+        before = self._leases.get(place)
+        if lease is not None:
+            self._leases[place] = lease
+            self._left.pop(place, None)
+        elif before is not None:
+            del self._leases[place]
+            self._left[place] = now
+        if before != lease and (self._ours(before) or self._ours(lease)):
+            self.doubted(now)
+
+    def _on_members(self, own: str, uids: frozenset[str], now: float) -> None:
+        self.members, self._absent = uids, not own
+        if own not in ("", self._local.uid):
+            self._local.uid = own
+            self._mesh.say_node(now)
+        self.learned(now)
+
+    def _ours(self, lease: Lease | None) -> bool:
+        """Held by this node, or by one that had its Node object before, with another disk, and is not to be seen."""
+        if lease is None or lease.holder == self._local.id:
+            return lease is not None
+        return lease.owner == self._local.uid != "" and lease.holder not in self._mesh.here
+
+    def _value(self, place: int) -> Value:
+        lease = self._leases.get(place)
+        if lease is None:
+            return EMPTY
+        return Value(lease.version, self._local.id if self._ours(lease) else lease.holder or -1, lease.uid.encode())
+
+    # --- what is asked -----------------------------------------------------------------------------------------------
+    def read(self, names: Iterable[Name], done: Done, now: float) -> None:
+        if self.within_reach:
+            done(Outcome({name: Item(name, value=self._value(name.number)) for name in names}), now)
+        elif self.why:
+            done(Outcome(None, self.hindrance), now)
+        else:  # at a start the answer is a moment away
+            self._readings.append(Reading(tuple(names), done, now + bounds.API_PATIENCE_SECONDS))
+
+    def find(self, holder: int, done: Found, now: float) -> None:
+        if not self.within_reach or (self._settle_at != NEVER and self.members != frozenset({self._local.uid})):
+            done(None, now)  # peers have not said yet that they live
+            return
+        ours = holder == self._local.id
+        found = [p for p, lease in self._leases.items() if lease.holder == holder or (ours and self._ours(lease))]
+        done(tuple(Name(BLOCK, place) for place in sorted(found)), now)
+
+    def change(self, names: Iterable[Name], change: Change, done: Done, now: float) -> None:
+        if not self.within_reach or self._absent:
+            done(Outcome(None, self.hindrance), now)
+            return
+        pending = Pending(done, now + bounds.CHANGE_SECONDS, {}, {})
+        for name in names:
+            before = self._value(name.number)
+            after = change(name, before)
+            if after == before:
+                pending.items[name] = Item(name, value=before)
+                continue
+            self._number += 1
+            pending.wanted[self._number] = name, after
+            if after.holder:
+                self._out.put(CreateLease(self._number, name.number, after.version))
+            else:
+                self._out.put(DeleteLease(self._number, name.number, before.data.decode()))
+        self._pending.append(pending)
+        self._finish(pending, now)
+
+    def _on_settled(self, news: Settled, now: float) -> None:
+        for pending in list(self._pending):
+            if news.number not in pending.wanted:
+                continue
+            name, after = pending.wanted.pop(news.number)
+            if news.why:
+                self._pending.remove(pending)
+                pending.done(Outcome(None, news.why), now)
+                return
+            if news.lease is not None:
+                self._learn(news.lease, now)
+            else:
+                self._put(name.number, None, now)
+            pending.items[name] = Item(name, value=self._value(name.number) if news.lease is not None else after)
+            self._finish(pending, now)
+            return
+
+    def _finish(self, pending: Pending, now: float) -> None:
+        if not pending.wanted:
+            self._pending.remove(pending)
+            pending.done(Outcome(pending.items), now)
+
+    # --- what is due -------------------------------------------------------------------------------------------------
+    @property
+    def deadline(self) -> float:
+        readings, pending = self._readings, self._pending
+        untils = [one.until for one in readings] + [one.until for one in pending]
+        return min(self._settle_at, *untils, NEVER)
+
+    def tick(self, now: float) -> None:
+        if self._settle_at != NEVER and now >= self._settle_at:
+            self._settle_at = NEVER
+            self.learned(now)
+        late = [one.done for one in self._readings if now >= one.until]
+        late += [one.done for one in self._pending if now >= one.until]
+        self._readings = [one for one in self._readings if now < one.until]
+        self._pending = [one for one in self._pending if now < one.until]
+        for done in late:
+            done(Outcome(None, self.hindrance or "the Kubernetes API is slow"), now)

@@ -1,0 +1,1 @@
+"""The cluster's API server: `access` finds it, `client` asks it, `reflector` keeps some of its objects in memory."""
