@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.image.archive import NAME
+from tests.image.archive import NAME, Archive
 from tests.image.conftest import BUILD_SECONDS
 from tests.image.contained import Contained
+from tests.runtimes.containerd import Containerd
 from tests.runtimes.runtime import fetch
 from tunrouter import __version__
+from tunrouter.bench.lab import Lab
 from tunrouter.bench.namespaces import wait_until
 from tunrouter.errors import HostError
 
@@ -86,6 +88,14 @@ def test_an_agent_in_a_container_gives_a_host_its_network(contained: Contained) 
 def test_what_pods_miss_is_said(contained: Contained, missing: str, why: str) -> None:
     with contained.agent(without=(missing,)), pytest.raises(HostError, match=why):
         contained.launch("sleep", "infinity")
+
+
+@pytest.mark.soak
+def test_containerd_knows_it_by_the_manifests_name(archive: Archive) -> None:
+    with Lab(hosts=1, offloads="off") as lab, Containerd(lab.hosts[0]) as containerd:
+        ctr = ("ctr", "--address", str(containerd.directory / "containerd.sock"), "--namespace", "k8s.io", "images")
+        containerd.cell.run(*ctr, "import", str(archive.path))
+        assert NAME in containerd.cell.run(*ctr, "list", "--quiet").stdout.splitlines()
 
 
 @pytest.mark.soak
