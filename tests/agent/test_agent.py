@@ -148,7 +148,7 @@ def test_remarks_on_the_configuration_are_told_in_the_log_and_as_warnings(
     async def scenario() -> None:
         agent = Agent(Config(name="a"), asyncio.get_running_loop(), ("CONN_LIMIT changes nothing: why",))
         agent._announce(cast("Any", SimpleNamespace(id=1, name="a", sealed=False)))
-        agent._facts = {"underlay_mtu": 1500, "offloads": ()}
+        agent._facts = {"offloads": ()}
         agent._exposure = cast("Any", SimpleNamespace(complaints=tuple))
         agent._workers = cast("Any", SimpleNamespace(counters={}))
         agent._bench = cast("Any", SimpleNamespace(counters={}))

@@ -239,7 +239,7 @@ class Agent:
             incarnation=kept.incarnation,
             ring=ring,
             network=config.network,
-            name=config.name,
+            name=config.nickname,
             blocks=tuple(Announced(block) for block in static),
             block_length=_block_length(config, plan, static),
             pod_mtu=plan.mtu,

@@ -94,6 +94,11 @@ def _with_block_size(config: Config, origins: Mapping[str, Origin]) -> Config:
 
 def _check_together(resolved: Resolved) -> None:
     config = resolved.config
+    if config.name != config.nickname and not config.kubernetes:
+        where = resolved.origins["name"].where
+        raise ConfigError(
+            f"{where}: expected 1 to 64 bytes of printable text, got {config.name!r}", "give a shorter one"
+        )
     founding.refuse_in_kubernetes(config, resolved.origins)
     founding.refuse_beside_block(config, resolved.origins)
     _check_block_in_range(resolved)

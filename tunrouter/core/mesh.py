@@ -267,10 +267,8 @@ class Mesh:
     def readdressed(self, endpoints: tuple[seam.Endpoint, ...], now: float) -> None:
         """What this node knows of where it is, from now on."""
         if endpoints != self._local.endpoints:
-            # Where it was by its own word, and peers saw it, it is not any more.
-            for gone in self._local.endpoints:
-                self._seen.pop(gone, None)
             self._local.endpoints = endpoints
+            self._seen.clear()  # it is not there any more; where it is seen now peers will say
             self._node_at = min(self._node_at, now)
 
     def _announce_node(self, now: float) -> None:
