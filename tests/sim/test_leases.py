@@ -11,7 +11,7 @@ from tests.sim import parliament as parliament_module
 from tests.sim.kubernetes import Api
 from tests.sim.parliament import Parliament, Seat
 from tunrouter.core import bounds
-from tunrouter.core.leases import Cut, Lease
+from tunrouter.core.leases import Cut, Gone, Lease, Made, Synced
 
 
 def cluster(size: int, seed: int = 1) -> tuple[Parliament, Api]:
@@ -216,9 +216,12 @@ def test_what_the_disk_says_is_not_believed_against_a_peer(monkeypatch: pytest.M
     parliament.until(lambda: place in heir.ipam.own, 20)
     parliament.run(1)
     api.go_down()
+    parliament.partition({ghost.number: 1})
     parliament.run(1)
     ghost.boot()
     ghost.add("new")
+    parliament.run(bounds.SETTLE_SECONDS / 2)
+    parliament.heal()
     parliament.run(20)
     assert "new" not in ghost.containers
     assert not parliament.violations
@@ -342,8 +345,8 @@ def test_a_lonely_node_does_not_take_what_vanished_under_others() -> None:
     (place,) = victim.ipam.own
     api.delete_node(victim.number)
     parliament.run(3.0)
-    lonely = parliament.join(9)
     parliament.partition({9: 1})
+    lonely = parliament.join(9)
     only = set(range(lonely.ipam.places)) - {place}
     for other in only:
         api.leases.setdefault(other, Lease(other, 0xBEEF, 1, f"filler-{other}", api.nodes[2]))
@@ -415,3 +418,75 @@ def test_a_block_of_another_length_keeps_newcomers_from_claiming() -> None:
     assert not api.leases
     parliament.all[0].hear_api(Cut(""))
     ready(parliament)
+
+
+def test_what_was_believed_is_given_up_when_a_peer_contradicts(monkeypatch: pytest.MonkeyPatch) -> None:
+    parliament, api = cluster(2)
+    ready(parliament)
+    ghost, heir = parliament.all
+    (place,) = ghost.ipam.own
+    ghost.kill(host=True)
+    api.delete_node(ghost.number)
+    parliament.run(bounds.LATELY_HELD_SECONDS + 30)
+    only_wants(heir, place, monkeypatch)
+    for number in range(heir.ipam.spare + 8):
+        heir.add(f"c{number}")
+    parliament.until(lambda: place in heir.ipam.own, 20)
+    api.go_down()
+    parliament.partition({ghost.number: 1})
+    ghost.boot()
+    parliament.until(lambda: usable(ghost), 10)
+    parliament.heal()
+    parliament.run(3)
+    ghost.add("new")
+    parliament.run(bounds.ALLOCATE_SECONDS + 1)
+    assert "new" not in ghost.containers
+
+
+def test_a_node_that_is_down_for_long_stays_a_member() -> None:
+    parliament, api = cluster(2)
+    ready(parliament)
+    down, other = parliament.all
+    (place,) = down.ipam.own
+    down.kill(host=True)
+    parliament.run(3 * bounds.LATELY_HELD_SECONDS)
+    assert other.mesh.knows(down.id)
+    assert api.leases[place].holder == down.id
+    down.boot()
+    ready(parliament)
+    assert [*down.ipam.own] == [place]
+
+
+@pytest.mark.parametrize("disk", ["kept", "lost"])
+def test_a_node_object_with_two_machines_gives_the_living_ones_block_to_nobody(disk: str) -> None:
+    """With its disk kept the other machine looks for no legacy; with its disk lost it sees that the first one lives."""
+    parliament, api = cluster(3)
+    ready(parliament)
+    old = parliament.all[0]
+    new = parliament.join(9)
+    parliament.run(5.0)
+    new.kill()
+    api.nodes[9] = api.nodes[old.number]
+    if disk == "lost":
+        new.disk.clear()
+    else:
+        parliament.partition({9: 1})
+    new.boot()
+    parliament.run(bounds.LONELY_SECONDS + 10)
+    assert not set(old.ipam.own) & set(new.ipam.own)
+
+
+def test_what_a_watch_tells_late_undoes_nothing() -> None:
+    parliament, api = cluster(2)
+    ready(parliament)
+    seat, other = parliament.all
+    with_container(seat)
+    ((place, lease),) = [(at, one) for at, one in api.leases.items() if one.holder == seat.id]
+    before = dict(api.writes)
+    seat.hear_api(Made(Lease(place, other.id, lease.version - 1, "an earlier one", api.nodes[other.number])))
+    seat.hear_api(Gone(place, "an earlier one"))
+    seat.hear_api(Synced(0xC1, (), lease.version - 1))
+    parliament.run(2.0)
+    assert place in seat.ipam.own
+    assert usable(seat)
+    assert api.writes == before
