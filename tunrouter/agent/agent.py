@@ -24,6 +24,7 @@ from nacl.utils import random
 import tunrouter
 from tunrouter.agent import dataplane, inheritance, membership, resolve
 from tunrouter.agent.addressing import Addressing
+from tunrouter.agent.answers import Answers
 from tunrouter.agent.attachments import Attachments
 from tunrouter.agent.barrier import Barrier
 from tunrouter.agent.bench import Bench
@@ -114,11 +115,7 @@ class Agent:
         False if it was stopped while it waited for its underlay.
         """
         config = self.config
-        stack.callback(self._disk.shutdown)
-        stack.push_async_callback(self._host.close)
-        server = await serve(config.socket, self._calls.answer)
-        stack.push_async_callback(server.close)
-        self._monitoring.start(stack)
+        await self._begin(stack)
         ring = self._loop.run_in_executor(None, membership.derive, config)
         stack.push_async_callback(_finish, ring)
         kept = await self._recall(stack)
@@ -155,6 +152,10 @@ class Agent:
         control = self._make_control(node, plan, remember_endpoints, stack)
         self._targets = Targets(control, config.port, self._once, remember_targets)
         self._exposure = Exposure(node, self._host, self._tickets, self._attachments, exposed)
+        self._answers = Answers(
+            node, self._targets, self._attachments, self._cni, self._exposure, self._addresses, self._bench,
+            self._pings, lambda cluster: self._snapshot(control, cluster=cluster), self._on_left,
+        )  # fmt: skip
         here = await self._host.attached()
         self._control = control
         self.readiness.watch(control, self._attachments)
@@ -175,6 +176,14 @@ class Agent:
         if not self._ready and not node.allocator.addresses.blocks:
             log.info("this node has no block of addresses yet; pods can be attached when it has one")
         return True
+
+    async def _begin(self, stack: contextlib.AsyncExitStack) -> None:
+        """What can be asked of an agent that has nothing yet."""
+        stack.callback(self._disk.shutdown)
+        stack.push_async_callback(self._host.close)
+        server = await serve(self.config.socket, self._calls.answer)
+        stack.push_async_callback(server.close)
+        self._monitoring.start(stack)
 
     async def _recall(self, stack: contextlib.AsyncExitStack) -> Kept:
         """What the disk has of earlier lives."""
@@ -240,7 +249,7 @@ class Agent:
             incarnation=kept.incarnation,
             ring=ring,
             network=config.network,
-            name=config.name,
+            name=config.nickname,
             blocks=tuple(Announced(block) for block in static),
             block_length=_block_length(config, plan, static),
             pod_mtu=plan.mtu,
@@ -395,42 +404,13 @@ class Agent:
         return snapshot(self.config, facts, seen, control, self._workers, self._host, cluster=cluster)
 
     async def _obey(self, call: api.Call) -> Any:
-        control = self._standing()
-        match call:
-            case api.StatusCall(cluster):
-                return self._snapshot(control, cluster=cluster)
-            case api.ConnectCall(peers, replace):
-                await self._targets.connect(peers, replace=replace)
-            case api.ForgetCall(peers):
-                self._targets.forget(peers)
-            case api.AttachCall():
-                return await self._attachments.answer(call, control.node.local.pod_mtu)
-            case api.CniCall():
-                return await self._cni.answer(call)
-            case api.BenchCall() | api.PingCall():
-                return await (self._pings.ping(call) if isinstance(call, api.PingCall) else self._bench.ask(call.peer))
-            case api.DetachCall():
-                await self._attachments.detach(call)
-            case api.ExposeCall(addresses):
-                return api.Exposed(await self._exposure.expose(addresses))
-            case api.HideCall(addresses):
-                await self._exposure.hide(addresses)
-            case api.LeaveCall(force):
-                return await self._leave(control.node, force=force)
-            case _:
-                return await self._addresses.answer(call)
-        return None
+        self._standing()
+        return await self._answers.obey(call)
 
-    async def _leave(self, node: Node, *, force: bool) -> api.Left:
-        async with self._attachments.leaving():
-            if force and (node.allocator.leases is not None or node.allocator.electors.others()):
-                await self._attachments.detach_all()
-                await self._exposure.hide(())
-            left = await self._addresses.leave(force=force)
+    def _on_left(self) -> None:
+        """Nothing is left to do for an agent without a cluster; the answer goes first."""
         self._left = True
-        # Nothing is left to do for an agent without a cluster; the answer goes first.
         self._loop.call_later(LEFT_SECONDS, self.stopped.set)
-        return left
 
 
 def _block_length(config: Config, plan: HostPlan, static: tuple[IPv4Network, ...]) -> int:

@@ -7,7 +7,6 @@ when the Node is deleted. What is no block of our range is not ours, and left al
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from ipaddress import IPv4Network
@@ -53,7 +52,7 @@ class Blocks:
 
     def gone(self, thing: Lease, /) -> None:
         if (place := self._place(thing.metadata.name)) is not None:
-            self._hear(leases.Gone(place))
+            self._hear(leases.Gone(place, thing.metadata.uid))
 
     def all(self, objects: Mapping[Key, Lease]) -> tuple[leases.Lease, ...]:
         return tuple(lease for lease in map(self.read, objects.values()) if lease is not None)
@@ -64,8 +63,8 @@ class Blocks:
             self.strange += 1
             return None
         owner = next((one.uid for one in thing.metadata.owner_references if one.kind == "Node"), "")
-        version = _version(thing.spec.acquire_time)
-        return leases.Lease(place, _holder(thing.metadata.labels), version, thing.metadata.uid, owner)
+        told = thing.metadata
+        return leases.Lease(place, _holder(told.labels), revision(told.resource_version), told.uid, owner)
 
     def _place(self, name: str) -> int | None:
         address, _, length = name.rpartition("-")
@@ -93,16 +92,13 @@ class Blocks:
             return leases.Settled(effect.number, None, str(error))
 
     async def _create(self, effect: CreateLease, owner: str) -> leases.Settled:
-        version = max(effect.version, time.time_ns() // 1_000_000)
         name = self._name(effect.place)
         node = OwnerReference(api_version="v1", kind="Node", name=self._node, uid=owner)
         wanted = Lease(
             metadata=Metadata(
                 name=name, namespace=NAMESPACE, labels=LABELS | {PEER: f"{self._peer:016x}"}, owner_references=(node,)
             ),
-            spec=LeaseSpec(
-                holder_identity=self._node, acquire_time=micro_time(datetime.fromtimestamp(version / 1000, UTC))
-            ),
+            spec=LeaseSpec(holder_identity=self._node, acquire_time=micro_time(datetime.now(UTC))),
         )
         try:
             there = await self._client.create(LEASES, wanted)
@@ -121,17 +117,14 @@ class Blocks:
         return leases.Settled(effect.number, None)
 
 
+def revision(version: str) -> int:
+    """A resourceVersion as what it is: a number that grows. 0 if it is none."""
+    return int(version) if version.isdigit() else 0
+
+
 def _holder(labels: Mapping[str, str]) -> int:
     """0 where nobody is named that we understand: the block is somebody's all the same."""
     try:
         return int(labels.get(PEER, ""), 16) & (1 << 64) - 1
     except ValueError:
-        return 0
-
-
-def _version(acquired: str) -> int:
-    """Milliseconds since 1970: grows from one holder to the next."""
-    try:
-        return max(0, round(datetime.fromisoformat(acquired).timestamp() * 1000))
-    except (ValueError, OverflowError):
         return 0

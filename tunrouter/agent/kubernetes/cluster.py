@@ -48,6 +48,7 @@ ALONE_SECONDS: Final = 20.0
 """Without a single peer for so long, others are dialled."""
 SETTINGS_SECONDS: Final = 600.0
 STATE_SECONDS: Final = 60.0
+FIRST_STATE_SECONDS: Final = 10.0
 TROUBLED_SECONDS: Final = 30.0
 """What is in the way for so long is said to the cluster."""
 SYSTEM: Final = "kube-system"
@@ -89,6 +90,7 @@ class Cluster:
         self._troubles = troubles
         self._state = state
         self._state_at = 0.0
+        """When the state is logged next: first when the node is ready, or has had the time to be."""
         self._members = Members(config.name)
         self._members.changed_at_all = self._on_members
         self._client: Client | None = None
@@ -205,7 +207,10 @@ class Cluster:
         if self._joined is None or self._leases is None or not self._leases.synced or not self._id:
             return
         self._told_away = False
-        self._joined.control.hear_api(Synced(self._id, self._joined.blocks.all(self._leases.objects)))
+        self._joined.control.hear_api(self._all(self._joined.blocks, self._leases))
+
+    def _all(self, mine: Blocks, found: Reflector[Lease]) -> Synced:
+        return Synced(self._id, mine.all(found.objects), blocks.revision(found.version))
 
     # --- what the core wants -----------------------------------------------------------------------------------------
     def _on_wanted(self, effect: CreateLease | DeleteLease) -> None:
@@ -227,8 +232,8 @@ class Cluster:
             with self._barrier:
                 self._look_at_touch(loop.time())
                 self._look_at_peers(loop.time())
-                self._log_state(loop.time())
                 await self._presence.install()
+                self._log_state(loop.time())
                 if not self.why and self._client is not None:
                     await self._presence.tell(self._client, self._members.own)
                     if loop.time() >= settings_at and self._id:
@@ -260,7 +265,9 @@ class Cluster:
 
     def _log_state(self, now: float) -> None:
         """So that the last lines of the log tell it, whenever somebody looks."""
-        if now >= self._state_at:
+        if not self._state_at:
+            self._state_at = now + FIRST_STATE_SECONDS
+        if now >= self._state_at or self._presence.takes_note():
             self._state_at = now + STATE_SECONDS
             log.info("%s: %s", self._config.name, self._state())
 

@@ -44,10 +44,15 @@ class Presence:
         self._where = Directories(Path(config.cni_bin_dir), Path(config.cni_conf_dir))
         self._keys = {"socket": str(config.socket), "notes": str(config.notes)}
         self._unready = unready
-        self._installed = False
+        self._installed = self._noted = False
         self._patched_at = -AGAIN_SECONDS
         self.trouble = ""
         """Why the host has not got its plugins; empty if it has, or is not to."""
+
+    def takes_note(self) -> bool:
+        """Once: whether pods may come from now on."""
+        news, self._noted = self._installed and not self._noted, self._installed
+        return news
 
     async def install(self) -> None:
         """Once, when pods may come; what fails is tried again at the next look."""

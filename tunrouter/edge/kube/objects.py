@@ -118,7 +118,7 @@ class ObjectReference(Object, frozen=True, kw_only=True):
     kind: str
     name: str
     uid: str = ""
-    """Of a Node its name: by that `kubectl describe node` of every version finds its Events."""
+    """By it `kubectl describe` finds an Event; of a Node it looks for its name here (newer ones for both)."""
     namespace: str = ""
     api_version: str = "v1"
     field_path: str = ""

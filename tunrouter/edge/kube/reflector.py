@@ -98,6 +98,11 @@ class Reflector(Generic[T]):
         return MappingProxyType(self._objects)
 
     @property
+    def version(self) -> str:
+        """Of the newest change that is known; empty before the first list."""
+        return self._version
+
+    @property
     def in_touch(self) -> bool:
         """A watch is running."""
         return not self.why
@@ -109,15 +114,17 @@ class Reflector(Generic[T]):
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        self._since = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        self._since = loop.time()
         while True:
+            begun = loop.time()
             try:
                 if not self._version:
                     await self._list()
                 await self._watch()
             except ClusterError as error:
                 self._lost(error)
-                await self._pause(error)
+                await self._pause(error, begun)
 
     async def _list(self) -> None:
         found: dict[Key, T] = {}
@@ -188,27 +195,29 @@ class Reflector(Generic[T]):
     def _obey(self, kind: str, raw: msgspec.Raw) -> None:
         try:
             if kind == "BOOKMARK":
-                self._advance(decoded(raw, _Bare).metadata)
+                self._mark(decoded(raw, _Bare).metadata.resource_version)
                 return
             thing = self.resource.decode(raw)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             self._skip(error)
             if bare := _bare(raw):
-                self._advance(bare)
+                self._advance(bare.resource_version)
             return
         if kind in ("ADDED", "MODIFIED"):
             self._learn(thing)
         elif kind == "DELETED":
             self._forget(_key(thing))
-        self._advance(thing.metadata)
+        self._advance(thing.metadata.resource_version)
 
-    def _advance(self, metadata: Metadata) -> None:
-        """Raises GoneError for a version before ours: the server's store was put back, and would be silent for long."""
-        version = metadata.resource_version
+    def _mark(self, version: str) -> None:
+        """A bookmark. Raises GoneError for one before our place: the server's store was put back to an older state."""
         if _number(version) < _number(self._version):
             self._list_from = NEWEST
-            raise GoneError(f"watch {self.resource.plural}: the server has gone back from version {self._version}")
-        if version:
+            raise GoneError(f"watch {self.resource.plural}: the server went back to {version} from {self._version}")
+        self._advance(version)
+
+    def _advance(self, version: str) -> None:
+        if version and _number(version) >= _number(self._version):
             self._version = self._list_from = version
 
     def _learn(self, thing: T) -> None:
@@ -250,11 +259,11 @@ class Reflector(Generic[T]):
             _log.warning("out of touch with the cluster's %s: %s", self.resource.plural, error)
         self.why = str(error)
 
-    async def _pause(self, error: ClusterError) -> None:
+    async def _pause(self, error: ClusterError, begun: float) -> None:
         seconds = jittered(min(FIRST_SECONDS * 2**self._failures, MOST_SECONDS))
         self._failures = min(self._failures + 1, _MOST_DOUBLINGS)
         asked = error.retry_after if isinstance(error, UnreachableError) else 0.0
-        await self._client.reachability.wait(max(seconds, asked))
+        await self._client.reachability.wait(max(seconds, asked), begun)
 
 
 def _key(thing: HasMetadata) -> Key:
