@@ -208,6 +208,7 @@ class Cluster:
             return
         self._told_away = False
         self._joined.control.hear_api(self._all(self._joined.blocks, self._leases))
+        self._joined.blocks.tell_cut()
 
     def _all(self, mine: Blocks, found: Reflector[Lease]) -> Synced:
         return Synced(self._id, mine.all(found.objects), blocks.revision(found.version))
