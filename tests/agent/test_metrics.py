@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,9 +19,11 @@ from tunrouter.core.replica import Verdict
 from tunrouter.core.status import Connection, Kubernetes, Snapshot
 from tunrouter.dataplane.reference import COUNTERS
 from tunrouter.edge.metrics import Distribution
+from tunrouter.npc import metrics as npc
 
 ROOT = Path(__file__).parent.parent.parent
-DOCUMENT = ROOT / "docs" / "metrics.md"
+AGENT, _, NPC = (ROOT / "docs" / "metrics.md").read_text().partition("## Metrics of `weave-npc`\n")
+"""What the document says of each of the two processes."""
 Series = dict[tuple[str, ...], float | Distribution]
 SETS = {
     "tunrouter_dropped_packets_total": (counted.DROPPED, "drop_"),
@@ -243,23 +246,24 @@ def test_names_follow_the_rules_of_prometheus() -> None:
         assert not metric.meaning.endswith(".")
 
 
-def test_the_document_has_every_metric_in_the_same_words() -> None:
+@pytest.mark.parametrize(("document", "table"), [(AGENT, TABLE), (NPC, npc.TABLE)], ids=["agent", "npc"])
+def test_the_document_has_every_metric_in_the_same_words(document: str, table: Sequence[Any]) -> None:
     rows = [
         f"| `{metric.name}` | {metric.kind} | {', '.join(f'`{label}`' for label in metric.labels)} | {metric.meaning} |"
-        for metric in TABLE
+        for metric in table
     ]
-    written = [line for line in DOCUMENT.read_text().splitlines() if re.match(r"\| `(weave|tunrouter|process)_", line)]
+    written = [line for line in document.splitlines() if re.match(r"\| `(weave|tunrouter|process)_", line)]
     assert written == rows
 
 
 @pytest.mark.parametrize(("metric", "names", "prefix"), [(name, *found) for name, found in SETS.items()])
 def test_the_document_has_every_value_in_the_same_words(metric: str, names: dict[str, str], prefix: str) -> None:
-    _, _, section = DOCUMENT.read_text().partition(f" of `{metric}`\n")
+    _, _, section = AGENT.partition(f" of `{metric}`\n")
     rows = [line for line in section.partition("\n### ")[0].splitlines() if line.startswith("| `")]
     assert rows == [f"| `{name.removeprefix(prefix)}` | {meaning} |" for name, meaning in names.items()]
 
 
 def test_the_document_has_every_bound() -> None:
-    _, _, section = DOCUMENT.read_text().partition("### Bounds of ")
+    _, _, section = AGENT.partition("### Bounds of ")
     assert re.findall(r"`([a-z_]+)`[,.]", section) == list(counted.BOUNDS)
-    assert f"at most {bounds.MAX_PEER_SERIES} of them" in DOCUMENT.read_text()
+    assert f"at most {bounds.MAX_PEER_SERIES} of them" in AGENT

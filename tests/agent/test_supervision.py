@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 
 import pytest
@@ -30,7 +31,7 @@ def test_it_begins_again_later_each_time_until_it_is_done(
         await supervised(work, barrier)
 
     asyncio.run(scenario())
-    pauses = [after - before for before, after in zip(began, began[1:], strict=False)]
+    pauses = [after - before for before, after in itertools.pairwise(began)]
     assert all(pause >= least for pause, least in zip(pauses, (0.02, 0.04, 0.08, 0.08, 0.08), strict=True))
     assert barrier.errors == 5
     assert len(caplog.records) == 1

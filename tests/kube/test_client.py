@@ -113,6 +113,7 @@ def test_an_event_is_one_that_the_server_takes(served: Served, tmp_path: Path) -
         return Event(
             metadata=Metadata(name=name, namespace=home), involved_object=about, reason="Conflict", message="why",
             type="Warning", source=EventSource(component="tunrouter"), first_timestamp=NOW, last_timestamp=NOW,
+            count=1,
         )  # fmt: skip
 
     async def scenario() -> None:

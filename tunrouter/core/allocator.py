@@ -74,7 +74,7 @@ class Allocator:
         registry.learned = self.ipam.decided
         self.members: Members | None = None
         if self.leases is not None:
-            self.leases.doubted = self.ipam.doubt
+            self.leases.doubted, mesh.allows = self.ipam.doubt, self.leases.allows
             self.members = Members(local, mesh, self.leases, out)
         self.clones = Clones(local, mesh, self.journal, out)
         self.reclaim = Reclaim(local, mesh, registry, out)

@@ -53,6 +53,8 @@ class Confirmation:
         """Peers have spoken by then."""
         self._cut_off = False
         self._searched = False
+        self._heir = False
+        """The disk has no block: perhaps it had."""
         self._patience = 0.0
         self._moved: Row | None = None
         self._sure_at = NEVER
@@ -63,6 +65,9 @@ class Confirmation:
         self._trust_at = now + bounds.SETTLE_SECONDS
         self._moved = moved
         self._patience = bounds.CLONE_SECONDS if moved and self._holdings.own else 0.0
+        # Where those who decide may be away for long, others are not waited for either.
+        self._sure_at = now + self._patience if self._registry.lapses else NEVER
+        self._heir = not self._holdings.own
 
     def doubt(self, now: float) -> None:
         """Another node says that a block of ours is its own, and a later register version; or a register changed."""
@@ -163,6 +168,8 @@ class Confirmation:
             value = outcome.value(Name(BLOCK, place))
             if value is None:
                 self._again(outcome.reason, now)
+                if not self._registry.hindrance:  # nobody can have it then
+                    self._take_on_trust([place], now)
             elif place in holdings.own and value.holder == self._local.id:
                 holdings.put(place, holdings.own[place]._replace(version=value.version))
                 holdings.confirm(place)
@@ -184,6 +191,24 @@ class Confirmation:
         for name in names[: bounds.MAX_BLOCKS_ANNOUNCED]:
             if name.number < places and name.number not in known:
                 self._adopt(name.number, now)
+        for name in self._registry.bequeathed() if self._heir and not self._holdings.own else ():
+            self._inherit(name, now)
+
+    def _inherit(self, name: Name, now: float) -> None:
+        """It becomes ours by name, and what was in use of it is kept."""
+        self._holdings.busy.add(name.number)
+
+        def ours(_: Name, value: Value) -> Value:
+            return Value(value.version + 1, self._local.id)
+
+        def inherited(outcome: Outcome, now: float) -> None:
+            self._holdings.busy.discard(name.number)
+            value = outcome.value(name)
+            if value is not None and value.holder == self._local.id:
+                self._holdings.gain(name.number, value.version, now, rested=False)
+            self._wake(now)
+
+        self._registry.change([name], ours, inherited, now)
 
     def _adopt(self, place: int, now: float) -> None:
         """What was in use of it is claimed by those who use it, and the rest rests."""

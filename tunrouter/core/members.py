@@ -1,6 +1,6 @@
 """Nodes that were deleted from the cluster for good: not in its API, and not to be reached, for a quarter of an hour.
 
-Their records go, and their Leases where nobody collects them: one whose owner was taken off by hand would stay for ever.
+Their records go, and their Leases where nobody collects them: one whose owner was taken off by hand would stay.
 
 Law: neither alone means anything. Who is reachable keeps its place although its Node object is missing (somebody may
 make it anew under running pods), and who is not reachable may come back while its object is there. What nobody can say,

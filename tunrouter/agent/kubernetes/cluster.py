@@ -261,6 +261,7 @@ class Cluster:
         self._told_away = False
         news = Synced(self._id, mine.all(found.objects), blocks.revision(found.version))
         self._joined.control.hear_api(news)
+        mine.tell_cut()
 
     # --- what the core wants -----------------------------------------------------------------------------------------
     def _on_wanted(self, effect: CreateLease | DeleteLease) -> None:

@@ -13,11 +13,11 @@ from ipaddress import IPv4Network
 from typing import Final
 
 from tunrouter.agent.kubernetes.conflicts import Conflict, Settings, conflicts
-from tunrouter.agent.kubernetes.events import Events
 from tunrouter.agent.kubernetes.members import Members
 from tunrouter.agent.kubernetes.presence import CONDITION, Presence
 from tunrouter.agent.kubernetes.troubles import NOT_READY
 from tunrouter.edge.kube.client import Client
+from tunrouter.edge.kube.events import Events
 from tunrouter.edge.kube.faults import UnreachableError
 from tunrouter.edge.kube.objects import CONFIGMAPS
 from tunrouter.edge.kube.reachability import jittered

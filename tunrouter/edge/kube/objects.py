@@ -109,6 +109,10 @@ class Pod(Object, frozen=True, kw_only=True):
     status: PodStatus = msgspec.field(default_factory=PodStatus)
 
 
+class NetworkPolicy(Object, frozen=True, kw_only=True):
+    metadata: Metadata
+
+
 class ConfigMap(Object, frozen=True, kw_only=True):
     metadata: Metadata
     data: dict[str, str] = {}
@@ -141,12 +145,12 @@ class Event(Object, frozen=True, kw_only=True):
     reason: str
     """One word in camel case."""
     message: str
-    type: str = "Normal"
-    """Or Warning."""
+    type: str = ""
+    """Normal or Warning; the server has no default, nor for the count."""
     source: EventSource
     first_timestamp: datetime
     last_timestamp: datetime
-    count: int = 1
+    count: int = 0
     reporting_component: str = ""
     reporting_instance: str = ""
 
@@ -245,4 +249,5 @@ NAMESPACES: Final = Resource(Namespace, "v1", "namespaces", namespaced=False)
 PODS: Final = Resource(Pod, "v1", "pods")
 CONFIGMAPS: Final = Resource(ConfigMap, "v1", "configmaps")
 EVENTS: Final = Resource(Event, "v1", "events")
+NETWORK_POLICIES: Final = Resource(NetworkPolicy, "networking.k8s.io/v1", "networkpolicies")
 LEASES: Final = Resource(Lease, "coordination.k8s.io/v1", "leases")
