@@ -572,3 +572,5 @@ def test_a_node_of_kubernetes_may_have_a_longer_name() -> None:
     config = resolve({"name": "ä" * 100, "kubernetes": True}, {}, Files(), hostname="here").config
     assert config.name == "ä" * 100
     assert config.nickname == "ä" * 32
+    with pytest.raises(ConfigError, match="1 to 253 bytes"):
+        resolve({"name": "ä" * 127, "kubernetes": True}, {}, Files(), hostname="here")

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from ipaddress import IPv4Network
 from typing import Any, cast
 
 import pytest
 
+from tunrouter.agent.barrier import Barrier
 from tunrouter.agent.kubernetes.blocks import NAMESPACE, PEER, Blocks
 from tunrouter.core import leases
 from tunrouter.edge.kube.objects import Lease, Metadata, OwnerReference
 
+log = logging.getLogger("test")
 RANGE = IPv4Network("10.32.0.0/12")
 
 
 class Heard:
     def __init__(self) -> None:
         self.news: list[leases.News] = []
-        self.blocks = Blocks(cast("Any", None), RANGE, 24, "node-a", 7, self.news.append)
+        self.blocks = Blocks(cast("Any", None), RANGE, 24, "node-a", 7, self.news.append, Barrier(log))
 
 
 def lease(name: str, peer: str = "000000000000002a", version: str = "11") -> Lease:
