@@ -101,3 +101,16 @@ def test_settings_that_work_against_us_are_named(up: Scene) -> None:
         made.start(host)
         made.wait("Events", lambda: len(made.events("NetworkConflict")) == 2)
         assert any("clusterCIDR" in text for text in host.agent.snapshot().warnings)
+
+
+def test_a_network_that_somebody_takes_away_is_put_back_and_said(up: Scene) -> None:
+    host = up.lab.hosts[0]
+    host.agent.wait_ready()
+    (host.agent.directory / "net.d" / "05-tunrouter.conflist").unlink()
+    up.wait("it is there again", partial(conflist, host), 5)
+    up.wait("an Event says so", lambda: up.events("NetworkFileRestored"), 5)
+    snapshot = host.agent.snapshot()
+    assert snapshot.host.repaired[0].endswith("05-tunrouter.conflist")
+    assert snapshot.kubernetes is not None
+    assert (snapshot.kubernetes.node, snapshot.kubernetes.registered) == (host.name, True)
+    assert {each.resource for each in snapshot.kubernetes.requests} >= {"nodes", "leases", "events"}

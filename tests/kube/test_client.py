@@ -358,3 +358,18 @@ def test_a_proxys_page_is_one_line_for_the_user(served: Served, tmp_path: Path) 
             assert len(str(error.value)) < 700
 
     run(scenario())
+
+
+def test_codes_that_no_server_sends_are_counted_by_class(served: Served, tmp_path: Path) -> None:
+    """What comes from outside makes no counter."""
+
+    async def scenario() -> None:
+        async with client_of(served.access(tmp_path)) as client:
+            for code in (418, 499, 503, 599):
+                served.do(lambda server, code=code: server.faults.plant("error", code=code))
+                with pytest.raises(ClusterError):
+                    await client.list(NODES)
+            assert dict(client.counts)["list", "nodes", "4xx"] == 2
+            assert {code for _, _, code in client.counts} == {"4xx", "503", "5xx"}
+
+    run(scenario())

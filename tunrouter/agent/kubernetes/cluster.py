@@ -282,9 +282,9 @@ class Cluster:
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            self._look_at_touch(loop.time())
-            self._look_at_peers(loop.time())
-            self._log_state(loop.time())
+            for look in (self._look_at_touch, self._look_at_peers, self._log_state):
+                with self._barrier:
+                    look(loop.time())
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _keep_presence(self) -> None:

@@ -52,6 +52,7 @@ class Reports:
         self._troubles = troubles
         self._away = away
         self._refused = ""
+        self._events: Events | None = None
         self._since: dict[str, float] = {}
         """When each trouble was first seen."""
         self.conflicts: tuple[Conflict, ...] = ()
@@ -79,7 +80,7 @@ class Reports:
     async def keep_events(self, client: Client) -> None:
         """For as long as the agent runs."""
         loop = asyncio.get_running_loop()
-        events = Events(client, self._node)
+        events = self._events = self._events or Events(client, self._node)
         settings_at = 0.0
         while True:
             if not self._away():

@@ -27,6 +27,7 @@ def troubles(
         "RangeConflict": strangers,
         "ForeignNetwork": runtimes.hindrance(),
         "NotInstalled": presence.trouble,
+        "PluginLeftOut": "; ".join(presence.left_out),
         "WrongUnderlay": underlay.trouble,
         NOT_READY: readiness.unready(),
     }
