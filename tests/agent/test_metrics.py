@@ -16,7 +16,7 @@ from tunrouter.agent import barrier, counted
 from tunrouter.agent.metrics import OTHERS, TABLE, families
 from tunrouter.core import admission, bounds, shares
 from tunrouter.core.replica import Verdict
-from tunrouter.core.status import Connection, Snapshot
+from tunrouter.core.status import Connection, Kubernetes, Snapshot
 from tunrouter.dataplane.reference import COUNTERS
 from tunrouter.edge.metrics import Distribution
 from tunrouter.npc import metrics as npc
@@ -93,6 +93,11 @@ def changed(**fields: object) -> Snapshot:
         ("tunrouter_electors", {("reachable",): 1, ("unreachable",): 1}),
         ("tunrouter_fenced_pods", {(): 1}),
         ("tunrouter_attached_pods", {(): 4}),
+        ("tunrouter_kubernetes_in_touch", {(): 1}),
+        (
+            "tunrouter_kubernetes_requests_total",
+            {("list", "nodes", "200"): 2, ("watch", "nodes", "unreachable"): 7},
+        ),
         ("tunrouter_build_info", {("0.1.0", "compiled"): 1}),
         ("tunrouter_ready", {(): 1}),
         ("tunrouter_warnings", {(): 1}),
@@ -125,6 +130,16 @@ def test_a_network_without_a_password_says_so() -> None:
 
 def test_what_is_not_ready_is_0() -> None:
     assert shown(changed(unready="no address is free"))["tunrouter_ready"] == {(): 0}
+
+
+def test_without_kubernetes_there_is_nothing_of_it() -> None:
+    found = shown(changed(kubernetes=None))
+    assert found["tunrouter_kubernetes_in_touch"] == found["tunrouter_kubernetes_requests_total"] == {}
+
+
+def test_out_of_touch_is_0() -> None:
+    away = Kubernetes(node="host-1", away="watch nodes: not answered")
+    assert shown(changed(kubernetes=away))["tunrouter_kubernetes_in_touch"] == {(): 0}
 
 
 def test_an_agent_that_has_just_started_shows_what_there_is() -> None:

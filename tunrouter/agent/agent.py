@@ -42,6 +42,7 @@ from tunrouter.agent.readiness import Readiness
 from tunrouter.agent.recall import Kept, founding, recall
 from tunrouter.agent.recall import blocks as recalled_blocks
 from tunrouter.agent.snapshot import Facts, Seen, snapshot
+from tunrouter.agent.supervision import Tasks
 from tunrouter.agent.targets import Targets
 from tunrouter.agent.tickets import Tickets
 from tunrouter.agent.underlay import Underlay
@@ -81,7 +82,7 @@ class Agent:
         self._once = OncePerKey(log)
         self._barrier = Barrier(log)
         self._started, self._started_at = time.monotonic(), time.time()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tasks = Tasks(loop, self._barrier)
         self._warnings: tuple[str, ...] = ()
         self.underlay = Underlay(config, self._host, self._barrier)
         self._runtimes = Directories(Path(config.cni_bin_dir), Path(config.cni_conf_dir))
@@ -160,12 +161,12 @@ class Agent:
         self._control = control
         self.readiness.watch(control, self._attachments)
         control.carry_out(node.start(kept.endpoints, time.monotonic(), kept.rows, moved=kept.moved))
-        self.spawn(self._attachments.reconcile(here, node.allocator.addresses.holders))
+        self.tasks.spawn(self._attachments.reconcile(here, node.allocator.addresses.holders))
         self._targets.start(config.peers, kept.targets)
         if self._cluster is not None:
             self._cluster.join(control, self._targets)
-        self.spawn(self._keep_names())
-        self.spawn(
+        self.tasks.spawn(self._keep_names())
+        self.tasks.spawn(
             self.underlay.keep(
                 lambda to: dataplane.move(self._workers, self.config, to, kept.identity), control.readdressed
             )
@@ -197,10 +198,10 @@ class Agent:
         from tunrouter.agent.kubernetes.presence import Presence
         from tunrouter.agent.kubernetes.troubles import troubles
 
-        presence = Presence(self.config, self.readiness.unready)
+        presence = Presence(self.config, self.readiness.unready, self._host.note_repaired)
         look = partial(troubles, self.readiness, self._host, self.underlay, self._runtimes, presence)
         state = self.readiness.condition
-        return Cluster(self.config, os.environ, self.underlay, presence, self._barrier, self.spawn, look, state)
+        return Cluster(self.config, os.environ, self.underlay, presence, self._barrier, self.tasks.spawn, look, state)
 
     def _make_control(
         self,
@@ -292,9 +293,9 @@ class Agent:
         if self._host.host is None or self._control is None or self._control.stopped:
             return
         if gone := self._host.host.vanished():
-            self.spawn(self._attachments.release([(pod.name, pod.interface) for pod in gone]))
+            self.tasks.spawn(self._attachments.release([(pod.name, pod.interface) for pod in gone]))
         self._exposure.look()
-        self.spawn(self._cni.settle())
+        self.tasks.spawn(self._cni.settle())
         if not self._ready and self._host.gateway is not None:
             self._ready = True
             self._say_ready(self._control.node)
@@ -316,8 +317,7 @@ class Agent:
         return memory.remember
 
     def _say_goodbye(self, control: Control) -> None:
-        for task in self._tasks:
-            task.cancel()
+        self.tasks.cancel()
         control.stop(leave=self._expected)
 
     def _announce(self, local: Local) -> None:
@@ -349,7 +349,7 @@ class Agent:
             self._targets.configure(config.peers)
             if self._cluster is not None:
                 self._cluster.configure(config)
-            self.spawn(self._look_up())
+            self.tasks.spawn(self._look_up())
         logs.set_level(config.log_level)
         self._workers.set_log_level(config.log_level)
 
@@ -361,11 +361,6 @@ class Agent:
         while True:
             await self._look_up()
             await asyncio.sleep(NAMES_SECONDS)
-
-    def spawn(self, work: Any) -> None:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     # --- the API -----------------------------------------------------------------------------------------------------
     def _standing(self) -> Control:
@@ -400,6 +395,7 @@ class Agent:
             lag=self._monitoring.lag,
             lately=self._monitoring.lately,
             clock=self._monitoring.clock,
+            kubernetes=self._cluster.report if self._cluster is not None else None,
         )
         return snapshot(self.config, facts, seen, control, self._workers, self._host, cluster=cluster)
 

@@ -63,7 +63,7 @@ def node_name(value: str) -> str:
 def object_name(value: str) -> str:
     """As a name of Kubernetes: longer than a nickname may be. `Config.nickname` is what of it is told to peers."""
     if not value.isprintable() or not 0 < len(value.encode()) <= MAX_OBJECT_NAME or value != value.strip():
-        raise InvalidValueError(f"1 to {bounds.MAX_NAME_BYTES} bytes of printable text")
+        raise InvalidValueError(f"1 to {MAX_OBJECT_NAME} bytes of printable text")
     return value
 
 

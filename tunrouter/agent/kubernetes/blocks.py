@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Network
 from typing import Final
 
+from tunrouter.agent.barrier import Barrier
 from tunrouter.core import leases
 from tunrouter.core.holdings import block_at
 from tunrouter.core.outbox import CreateLease, DeleteLease
 from tunrouter.edge.kube.client import Client
-from tunrouter.edge.kube.faults import AlreadyExistsError, ConflictError, NotFoundError
+from tunrouter.edge.kube.faults import AlreadyExistsError, ConflictError, NotFoundError, RefusedError
 from tunrouter.edge.kube.objects import LEASES, Lease, LeaseSpec, Metadata, OwnerReference, micro_time
 from tunrouter.edge.kube.reflector import Key
 from tunrouter.errors import ClusterError
@@ -26,13 +27,19 @@ PEER: Final = "tunrouter.io/peer"
 """Label with the id of the node that holds the block."""
 LABELS: Final = {"name": "weave-net", "app.kubernetes.io/part-of": "tunrouter"}
 
+ENDING: Final = "being terminated"
+"""In the server's words for why it makes nothing more in a namespace."""
+
 Hear = Callable[[leases.News], None]
 
 
 class Blocks:
     """Of one node, and the listener of the Leases' reflector. `hear` reaches the core."""
 
-    def __init__(self, client: Client, network: IPv4Network, length: int, node: str, peer: int, hear: Hear) -> None:
+    def __init__(
+        self, client: Client, network: IPv4Network, length: int, node: str, peer: int, hear: Hear, barrier: Barrier
+    ) -> None:
+        self._barrier = barrier
         self._client = client
         self._network = network
         self._length = length
@@ -101,6 +108,10 @@ class Blocks:
             return await self._delete(effect)
         except ClusterError as error:
             return leases.Settled(effect.number, None, str(error))
+        except Exception as error:
+            with self._barrier:  # which says it, once
+                raise
+            return leases.Settled(effect.number, None, f"a defect, see the log: {error!r}")
 
     async def _create(self, effect: CreateLease, owner: str) -> leases.Settled:
         name = self._name(effect.place)
@@ -115,6 +126,13 @@ class Blocks:
             there = await self._client.create(LEASES, wanted)
         except AlreadyExistsError:
             there = await self._client.get(LEASES, name, NAMESPACE)
+        except NotFoundError:
+            raise ClusterError(f"the namespace {NAMESPACE} is missing", "apply the manifest again") from None
+        except RefusedError as error:
+            if ENDING not in error.what:
+                raise
+            what = f"the namespace {NAMESPACE} is being deleted"
+            raise ClusterError(what, "apply the manifest again when it is gone") from None
         return leases.Settled(effect.number, self.read(there))
 
     async def _delete(self, effect: DeleteLease) -> leases.Settled:

@@ -142,18 +142,23 @@ class Connection:
 
 async def connect(access: Access, patience: Patience) -> Connection:
     """Raises UnreachableError."""
+    writer = None
     try:
         async with asyncio.timeout(patience.connect):
             reader, writer = await asyncio.open_connection(
                 access.host, access.port, ssl=access.context(), limit=READ_BYTES
             )
+        _watch_over(writer, patience.keepalive)
     except TimeoutError:
         raise UnreachableError(f"{access} did not accept within {patience.connect:g} s") from None
     except ssl.SSLCertVerificationError as error:
         raise UnreachableError(f"{access} shows a certificate that is not trusted: {error.verify_message}") from None
     except OSError as error:
+        if writer is not None:
+            writer.transport.abort()
         raise UnreachableError(f"{access} is not reached: {_words(error)}") from None
-    _watch_over(writer, patience.keepalive)
+    except UnicodeError as error:
+        raise UnreachableError(f"{access} is not reached: its name is none: {error}") from None
     return Connection(reader, writer, str(access))
 
 
