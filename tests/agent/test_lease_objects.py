@@ -17,7 +17,7 @@ RANGE = IPv4Network("10.32.0.0/12")
 class Heard:
     def __init__(self) -> None:
         self.news: list[leases.News] = []
-        self.blocks = Blocks(cast("Any", None), RANGE, 24, "node-a", 7, self.news.append)
+        self.blocks = Blocks(cast("Any", None), RANGE, 24, "node-a", 7, self.news.append, cast("Any", None))
 
 
 def lease(name: str, peer: str = "000000000000002a", version: str = "11") -> Lease:
