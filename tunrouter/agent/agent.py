@@ -256,6 +256,11 @@ class Agent:
         """Whether workers are left to the next agent: one that could not start must not end what it has taken over."""
         return self._expected or self._control is None
 
+    async def mourn(self, error: TunrouterError) -> None:
+        """It could not start: who runs the cluster hears why, not only who reads this log."""
+        if self._cluster is not None:
+            await self._cluster.mourn(str(error))
+
     def _end(self, what: str, fix: str) -> None:
         """The node cannot go on."""
         self.failure = self.failure or AgentError(what, fix)
