@@ -16,7 +16,7 @@ PURE     := tests/core tests/sim tests/cni
 MANIFEST := k8s/tunrouter-daemonset-k8s.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help image install install-service uninstall-service demo test lint soak manifests bench-compare bench-check bench-sessions bench-pods fresh-machine clean
+.PHONY: help image install install-service uninstall-service demo test lint test-pure soak manifests bench-compare bench-check bench-sessions bench-pods fresh-machine clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -59,11 +59,15 @@ $(RUNTIMES): $(STAMP)
 
 test: lint $(RUNTIMES) ## lint, then every test but the soak (ARGS="tests/core -k replay")
 ifeq ($(ARGS),)
-	$(VENV)/bin/pytest -m "not soak" --numprocesses 2 --dist loadscope $(PURE)
+	@$(MAKE) --no-print-directory --jobs 2 test-pure image
 	$(VENV)/bin/pytest -m "not soak" $(PURE:%=--ignore %)
 else
 	$(VENV)/bin/pytest -m "not soak" $(ARGS)
 endif
+
+# The image is mostly waited for (packages, compilers), so it is made beside these.
+test-pure: $(RUNTIMES)
+	$(VENV)/bin/pytest -m "not soak" --numprocesses 2 --dist loadscope $(PURE)
 
 $(CROSS): $(STAMP)
 	@.ci/install $(VENV) cross

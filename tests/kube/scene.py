@@ -79,7 +79,9 @@ class Scene:
         return found
 
     # --- agents ------------------------------------------------------------------------------------------------------
-    def start(self, *hosts: Host, password: str | None = "of this lab only", **environment: str) -> None:
+    def start(
+        self, *hosts: Host, password: str | None = "of this lab only", wait: bool = True, **environment: str
+    ) -> None:
         """Returns when all are up."""
         for host in hosts:
             host.agent.block = ""
@@ -93,7 +95,7 @@ class Scene:
                 **environment,
             }
             host.agent.start(password=password, wait=False)
-        for host in hosts:
+        for host in hosts if wait else ():
             host.agent.wait_ready()
 
     def wait(self, what: str, condition: Callable[[], object], seconds: float = 10.0) -> None:

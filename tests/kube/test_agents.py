@@ -91,7 +91,7 @@ def test_the_nodes_address_is_the_tunnels(up: Scene) -> None:
     assert "InternalIP" in there.underlay_wish
 
 
-def test_settings_that_work_against_us_are_named(up: Scene) -> None:
+def test_settings_that_work_against_us_are_named() -> None:
     with scene(1) as made:
         made.control.do("plant", thing={
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-proxy", "namespace": "kube-system"},
@@ -114,3 +114,47 @@ def test_a_network_that_somebody_takes_away_is_put_back_and_said(up: Scene) -> N
     assert snapshot.kubernetes is not None
     assert (snapshot.kubernetes.node, snapshot.kubernetes.registered) == (host.name, True)
     assert {each.resource for each in snapshot.kubernetes.requests} >= {"nodes", "leases", "events"}
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_an_outage_of_the_api_costs_next_to_no_processor_time() -> None:
+    """Beside the same agent in touch; and all is known again within ten seconds."""
+    with scene(2) as made:
+        one, two = made.lab.hosts
+        made.start(one, two)
+        for host in (one, two):
+            made.wait(f"{host} is ready", partial(made.ready, host))
+        left, right = one.add_pod("left"), two.add_pod("right")
+        shares = []
+        for state in ("up", "down"):
+            made.control.do(state)
+            deadline, used, began = time.monotonic() + 150, one.agent.cpu_seconds(), time.monotonic()
+            while time.monotonic() < deadline:
+                left.ping(right.address, count=20, seconds=15)
+                time.sleep(5)
+            shares.append((one.agent.cpu_seconds() - used) / (time.monotonic() - began))
+            one.add_pod(f"while {state}")
+        made.control.do("up")
+        began = time.monotonic()
+        made.wait("it is back", lambda: not any("out of touch" in text for text in one.agent.snapshot().warnings))
+        assert time.monotonic() - began < 10
+        assert shares[1] - shares[0] < 0.05, shares
+
+
+def test_an_agent_that_cannot_start_tells_the_cluster_why() -> None:
+    """Here Weave Net's bridge is in its place, with a port of a pod: nothing of it is touched."""
+    with scene(1) as made:
+        (host,) = made.lab.hosts
+        host.namespace.ip(
+            "link add weave type bridge",
+            "link add vethwepl1 type veth peer name eth9",
+            "link set vethwepl1 master weave",
+        )
+        host.agent.block = ""
+        made.start(host, wait=False)
+        made.wait("an Event", lambda: made.events("StartFailed"))
+        (event,) = made.events("StartFailed")
+        assert "bridge weave is another network's (probably Weave Net)" in event["message"]
+        assert host.agent.process.wait(10) != 0
+        assert "vethwepl1" in host.namespace.run("ip", "link", "show", "master", "weave").stdout

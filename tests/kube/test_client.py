@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.kube.apiserver import Served, serving
+from tests.kube.apiserver import ApiServer, Served, serving
 from tests.kube.reflecting import LOOPS, client_of, node, plant, requests, run, until
 from tunrouter.edge.kube import client as client_module
 from tunrouter.edge.kube.connection import Patience
@@ -360,13 +361,17 @@ def test_a_proxys_page_is_one_line_for_the_user(served: Served, tmp_path: Path) 
     run(scenario())
 
 
+def _fail(server: ApiServer, code: int) -> None:
+    server.faults.plant("error", code=code)
+
+
 def test_codes_that_no_server_sends_are_counted_by_class(served: Served, tmp_path: Path) -> None:
     """What comes from outside makes no counter."""
 
     async def scenario() -> None:
         async with client_of(served.access(tmp_path)) as client:
             for code in (418, 499, 503, 599):
-                served.do(lambda server, code=code: server.faults.plant("error", code=code))
+                served.do(partial(_fail, code=code))
                 with pytest.raises(ClusterError):
                     await client.list(NODES)
             assert dict(client.counts)["list", "nodes", "4xx"] == 2

@@ -12,7 +12,7 @@ import pytest
 from tests.kube.reflecting import run
 from tunrouter.agent.kubernetes.members import DIALLED, Members
 from tunrouter.edge.kube import reflector as reflector_module
-from tunrouter.edge.kube.objects import NODES, Address, Condition, Metadata, Node, NodeSpec, NodeStatus
+from tunrouter.edge.kube.objects import NODES, Address, Condition, Metadata, Node, NodeInfo, NodeSpec, NodeStatus
 from tunrouter.edge.kube.reflector import Key, Reflector
 
 
@@ -171,5 +171,24 @@ def test_thousands_tell_all_at_once_and_others_have_their_turn(monkeypatch: pyte
         counting.cancel()
         assert turns >= 5000 // reflector_module.TURN
         assert len(told) == 1
+
+    in_loop(scenario)
+
+
+def test_an_object_of_our_name_that_was_booted_while_we_live_is_another_machines() -> None:
+    async def scenario(members: Members, told: list[str]) -> None:
+        def ours(uid: str, boot: str) -> Node:
+            info = NodeInfo(boot_id=boot)
+            return Node(metadata=Metadata(name="n0", uid=uid), status=NodeStatus(node_info=info))
+
+        members.replaced(listed(ours("first", "a")))
+        assert members.news.own == "first"
+        members.changed(ours("again", "a"))
+        assert members.news.own == "again", "made anew under its pods"
+        members.changed(ours("other", "b"))
+        assert members.news.own == ""
+        assert "other" in members.news.all
+        members.changed(ours("back", "a"))
+        assert members.news.own == "back"
 
     in_loop(scenario)

@@ -19,8 +19,6 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from nacl.utils import random
-
 import tunrouter
 from tunrouter.agent import dataplane, inheritance, membership, resolve
 from tunrouter.agent.addressing import Addressing
@@ -37,7 +35,7 @@ from tunrouter.agent.ledger import Ledger
 from tunrouter.agent.memory import Memory
 from tunrouter.agent.monitoring import Monitoring
 from tunrouter.agent.pings import Pings
-from tunrouter.agent.plan import host_plan
+from tunrouter.agent.plan import block_length, host_plan, local_node
 from tunrouter.agent.readiness import Readiness
 from tunrouter.agent.recall import Kept, founding, recall
 from tunrouter.agent.recall import blocks as recalled_blocks
@@ -50,7 +48,6 @@ from tunrouter.config import Config
 from tunrouter.core import keys, seam, status, wire
 from tunrouter.core.local import Local
 from tunrouter.core.node import Node
-from tunrouter.core.routes import Announced
 from tunrouter.daemon import logs
 from tunrouter.daemon.logs import OncePerKey
 from tunrouter.edge import api
@@ -129,7 +126,7 @@ class Agent:
             return False
         plan = host_plan(config, self.underlay.mtu)
         static = (IPv4Network(config.block),) if config.block else ()
-        blocks = static or recalled_blocks(kept, plan.range, _block_length(config, plan, static))
+        blocks = static or recalled_blocks(kept, plan.range, block_length(config, plan, static))
         await self._host.prepare(plan, peers)
         self._workers, self._facts["offloads"] = await dataplane.start(
             config,
@@ -144,7 +141,7 @@ class Agent:
         exposed = kept_on(kept.rows)
         # What pods live by is there without a pause, whoever decides about blocks.
         await self._host.apply(blocks, exposed=[a for a in exposed.values() if not static or a in static[0]])
-        local = self._local(kept, await ring, plan, static)
+        local = local_node(config, kept, await ring, plan, static, self.underlay.endpoints)
         self._announce(local)
         await self._workers.ready()
         node = Node(
@@ -243,24 +240,6 @@ class Agent:
         self._workers.hear, self._workers.maimed = control.hear, control.lanes_lost
         return control
 
-    def _local(self, kept: Kept, ring: keys.KeyRing, plan: HostPlan, static: tuple[IPv4Network, ...]) -> Local:
-        config = self.config
-        return Local(
-            identity=kept.identity,
-            incarnation=kept.incarnation,
-            ring=ring,
-            network=config.network,
-            name=config.nickname,
-            blocks=tuple(Announced(block) for block in static),
-            block_length=_block_length(config, plan, static),
-            pod_mtu=plan.mtu,
-            random=random,
-            workers=config.workers,
-            silent=config.silent,
-            endpoints=self.underlay.endpoints,
-            discovery=config.discovery,
-        )
-
     def _hear(self, node: int, body: wire.AgentBody) -> None:
         """Another agent, by way of the session with its node."""
         if isinstance(body, wire.BenchAsk | wire.BenchAnswer):
@@ -276,6 +255,11 @@ class Agent:
     def _leaves(self) -> bool:
         """Whether workers are left to the next agent: one that could not start must not end what it has taken over."""
         return self._expected or self._control is None
+
+    async def mourn(self, error: TunrouterError) -> None:
+        """It could not start: who runs the cluster hears why, not only who reads this log."""
+        if self._cluster is not None:
+            await self._cluster.mourn(str(error))
 
     def _end(self, what: str, fix: str) -> None:
         """The node cannot go on."""
@@ -407,10 +391,6 @@ class Agent:
         """Nothing is left to do for an agent without a cluster; the answer goes first."""
         self._left = True
         self._loop.call_later(LEFT_SECONDS, self.stopped.set)
-
-
-def _block_length(config: Config, plan: HostPlan, static: tuple[IPv4Network, ...]) -> int:
-    return static[0].prefixlen if static else max(config.block_size, plan.range.prefixlen)
 
 
 async def _finish(work: asyncio.Future[Any]) -> None:

@@ -19,6 +19,7 @@ from tunrouter.agent.reload import Reload
 from tunrouter.agent.service import Service
 from tunrouter.config import Config, Given
 from tunrouter.edge.notify import Notifier
+from tunrouter.errors import TunrouterError
 
 log = logging.getLogger("tunrouter")
 
@@ -35,7 +36,12 @@ async def run(config: Config, given: Given) -> None:
     async with contextlib.AsyncExitStack() as stack:
         service.starting("setting this host up")
         agent.underlay.waits = service.starting
-        if await agent.start(stack):
+        try:
+            started = await agent.start(stack)
+        except TunrouterError as error:
+            await agent.mourn(error)
+            raise
+        if started:
             service.ready(agent.readiness.condition)
             agent.tasks.spawn(reload.keep(config, agent.adopt))
         await agent.stopped.wait()

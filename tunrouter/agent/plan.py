@@ -1,11 +1,17 @@
-"""What this host is to look like, by configuration and underlay; and which underlay the configuration wishes for."""
+"""What this host and its node are to be, by configuration, underlay and disk; and which underlay is wished for."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import IPv4Network
 
+from nacl.utils import random
+
+from tunrouter.agent.recall import Kept
 from tunrouter.config import Config
-from tunrouter.core import wire
+from tunrouter.core import keys, seam, wire
+from tunrouter.core.local import Local
+from tunrouter.core.routes import Announced
 from tunrouter.errors import ConfigError
 from tunrouter.host import HostPlan
 from tunrouter.host.choice import Wish
@@ -34,3 +40,34 @@ def underlay_wish(config: Config) -> Wish:
     if config.iface_can_reach:
         return Wish(can_reach=config.iface_can_reach, said="--iface-can-reach")
     return Wish(address=config.host, said="--host") if config.host else Wish()
+
+
+def block_length(config: Config, plan: HostPlan, static: Sequence[IPv4Network]) -> int:
+    """Of all blocks of the range."""
+    return static[0].prefixlen if static else max(config.block_size, plan.range.prefixlen)
+
+
+def local_node(
+    config: Config,
+    kept: Kept,
+    ring: keys.KeyRing,
+    plan: HostPlan,
+    static: Sequence[IPv4Network],
+    endpoints: tuple[seam.Endpoint, ...],
+) -> Local:
+    """`static` are blocks that the operator gave, `endpoints` where this node knows itself to be."""
+    return Local(
+        identity=kept.identity,
+        incarnation=kept.incarnation,
+        ring=ring,
+        network=config.network,
+        name=config.nickname,
+        blocks=tuple(Announced(block) for block in static),
+        block_length=block_length(config, plan, static),
+        pod_mtu=plan.mtu,
+        random=random,
+        workers=config.workers,
+        silent=config.silent,
+        endpoints=endpoints,
+        discovery=config.discovery,
+    )

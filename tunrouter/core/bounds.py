@@ -285,7 +285,7 @@ CLAIM_PAUSE_SECONDS: Final = 0.5
 """After somebody else was quicker, each time longer."""
 ABANDONED_SECONDS: Final = 1800.0
 """A Lease of nobody that is there is deleted after so long, if the cluster has not done so."""
-SETTLE_SECONDS: Final = 3.0
+SETTLE_SECONDS: Final = 2.0
 """From when a first peer is there, all have said in so long which blocks they hold."""
 LONELY_SECONDS: Final = 60.0
 """Who reaches no peer for so long, although there are other nodes, claims a block all the same."""

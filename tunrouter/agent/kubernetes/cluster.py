@@ -35,6 +35,7 @@ from tunrouter.core.outbox import CreateLease, DeleteLease
 from tunrouter.core.states import STANDING
 from tunrouter.edge.kube import access
 from tunrouter.edge.kube.client import Client
+from tunrouter.edge.kube.events import Events
 from tunrouter.edge.kube.objects import LEASES, NAMESPACES, NODES, Lease, Node
 from tunrouter.edge.kube.reflector import Reflector
 from tunrouter.errors import ClusterError
@@ -147,6 +148,13 @@ class Cluster:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(KNOWN_SECONDS):
                 await self._known.wait()
+
+    async def mourn(self, why: str) -> None:
+        """The agent could not start, for this reason."""
+        if self._client is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(KNOWN_SECONDS):
+                    await Events(self._client, self._config.name).say("StartFailed", why)
 
     async def _close(self) -> None:
         if self._client is not None:

@@ -5,8 +5,9 @@ chance and the same in each life. While none of them answers it goes on to other
 (its address, annotations) is a wish that the operator's own configuration beats.
 
 Thousands of Nodes tell of their health all the time. So each is compared with what it was before and with nothing else,
-and whatever changed in one turn of the loop is told once. A node has addresses of both families at most: ours is IPv4
-where there is one, as everywhere; of a peer the family of ours counts.
+and whatever changed in one turn of the loop is told once. While we live this machine is not booted, so an object of our
+name that tells of another boot than before is another machine's, and not ours. A node has addresses of both families at
+most: ours is IPv4 where there is one, as everywhere; of a peer the family of ours counts.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ class Members:
         self._from = 0
         """The first of the order that is dialled."""
         self._telling = False
+        self._boot = ""
+        """Of this machine, as our object told it first."""
 
     # --- what the reflector tells ------------------------------------------------------------------------------------
     def replaced(self, objects: Mapping[Key, Node], /) -> None:
@@ -86,6 +89,10 @@ class Members:
         self._tell_soon()
 
     def _on_own(self, own: Node | None) -> None:
+        boot = own.status.node_info.boot_id if own is not None else ""
+        self._boot = self._boot or boot
+        if boot != self._boot and boot:
+            own = None
         before, self.own = self.own, own
         self.address = _member(own).address("") if own is not None else ""
         said = [one.metadata.annotations if one is not None else {} for one in (before, own)]

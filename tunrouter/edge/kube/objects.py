@@ -61,7 +61,12 @@ class NodeSpec(Object, frozen=True, kw_only=True):
     unschedulable: bool = False
 
 
+class NodeInfo(Object, frozen=True, kw_only=True):
+    boot_id: str = msgspec.field(default="", name="bootID")
+
+
 class NodeStatus(Object, frozen=True, kw_only=True):
+    node_info: NodeInfo = msgspec.field(default_factory=NodeInfo)
     addresses: tuple[Address, ...] = ()
     conditions: tuple[Condition, ...] = ()
 
