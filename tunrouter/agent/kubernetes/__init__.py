@@ -2,8 +2,8 @@
 
     members.py: Node objects ──> peers, which address is ours, who was deleted
     blocks.py:  Leases ──> core/leases.py ──> made and deleted
-    presence.py: ready ──> plugin and network on the host ──> the Node's condition
-    conflicts.py, troubles.py: what a user must know, as Events
+    presence.py: ready ──> plugin and network on the host, kept there
+    reports.py: the Node's condition; conflicts.py, troubles.py: what a user must know, as Events
 
 `cluster.py` joins them. Law: nothing here stops the agent. While the API is away all of it waits, and pods go on.
 """
