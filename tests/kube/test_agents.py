@@ -91,8 +91,9 @@ def test_the_nodes_address_is_the_tunnels(up: Scene) -> None:
     assert "InternalIP" in there.underlay_wish
 
 
-def test_settings_that_work_against_us_are_named() -> None:
-    with scene(1) as made:
+def test_settings_that_work_against_us_are_named_and_an_annotation_is_obeyed() -> None:
+    with scene(1, nodes=False) as made:
+        made.add_node(made.lab.hosts[0], **{"tunrouter.io/iface": "eth7,eth0"})
         made.control.do("plant", thing={
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-proxy", "namespace": "kube-system"},
             "data": {"config.conf": "clusterCIDR: 10.244.0.0/16\nmode: ipvs\n"},
@@ -101,6 +102,7 @@ def test_settings_that_work_against_us_are_named() -> None:
         made.start(host)
         made.wait("Events", lambda: len(made.events("NetworkConflict")) == 2)
         assert any("clusterCIDR" in text for text in host.agent.snapshot().warnings)
+        assert host.agent.snapshot().host.underlay_wish == "annotation eth7,eth0", "it beats the InternalIP"
 
 
 def test_a_network_that_somebody_takes_away_is_put_back_and_said(up: Scene) -> None:
