@@ -190,7 +190,7 @@ def stays_below(directory: Path, stdin: bytes) -> bool:
     return all(place in NOWHERE or os.path.normpath(str(place)).startswith(f"{directory}/") for place in places)
 
 
-lot = settings(max_examples=70, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+lot = settings(max_examples=35, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @given(data=st.data())

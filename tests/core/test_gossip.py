@@ -22,7 +22,7 @@ def settled(village: Village, seconds: float = 60.0) -> Village:
     return village
 
 
-@pytest.mark.parametrize(("loss", "seconds"), [(0.0, 0.4), (0.1, 0.6)])
+@pytest.mark.parametrize(("loss", "seconds"), [(0.0, 0.4), pytest.param(0.1, 0.6, marks=pytest.mark.soak)])
 def test_a_change_floods(loss: float, seconds: float) -> None:
     village = settled(Village(100, loss=loss))
     before = village.messages

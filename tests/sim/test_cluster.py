@@ -84,7 +84,7 @@ def healed(seed: int, nodes: int) -> None:
     assert cluster.faults() == [], f"seed {seed}"
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.soak)])
 def test_after_chaos_all_views_are_equal(seed: int) -> None:
     healed(seed, 30)
 
@@ -173,6 +173,7 @@ def test_a_bad_scenario_is_told_in_one_line(tmp_path: Path, text: str, words: st
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.soak
 def test_a_tenth_of_all_datagrams_lost_is_no_news() -> None:
     """No link goes or comes in anybody's view, and no round trip changes its class by copies that were lost."""
     cluster = Cluster(seed=1)
@@ -202,7 +203,7 @@ def test_the_halves_of_a_partition_find_each_other_within_two_seconds(nodes: int
     assert cluster.faults() == []
 
 
-@pytest.mark.parametrize("groups", [2, 4])
+@pytest.mark.parametrize("groups", [2, pytest.param(4, marks=pytest.mark.soak)])
 def test_who_was_given_up_by_all_others_is_theirs_again_without_a_restart(
     monkeypatch: pytest.MonkeyPatch, groups: int
 ) -> None:

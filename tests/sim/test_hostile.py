@@ -134,7 +134,7 @@ def test_rubbish_and_oversize_records_are_counted(lab: Lab) -> None:
     lab.unharmed()
 
 
-@pytest.mark.parametrize("count", [20_000, pytest.param(1_000_000, marks=[pytest.mark.soak])])
+@pytest.mark.parametrize("count", [5_000, pytest.param(1_000_000, marks=[pytest.mark.soak])])
 def test_records_without_end_are_bounded_and_counted(lab: Lab, count: int) -> None:
     """Past the data plane's own budget for control: what if it let all of them through?"""
     gossip, now = lab.victim.node.mesh.gossip, lab.internet.now

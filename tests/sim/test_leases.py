@@ -114,16 +114,16 @@ def test_a_block_without_pods_is_let_go() -> None:
 
 
 def test_deleted_nodes_blocks_are_free_and_are_taken_last() -> None:
-    parliament, api = cluster(60)
+    parliament, api = cluster(58)
     ready(parliament)
-    dead = parliament.all[30:]
+    dead = parliament.all[29:]
     theirs = {place for seat in dead for place in seat.ipam.own}
     for seat in dead:
         seat.kill(host=True)
         api.delete_node(seat.number)
     parliament.run(COLLECTED)
     assert not theirs & api.leases.keys(), "nothing of ours has to run for that"
-    room = parliament.all[0].ipam.places - 60
+    room = parliament.all[0].ipam.places - 58
     for number in range(61, 61 + room):
         parliament.join(number)
     ready(parliament, 15)
@@ -132,6 +132,8 @@ def test_deleted_nodes_blocks_are_free_and_are_taken_last() -> None:
     parliament.run(30)
     assert not late.ipam.own
     assert "no block" in late.ipam.reason
+    for seat in parliament.alive[1:-1]:
+        seat.pause(1e6)  # so that there is less to compute
     parliament.until(lambda: usable(late), bounds.LATELY_HELD_SECONDS + 60, step=5)
     assert {*late.ipam.own} <= theirs
     assert not parliament.violations

@@ -96,7 +96,7 @@ def test_a_newcomer_may_know_any_node(internet: Internet) -> None:
 
 
 def test_a_busy_seed_is_spared(internet: Internet) -> None:
-    hosts = cluster(internet, 40)
+    hosts = cluster(internet, 24)
     internet.until(lambda: know_all(hosts), 10)
     internet.until(lambda: all(len(links(host)) <= bounds.MAX_NEIGHBOURS for host in hosts), 120)
     internet.run(60)

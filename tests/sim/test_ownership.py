@@ -217,7 +217,7 @@ def run(examples: int, steps: int = 50, *, fixed: int | None = None) -> None:
 
 @pytest.mark.timeout(300)
 def test_an_address_has_one_holder() -> None:
-    run(80)
+    run(50)
 
 
 @pytest.mark.soak
