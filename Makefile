@@ -5,8 +5,10 @@ VENV     := .venv
 PYTHON   := $(VENV)/bin/python
 STAMP    := $(VENV)/.installed
 RUNTIMES := $(VENV)/.runtimes
+CROSS    := $(VENV)/.cross
 KERNEL   := setup.py tunrouter/dataplane/build.py tunrouter/core/bounds.py $(wildcard tunrouter/dataplane/c/*)
 PLUGIN   := tunrouter/edge/tunrouter-cni
+IMAGE    := build/tunrouter-image.tar
 ARGS     ?=
 # Without the kernel, the network and the clock: these run side by side.
 PURE     := tests/core tests/sim tests/cni
@@ -14,7 +16,7 @@ PURE     := tests/core tests/sim tests/cni
 MANIFEST := k8s/tunrouter-daemonset-k8s.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-service uninstall-service demo test lint soak manifests bench-compare bench-check bench-sessions bench-pods fresh-machine clean
+.PHONY: help image install install-service uninstall-service demo test lint soak manifests bench-compare bench-check bench-sessions bench-pods fresh-machine clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -30,6 +32,17 @@ install-service: ## a service of this host: /opt/tunrouter, unit, completions, C
 
 uninstall-service: ## takes all of that away again, and the network off this host (PURGE=1: configuration and identity, too)
 	@systemd/install remove
+
+image: $(IMAGE) ## a container image: build/tunrouter-image.tar (docs/image.md; FRESH=1 forgets earlier builds)
+	@echo "$(IMAGE): $$(($$(stat -c %s $(IMAGE)) / 1000000)) MB"
+
+$(IMAGE): Dockerfile .dockerignore setup.cfg setup.py pyproject.toml MANIFEST.in README.md LICENSE \
+		$(shell find image cni-plugin tunrouter -type f -not -name '*.pyc' -not -name '*.so' -not -name _kernel.c -not -path $(PLUGIN)) \
+		$(if $(FRESH),fresh) | $(RUNTIMES)
+	@image/build
+
+.PHONY: fresh
+fresh:
 
 demo: install ## three hosts, three agents, six pods, 1 GiB, on this machine (DEMO_UNDERLAY=6 ARGS="--forward-drop --nf-call 1 --size 64M")
 	@$(PYTHON) -m tunrouter.bench.demo $(ARGS)
@@ -52,7 +65,11 @@ else
 	$(VENV)/bin/pytest -m "not soak" $(ARGS)
 endif
 
-soak: install $(RUNTIMES) ## the long tests: 1 GiB through 1 % loss, 10⁸ inputs for the sanitized kernel
+$(CROSS): $(STAMP)
+	@.ci/install $(VENV) cross
+	@touch $@
+
+soak: install $(RUNTIMES) $(CROSS) ## the long tests: 1 GiB through 1 % loss, 10⁸ inputs for the sanitized kernel
 	$(VENV)/bin/pytest -m soak $(ARGS)
 
 manifests: $(RUNTIMES) ## k8s/tunrouter-daemonset-k8s.yaml, rendered from k8s/base

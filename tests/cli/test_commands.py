@@ -46,6 +46,11 @@ def test_status(tunrouter: Run, agent: Stub) -> None:
     assert tunrouter("status", "peers", "-o", "wide").out.count("id=") == 2
 
 
+def test_weaves_local_in_front_changes_nothing(tunrouter: Run, agent: Stub) -> None:
+    assert tunrouter("--local", "status") == tunrouter("status")
+    assert tunrouter("--local", "statu").err == tunrouter("statu").err
+
+
 def test_an_empty_report_prints_nothing(tunrouter: Run, agent: Stub) -> None:
     agent.answer = msgspec.structs.replace(SNAPSHOT, targets=(), connections=())
     assert tunrouter("status", "targets") == tunrouter("status", "connections") == Done(0, "", "")

@@ -118,9 +118,10 @@ def test_mounts_are_where_the_program_looks() -> None:
     assert at["cni-bin"]["mountPath"] == config.cni_bin_dir
     assert at["cni-conf"]["mountPath"] == config.cni_conf_dir
     # runc mounts nothing inside /proc.
-    assert at["sysctls"]["mountPath"] == f"{sysctl.MOUNTED}/net"
+    assert at["sysctls"]["mountPath"] == f"{sysctl.HOSTS}/net"
     # Namespaces of pods that come later are mounts that are made later.
-    assert at["netns"] == {"name": "netns", "mountPath": "/run/netns", "mountPropagation": "HostToContainer"}
+    propagated = {"mountPropagation": "HostToContainer", "readOnly": True}
+    assert at["netns"] == {"name": "netns", "mountPath": "/run/netns"} | propagated
     assert at["password"]["mountPath"] == environment("weave")["CREDENTIALS_DIRECTORY"]
     assert at["password"]["readOnly"] is True
 

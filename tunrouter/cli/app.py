@@ -108,6 +108,7 @@ def tunrouter(
     _: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
+    local: Annotated[bool, typer.Option("--local", help="For those who know Weave: it is always so.")] = False,
 ) -> None:
     pass
 

@@ -37,7 +37,8 @@ def parser(arguments: Sequence[str] = ()) -> Any:
         if hasattr(kind, _HOOK):
             setattr(kind, _HOOK, lambda _: as_given)
     commands, groups = app.registered_commands, app.registered_groups
-    named = [command for command in commands if arguments and _name(command) == arguments[0]]
+    first = next((argument for argument in arguments if argument != "--local"), None)
+    named = [command for command in commands if _name(command) == first]
     try:
         if named:
             app.registered_commands, app.registered_groups = named, []

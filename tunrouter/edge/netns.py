@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from pyroute2.netns import setns
 
-from tunrouter.errors import ConfigError
+from tunrouter.errors import ConfigError, HostError
 
 NS_GET_NSTYPE: Final = 0xB703
 CLONE_NEWNET: Final = 0x40000000
@@ -67,7 +67,7 @@ def within(namespace: Namespace, work: Callable[[], T]) -> T:
 
     def entered() -> None:
         try:
-            setns(namespace.descriptor)
+            _enter(namespace)
             results.append(work())
         except BaseException as error:
             failures.append(error)
@@ -78,6 +78,14 @@ def within(namespace: Namespace, work: Callable[[], T]) -> T:
     if failures:
         raise failures.pop()
     return results[0]
+
+
+def _enter(namespace: Namespace) -> None:
+    try:
+        setns(namespace.descriptor)
+    except PermissionError:
+        fix = "give the agent CAP_SYS_ADMIN"
+        raise HostError(f"may not enter the network namespace {namespace.path}", fix) from None
 
 
 def _kind(descriptor: int) -> int:

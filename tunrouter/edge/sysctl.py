@@ -2,9 +2,10 @@
 
 Law: a write happens only where the value differs, and is read back: the kernel clamps some values silently.
 Names are written as sysctl(8) writes them; a dot inside an interface's name is written as a slash there
-(`net/ipv4/conf/eth0.1/rp_filter`), so both forms are accepted and the slash form is used for devices. In a container
-/proc/sys cannot be written and nothing can be mounted over it: there the host's net/ is mounted at another place, and
-shows what the calling thread's namespace has, too.
+(`net/ipv4/conf/eth0.1/rp_filter`), so both forms are accepted and the slash form is used for devices.
+
+In a container /proc/sys is read-only, runtimes let nothing be mounted on it, and AppArmor's usual profiles forbid writing
+there. The host's own /proc/sys/net is mounted elsewhere then, and preferred: whose switches it shows depends on who looks.
 """
 
 from __future__ import annotations
@@ -14,15 +15,9 @@ from typing import Final
 
 from tunrouter.errors import HostError
 
-MOUNTED: Final = Path("/host/proc/sys")
-
-
-def root(mounted: Path) -> Path:
-    """Where the switches are: in a container under `mounted`."""
-    return mounted if (mounted / "net/ipv4").is_dir() else Path("/proc/sys")
-
-
-ROOT: Final = root(MOUNTED)
+ROOT: Final = Path("/proc/sys")
+HOSTS: Final = Path("/host/proc/sys")
+"""Where a container has the host's, or at least `net` of it."""
 
 
 def read(name: str) -> str | None:
@@ -45,7 +40,7 @@ def write(name: str, value: int | str) -> bool:
     except FileNotFoundError:
         raise HostError(f"this kernel has no sysctl {name}", "use a kernel with this feature built in") from None
     except OSError as error:
-        fix = f"set {name}={wanted} yourself, or in a container mount the host's /proc/sys/net at {MOUNTED}/net"
+        fix = f"in a container mount the host's /proc/sys/net at {HOSTS}/net, or set {name}={wanted} yourself"
         raise HostError(f"cannot set sysctl {name}={wanted}: {error.strerror}", fix) from None
     return True
 
@@ -56,4 +51,5 @@ def write_if_present(name: str, value: int | str) -> bool:
 
 
 def _path(name: str) -> Path:
-    return ROOT / (name if "/" in name else name.replace(".", "/"))
+    relative = name if "/" in name else name.replace(".", "/")
+    return next((path for path in (HOSTS / relative, ROOT / relative) if path.exists()), ROOT / relative)
