@@ -71,6 +71,12 @@ class Scene:
         found = self.control.do("all", api_version="coordination.k8s.io/v1", kind="Lease", namespace=BLOCKS)
         return {one["metadata"]["name"]: one["spec"]["holderIdentity"] for one in found}
 
+    def lease(self, name: str) -> Json:
+        found: Json = self.control.do(
+            "get", api_version="coordination.k8s.io/v1", kind="Lease", name=name, namespace=BLOCKS
+        )
+        return found
+
     def events(self, reason: str) -> list[Json]:
         found = self.control.do("all", api_version="v1", kind="Event", namespace="default")
         return [one for one in found if one["reason"] == reason]

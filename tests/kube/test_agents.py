@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -21,11 +22,11 @@ def up() -> Iterator[Scene]:
 
 def test_all_are_ready_soon_with_few_writes(up: Scene) -> None:
     for host in up.lab.hosts:
-        up.wait(f"{host} is ready", lambda host=host: up.ready(host))
-        up.wait(f"{host} says so", lambda host=host: up.condition(host).get("status") == "False")
+        up.wait(f"{host} is ready", partial(up.ready, host))
+        up.wait(f"{host} says so", partial(up.condition, host))
     assert sorted(up.leases().values()) == ["host1", "host2", "host3"]
     for host in up.lab.hosts:
-        assert up.condition(host)["reason"] == "TunrouterIsUp"
+        assert (up.condition(host)["status"], up.condition(host)["reason"]) == ("False", "TunrouterIsUp")
         assert conflist(host) is not None
         assert len(up.writes(host)) <= 5, up.writes(host)
         host.agent.wait_established(2)
@@ -43,3 +44,60 @@ def test_a_first_pod_is_quick() -> None:
         began = time.monotonic()
         host.add_pod("a")
         assert time.monotonic() - began < 2
+
+
+def test_the_api_is_away_for_a_while(up: Scene) -> None:
+    """Traffic and pods go on; what happened meanwhile is known soon after its return; and nobody spins."""
+    one, two, three = up.lab.hosts
+    left, right = one.add_pod("left"), two.add_pod("right")
+    up.control.do("down")
+    up.wait("it is noticed", lambda: "out of touch" in " ".join(one.agent.snapshot().warnings))
+    used, began = one.agent.cpu_seconds(), time.monotonic()
+    assert len(left.ping(right.address, count=100, seconds=15)) == 100
+    assert one.add_pod("more").address
+    three.agent.stop()
+    three.agent.restart()
+    assert three.add_pod("after its restart").address
+    spent = (one.agent.cpu_seconds() - used) / (time.monotonic() - began)
+    assert spent < 0.25, f"{spent:.0%} of a core, pings included"
+    up.control.do("up")
+    up.wait("it is back", lambda: not any("out of touch" in text for text in one.agent.snapshot().warnings))
+    assert up.ready(one)
+    assert up.ready(three)
+    assert sorted(up.leases().values()) == ["host1", "host2", "host3"]
+
+
+def test_a_node_object_is_deleted_and_made_again_under_its_pods(up: Scene) -> None:
+    host = up.lab.hosts[1]
+    pod = host.add_pod("stays")
+    other = up.lab.hosts[0].add_pod("asks")
+    before = {name for name, holder in up.leases().items() if holder == host.name}
+    up.delete_node(host)
+    up.wait("the Lease is collected", lambda: host.name not in up.leases().values())
+    assert len(other.ping(pod.address)) == 1
+    uid = up.add_node(host)
+    up.wait("the same blocks are its own again", lambda: before <= up.leases().keys(), 5)
+    assert {name for name, holder in up.leases().items() if holder == host.name} == before
+    assert up.lease(min(before))["metadata"]["ownerReferences"][0]["uid"] == uid
+    up.wait("the condition is told of the new object", partial(up.condition, host))
+    up.wait("it gives addresses again", partial(up.ready, host))
+    assert host.add_pod("later").address != pod.address
+
+
+def test_the_nodes_address_is_the_tunnels(up: Scene) -> None:
+    host = up.lab.hosts[2]
+    there = host.agent.snapshot().host
+    assert there.underlay == host.address
+    assert "InternalIP" in there.underlay_wish
+
+
+def test_settings_that_work_against_us_are_named(up: Scene) -> None:
+    with scene(1) as made:
+        made.control.do("plant", thing={
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-proxy", "namespace": "kube-system"},
+            "data": {"config.conf": "clusterCIDR: 10.244.0.0/16\nmode: ipvs\n"},
+        })  # fmt: skip
+        (host,) = made.lab.hosts
+        made.start(host)
+        made.wait("Events", lambda: len(made.events("NetworkConflict")) == 2)
+        assert any("clusterCIDR" in text for text in host.agent.snapshot().warnings)

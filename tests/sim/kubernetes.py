@@ -74,7 +74,7 @@ class Api:
             self._event(seat, Away("connection refused"))
             return
         self._event(seat, Members(self.nodes.get(seat.number, ""), frozenset(self.nodes.values())))
-        self._event(seat, Synced(CLUSTER, tuple(self.leases.values())))
+        self._event(seat, Synced(CLUSTER, tuple(self.leases.values()), next(self._uids)))
 
     def _tell_members(self) -> None:
         for seat in self._parliament.all:
@@ -111,7 +111,8 @@ class Api:
         there = self.leases.get(effect.place)
         if there is None:
             version = max(effect.version, int(self._parliament.now * 1000))
-            there = Lease(effect.place, seat.id, version, f"lease-{next(self._uids)}", owner)
+            number = next(self._uids)
+            there = Lease(effect.place, seat.id, version, f"lease-{number}", owner, number)
             self.leases[effect.place] = there
             self._tell(Made(there))
             if owner not in self.nodes.values():
@@ -143,5 +144,4 @@ class Api:
         parliament.at(seconds + parliament.rng.uniform(0.0, self.slow), self._arrive, seat, life, settled)
 
     def _remove(self, place: int) -> None:
-        del self.leases[place]
-        self._tell(Gone(place))
+        self._tell(Gone(place, self.leases.pop(place).uid))

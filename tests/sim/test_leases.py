@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
+from tests.sim import parliament as parliament_module
 from tests.sim.kubernetes import Api
 from tests.sim.parliament import Parliament, Seat
 from tunrouter.core import bounds
@@ -50,9 +51,14 @@ def test_many_start_at_once() -> None:
     assert len(api.leases) == 50
     assert max(api.writes.values()) <= 5
     assert max(api.refused.values(), default=0) <= 3
+
+
+def test_a_lease_is_never_renewed() -> None:
+    parliament, api = cluster(3)
+    ready(parliament)
     before = dict(api.writes)
-    parliament.run(bounds.VERIFY_SECONDS)
-    assert api.writes == before, "a Lease is ownership: nobody renews it"
+    parliament.run(3 * bounds.VERIFY_SECONDS)
+    assert api.writes == before
 
 
 def test_a_lease_that_vanishes_under_pods_is_made_anew() -> None:
@@ -133,24 +139,43 @@ def test_deleted_nodes_blocks_are_free_and_are_taken_last() -> None:
 COLLECTED = 3.0
 
 
-def test_a_hundred_go_while_fifty_come() -> None:
-    parliament, api = cluster(30, seed=5)
+def go_while_others_come(nodes: int, going: int) -> None:
+    """All in a minute; and for each two that go one comes."""
+    parliament, api = cluster(nodes, seed=5)
     ready(parliament)
     for seat in parliament.all:
         with_container(seat)
-    for number in range(1, 21):
-        seat = next(seat for seat in parliament.all if seat.number == number)
+    for seat in parliament.all[:going]:
         seat.kill(host=True)
-        api.delete_node(number)
-        if number % 2:
-            parliament.join(100 + number)
-        parliament.run(0.6)
+        api.delete_node(seat.number)
+        if seat.number % 2:
+            parliament.join(1000 + seat.number)
+        parliament.run(60 / going)
     ready(parliament, 15)
     for seat in parliament.alive:
         with_container(seat, "more")
     parliament.run(60)
     assert {lease.owner for lease in api.leases.values()} <= set(api.nodes.values())
     assert not parliament.violations
+
+
+def test_twenty_go_while_ten_come() -> None:
+    go_while_others_come(30, 20)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_a_hundred_go_while_fifty_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parliament_module, "NETWORK", IPv4Network("10.32.0.0/16"))
+    go_while_others_come(120, 100)
+
+
+def test_a_hundred_start_at_once_in_a_large_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parliament_module, "NETWORK", IPv4Network("10.32.0.0/16"))
+    parliament, api = cluster(100)
+    assert ready(parliament) < 10
+    assert max(api.writes.values()) <= 3
+    assert sum(api.refused.values()) <= 10
 
 
 def test_the_api_is_away_and_pods_come_and_go() -> None:
@@ -169,6 +194,11 @@ def test_the_api_is_away_and_pods_come_and_go() -> None:
     assert not parliament.violations
 
 
+def only_wants(seat: Seat, place: int, patch: pytest.MonkeyPatch) -> None:
+    """The next block that it claims is this one."""
+    patch.setattr(seat.ipam, "_candidate", lambda now: (None if place in seat.ipam.own else place, True))
+
+
 def test_what_the_disk_says_is_not_believed_against_a_peer(monkeypatch: pytest.MonkeyPatch) -> None:
     """A node comes back without the API; its block is another's meanwhile, who is there to say so."""
     parliament, api = cluster(2)
@@ -179,7 +209,7 @@ def test_what_the_disk_says_is_not_believed_against_a_peer(monkeypatch: pytest.M
     ghost.kill(host=True)
     api.delete_node(ghost.number)
     parliament.run(bounds.LATELY_HELD_SECONDS + 30)
-    monkeypatch.setattr(heir.ipam, "_candidate", lambda now: (place, True))
+    only_wants(heir, place, monkeypatch)
     for number in range(heir.ipam.spare + 8):
         heir.add(f"c{number}")
     parliament.until(lambda: place in heir.ipam.own, 20)
@@ -203,7 +233,7 @@ def test_who_was_away_too_long_is_fenced(monkeypatch: pytest.MonkeyPatch) -> Non
     lost.pause(1e9)  # of the API, too
     api.delete_node(lost.number)
     parliament.run(bounds.LATELY_HELD_SECONDS + 30)
-    monkeypatch.setattr(heir.ipam, "_candidate", lambda now: (place, True))
+    only_wants(heir, place, monkeypatch)
     parliament.excused.update(heir.ipam.block(place))
     for number in range(heir.ipam.spare + 8):
         heir.add(f"c{number}")

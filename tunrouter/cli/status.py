@@ -1,4 +1,7 @@
-"""`tunrouter status`: asks for the snapshot and prints it, or one report of it; exits with 1 while no pod can be added."""
+"""`tunrouter status`: asks for the snapshot and prints it, or one report of it.
+
+Law: the exit code is 1 while no pod can be added, so that scripts need not read the text.
+"""
 
 from __future__ import annotations
 

@@ -282,7 +282,7 @@ class Ipam:
             self._verify_at = min(self._sure_at, now + bounds.IPAM_SECONDS)
             return
         places = [place for place in self.own if place not in self._busy]
-        if not self._searched:
+        if not self._searched or self._registry.lapses:
             self._searched = True
             self._find(now)
         if not places:

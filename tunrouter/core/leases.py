@@ -41,6 +41,8 @@ class Lease(NamedTuple):
     """Of the object."""
     owner: str
     """UID of the Node object that owns it."""
+    revision: int = 0
+    """Grows with every change in the API: what is heard late is known by it."""
 
 
 # --- what is heard of the API ----------------------------------------------------------------------------------------
@@ -50,6 +52,8 @@ class Synced(NamedTuple):
     cluster: int
     """Its id."""
     leases: tuple[Lease, ...]
+    revision: int = 0
+    """Of the list; what is newer may be missing in it."""
 
 
 class Made(NamedTuple):
@@ -60,6 +64,8 @@ class Made(NamedTuple):
 
 class Gone(NamedTuple):
     place: int
+    uid: str
+    """Of the object that was there."""
 
 
 class Away(NamedTuple):
@@ -131,6 +137,8 @@ class Leases:
         self._left: dict[int, float] = {}
         """Places that had a holder, with when it lost them."""
         self._synced = False
+        self._absent = True
+        """This node has no Node object; its last one's UID stands for it with others."""
         self._settle_at = NEVER
         self._pending: list[Pending] = []
         self._readings: list[Reading] = []
@@ -170,7 +178,7 @@ class Leases:
     def settled(self) -> bool:
         """Peers have said what they hold: a Lease that vanished under them must not be taken meanwhile."""
         alone = self.members is not None and self.members <= {self._local.uid}
-        return self._synced and bool(self._local.uid) and (alone or self._settle_at == NEVER)
+        return self._synced and not self._absent and (alone or self._settle_at == NEVER)
 
     @property
     def hindrance(self) -> str:
@@ -178,7 +186,7 @@ class Leases:
             return f"the Kubernetes API does not answer: {self.why}"
         if not self._synced:
             return "the Kubernetes API has not answered yet"
-        return "" if self._local.uid else f"there is no Node object {self._local.name!r} in the cluster"
+        return "" if not self._absent else f"there is no Node object {self._local.name!r} in the cluster"
 
     @property
     def held(self) -> Collection[int]:
@@ -194,12 +202,13 @@ class Leases:
     # --- what the API says -------------------------------------------------------------------------------------------
     def hear(self, news: News, now: float) -> None:
         match news:
-            case Synced(cluster, leases):
-                self._on_synced(cluster, leases, now)
+            case Synced():
+                self._on_synced(news, now)
             case Made(lease):
-                self._put(lease.place, lease, now)
-            case Gone(place):
-                self._put(place, None, now)
+                self._learn(lease, now)
+            case Gone(place, uid):
+                if (known := self._leases.get(place)) is not None and known.uid == uid:
+                    self._put(place, None, now)
             case Away(why):
                 self.why = why
                 self._look(now)
@@ -208,7 +217,8 @@ class Leases:
             case Settled():
                 self._on_settled(news, now)
 
-    def _on_synced(self, cluster: int, leases: tuple[Lease, ...], now: float) -> None:
+    def _on_synced(self, news: Synced, now: float) -> None:
+        cluster = news.cluster
         if self.cluster not in (0, cluster):
             self._out.log("error", "cluster", "the API is another cluster's than before")
         if self.cluster != cluster:
@@ -216,11 +226,12 @@ class Leases:
             self._journal.put(ClusterRow(CLUSTER, cluster.to_bytes(8, "big")))
             self._journal.then(self._announce)
         self.why, self._synced = "", True
-        there = {lease.place: lease for lease in leases[: bounds.MAX_BLOCKS]}
-        for place in self._leases.keys() - there.keys():
-            self._put(place, None, now)
-        for place, lease in there.items():
-            self._put(place, lease, now)
+        there = {lease.place: lease for lease in news.leases[: bounds.MAX_BLOCKS]}
+        for place, known in list(self._leases.items()):
+            if place not in there and known.revision <= news.revision:
+                self._put(place, None, now)
+        for lease in there.values():
+            self._learn(lease, now)
         self._look(now)
 
     def _look(self, now: float) -> None:
@@ -229,6 +240,12 @@ class Leases:
         for reading in readings:
             self.read(reading.names, reading.done, now)
         self.learned(now)
+
+    def _learn(self, lease: Lease, now: float) -> None:
+        """An answer of ours may be newer than what a watch tells after it."""
+        known = self._leases.get(lease.place)
+        if known is None or known.uid == lease.uid or known.revision <= lease.revision:
+            self._put(lease.place, lease, now)
 
     def _put(self, place: int, lease: Lease | None, now: float) -> None:
         before = self._leases.get(place)
@@ -242,16 +259,17 @@ class Leases:
             self.doubted(now)
 
     def _on_members(self, own: str, uids: frozenset[str], now: float) -> None:
-        self.members = uids
-        if own != self._local.uid:
+        self.members, self._absent = uids, not own
+        if own not in ("", self._local.uid):
             self._local.uid = own
             self._mesh.say_node(now)
-            self.learned(now)
+        self.learned(now)
 
     def _ours(self, lease: Lease | None) -> bool:
-        """Held by this node, or by one that had its Node object before: with another disk, so dead."""
-        local = self._local
-        return lease is not None and (lease.holder == local.id or (bool(local.uid) and lease.owner == local.uid))
+        """Held by this node, or by one that had its Node object before, with another disk, and is not to be seen."""
+        if lease is None or lease.holder == self._local.id:
+            return lease is not None
+        return lease.owner == self._local.uid != "" and lease.holder not in self._mesh.here
 
     def _value(self, place: int) -> Value:
         lease = self._leases.get(place)
@@ -269,15 +287,15 @@ class Leases:
             self._readings.append(Reading(tuple(names), done, now + bounds.API_PATIENCE_SECONDS))
 
     def find(self, holder: int, done: Found, now: float) -> None:
-        if not self.within_reach:
-            done(None, now)
+        if not self.within_reach or (self._settle_at != NEVER and self.members != frozenset({self._local.uid})):
+            done(None, now)  # peers have not said yet that they live
             return
         ours = holder == self._local.id
         found = [p for p, lease in self._leases.items() if lease.holder == holder or (ours and self._ours(lease))]
         done(tuple(Name(BLOCK, place) for place in sorted(found)), now)
 
     def change(self, names: Iterable[Name], change: Change, done: Done, now: float) -> None:
-        if not self.within_reach or not self._local.uid:
+        if not self.within_reach or self._absent:
             done(Outcome(None, self.hindrance), now)
             return
         pending = Pending(done, now + bounds.CHANGE_SECONDS, {}, {})
@@ -305,7 +323,10 @@ class Leases:
                 self._pending.remove(pending)
                 pending.done(Outcome(None, news.why), now)
                 return
-            self._put(name.number, news.lease, now)
+            if news.lease is not None:
+                self._learn(news.lease, now)
+            else:
+                self._put(name.number, None, now)
             pending.items[name] = Item(name, value=self._value(name.number) if news.lease is not None else after)
             self._finish(pending, now)
             return

@@ -53,7 +53,7 @@ class Blocks:
 
     def gone(self, thing: Lease, /) -> None:
         if (place := self._place(thing.metadata.name)) is not None:
-            self._hear(leases.Gone(place))
+            self._hear(leases.Gone(place, thing.metadata.uid))
 
     def all(self, objects: Mapping[Key, Lease]) -> tuple[leases.Lease, ...]:
         return tuple(lease for lease in map(self.read, objects.values()) if lease is not None)
@@ -65,7 +65,8 @@ class Blocks:
             return None
         owner = next((one.uid for one in thing.metadata.owner_references if one.kind == "Node"), "")
         version = _version(thing.spec.acquire_time)
-        return leases.Lease(place, _holder(thing.metadata.labels), version, thing.metadata.uid, owner)
+        told = thing.metadata
+        return leases.Lease(place, _holder(told.labels), version, told.uid, owner, revision(told.resource_version))
 
     def _place(self, name: str) -> int | None:
         address, _, length = name.rpartition("-")
@@ -119,6 +120,11 @@ class Blocks:
         except ConflictError:
             return leases.Settled(effect.number, self.read(await self._client.get(LEASES, name, NAMESPACE)))
         return leases.Settled(effect.number, None)
+
+
+def revision(version: str) -> int:
+    """A resourceVersion as what it is: a number that grows. 0 if it is none."""
+    return int(version) if version.isdigit() else 0
 
 
 def _holder(labels: Mapping[str, str]) -> int:

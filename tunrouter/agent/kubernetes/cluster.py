@@ -205,7 +205,10 @@ class Cluster:
         if self._joined is None or self._leases is None or not self._leases.synced or not self._id:
             return
         self._told_away = False
-        self._joined.control.hear_api(Synced(self._id, self._joined.blocks.all(self._leases.objects)))
+        self._joined.control.hear_api(self._all(self._joined.blocks, self._leases))
+
+    def _all(self, mine: Blocks, found: Reflector[Lease]) -> Synced:
+        return Synced(self._id, mine.all(found.objects), blocks.revision(found.version))
 
     # --- what the core wants -----------------------------------------------------------------------------------------
     def _on_wanted(self, effect: CreateLease | DeleteLease) -> None:

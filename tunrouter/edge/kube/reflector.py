@@ -98,6 +98,11 @@ class Reflector(Generic[T]):
         return MappingProxyType(self._objects)
 
     @property
+    def version(self) -> str:
+        """Of the newest change that is known; empty before the first list."""
+        return self._version
+
+    @property
     def in_touch(self) -> bool:
         """A watch is running."""
         return not self.why
