@@ -1,7 +1,7 @@
 """One address where something is served over HTTP, for as long as the process lives.
 
-Law: an address that cannot be had is said in the log and by `warnings`, and tried again; a server that serves moves only
-to an address that can be had.
+Law: an address that cannot be had is said in the log and by `warnings`, and tried again; a server that serves moves
+only to an address that can be had.
 """
 
 from __future__ import annotations
