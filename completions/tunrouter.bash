@@ -19,6 +19,7 @@ _tunrouter() {
     esac
     case $command in
         up) words="--config --password --password-file --name --nickname --port --host --iface --iface-can-reach --block --range --ipalloc-range --block-size --init-peers --seed --observer --ipalloc-init --network --mtu --bridge --tun --state-dir --run-dir --cni-bin-dir --cni-conf-dir --metrics-addr --health-addr --kubernetes --apiserver --host-firewall --no-host-firewall --workers --bench --no-bench --discovery --no-discovery --silent --log-level --log-format --help" ;;
+        npc) words="--config --name --nickname --listen --apiserver --log-level --log-format --help" ;;
         status) words="connections gossip ipam peers routes targets --output -o --watch -w --socket --help" ;;
         connect) words="--replace --socket --help" ;;
         forget) words="--socket --help" ;;
@@ -43,7 +44,7 @@ _tunrouter() {
         completion) words="bash zsh fish --help" ;;
         config) words="check show --help" ;;
         cni) words="install uninstall --help" ;;
-        *) words="up status connect forget attach detach expose hide ps whois rmpeer leave electors reset doctor genkey bench ping top report sim version completion config cni --help --version" ;;
+        *) words="up npc status connect forget attach detach expose hide ps whois rmpeer leave electors reset doctor genkey bench ping top report sim version completion config cni --help --version" ;;
     esac
     COMPREPLY=($(compgen -W "$words" -- "$current"))
 }

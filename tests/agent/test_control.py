@@ -15,10 +15,10 @@ import uvloop
 from tunrouter.agent import control as carrying
 from tunrouter.agent.barrier import Barrier
 from tunrouter.agent.control import Control
-from tunrouter.agent.logs import OncePerKey
 from tunrouter.core import bounds, seam
 from tunrouter.core.node import Node
 from tunrouter.core.outbox import Effect, Fenced, KernelMtu, Own, Remember
+from tunrouter.daemon.logs import OncePerKey
 from tunrouter.errors import ProtocolError
 
 PREFIX = IPv4Network("10.33.0.0/24")

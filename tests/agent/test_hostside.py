@@ -13,9 +13,9 @@ from typing import cast
 
 import pytest
 
-from tunrouter.agent import logs
 from tunrouter.agent.hostside import HostSide
 from tunrouter.core import bounds
+from tunrouter.daemon import logs
 from tunrouter.errors import HostError
 from tunrouter.host import Host
 

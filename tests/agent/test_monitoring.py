@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from tests.agent.snapshots import SNAPSHOT
-from tunrouter.agent import serving
-from tunrouter.agent.logs import OncePerKey
 from tunrouter.agent.monitoring import Monitoring
 from tunrouter.core.status import Snapshot
+from tunrouter.daemon import serving
+from tunrouter.daemon.logs import OncePerKey
 from tunrouter.edge.metrics import Server
 from tunrouter.errors import AgentError, HostError
 

@@ -14,12 +14,12 @@ from nacl.utils import random
 
 from tunrouter.agent import resolve
 from tunrouter.agent.control import Control
-from tunrouter.agent.logs import OncePerKey
 from tunrouter.agent.targets import SOUGHT, Targets
 from tunrouter.core import bounds, keys
 from tunrouter.core.local import Local
 from tunrouter.core.node import Node
 from tunrouter.core.routes import Announced
+from tunrouter.daemon.logs import OncePerKey
 from tunrouter.errors import AgentError, ConfigError
 
 RANGE = IPv4Network("10.32.0.0/12")

@@ -16,11 +16,11 @@ from tunrouter.agent import dataplane
 from tunrouter.agent import workers as supervision
 from tunrouter.agent.barrier import Barrier
 from tunrouter.agent.child import Order
-from tunrouter.agent.logs import OncePerKey
 from tunrouter.agent.workers import Workers
 from tunrouter.config import Config
 from tunrouter.core import bounds, seam
 from tunrouter.core.keys import Identity
+from tunrouter.daemon.logs import OncePerKey
 from tunrouter.dataplane.pipe import PipeEnd, open_pipe
 from tunrouter.errors import HostError
 from tunrouter.host.choice import Chosen

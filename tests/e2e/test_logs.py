@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from tests.e2e.test_mesh import snapshot
-from tunrouter.agent.logs import DETAILS, LINES
 from tunrouter.bench.agent import PORT
 from tunrouter.bench.lab import Host, Lab
 from tunrouter.bench.namespaces import wait_until
 from tunrouter.core import bounds, wire
+from tunrouter.daemon.logs import DETAILS, LINES
 
 pytestmark = pytest.mark.root
 

@@ -23,8 +23,9 @@ def main(arguments: list[str]) -> int:
             faulthandler.enable()  # an agent that its watchdog aborts says where it stood
         import uvloop
 
-        from tunrouter.agent import logs, process
+        from tunrouter.agent import process
         from tunrouter.agent.life import run
+        from tunrouter.daemon import logs
 
         logs.configure(config.log_level, json=config.log_format == "json")
         process.keep_secrets_in_memory()

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from nacl.utils import random
 
 import tunrouter
-from tunrouter.agent import dataplane, inheritance, logs, membership, resolve
+from tunrouter.agent import dataplane, inheritance, membership, resolve
 from tunrouter.agent.addressing import Addressing
 from tunrouter.agent.attachments import Attachments
 from tunrouter.agent.barrier import Barrier
@@ -33,7 +33,6 @@ from tunrouter.agent.control import Control
 from tunrouter.agent.exposure import Exposure, kept_on
 from tunrouter.agent.hostside import HostSide
 from tunrouter.agent.ledger import Ledger
-from tunrouter.agent.logs import OncePerKey
 from tunrouter.agent.memory import Memory
 from tunrouter.agent.monitoring import Monitoring
 from tunrouter.agent.pings import Pings
@@ -50,6 +49,8 @@ from tunrouter.core import keys, seam, status, wire
 from tunrouter.core.local import Local
 from tunrouter.core.node import Node
 from tunrouter.core.routes import Announced
+from tunrouter.daemon import logs
+from tunrouter.daemon.logs import OncePerKey
 from tunrouter.edge import api
 from tunrouter.edge.api.server import serve
 from tunrouter.edge.runtimes import Directories

@@ -18,7 +18,6 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Final, TypeVar
 
 from tunrouter.agent.barrier import COUNTER, Barrier
-from tunrouter.agent.logs import OncePerKey
 from tunrouter.core import seam, status, wire
 from tunrouter.core.journal import Persist
 from tunrouter.core.leases import News
@@ -38,6 +37,7 @@ from tunrouter.core.outbox import (
     Said,
 )
 from tunrouter.core.requests import Request
+from tunrouter.daemon.logs import OncePerKey
 
 FAILED_SECONDS: Final = 0.25
 """Pause after a deadline that the node could not meet: it stays in the past, and the loop must not spin on it."""

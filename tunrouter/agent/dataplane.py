@@ -14,10 +14,10 @@ from pathlib import Path
 from tunrouter.agent import inheritance
 from tunrouter.agent.barrier import Barrier
 from tunrouter.agent.descriptors import bind_groups, close_groups, patiently
-from tunrouter.agent.logs import OncePerKey
 from tunrouter.agent.workers import Workers
 from tunrouter.config import Config
 from tunrouter.core import keys
+from tunrouter.daemon.logs import OncePerKey
 from tunrouter.dataplane.tun import prepare_tun
 from tunrouter.host.choice import Chosen
 

@@ -16,8 +16,8 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Final, ParamSpec, TypeVar
 
 from tunrouter.agent.batches import Batches
-from tunrouter.agent.logs import OncePerKey
 from tunrouter.core import bounds
+from tunrouter.daemon.logs import OncePerKey
 from tunrouter.edge.netns import Namespace
 from tunrouter.errors import HostError, TunrouterError
 from tunrouter.host import Attached, Host, HostPlan, Unwanted, Wanted

@@ -30,7 +30,7 @@ from tunrouter.dataplane.succession import Heirloom, Misfit, abandon, claim, end
 from tunrouter.edge import processes
 
 PACKAGE: Final = Path(__file__).parents[1]
-CODE: Final = ("core/*", "dataplane/*", "agent/worker.py", "agent/process.py", "agent/logs.py", "errors.py")
+CODE: Final = ("core/*", "dataplane/*", "agent/worker.py", "agent/process.py", "daemon/logs.py", "errors.py")
 """What a worker is made of."""
 LIBRARIES: Final = (sys.version, msgspec.__version__, nacl.__version__, uvloop.__version__)
 LISTEN_SECONDS: Final = 2.0

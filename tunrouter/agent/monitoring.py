@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from tunrouter.agent.lag import LagProbe
 from tunrouter.agent.lately import Lately
-from tunrouter.agent.logs import OncePerKey
-from tunrouter.agent.serving import Serving
 from tunrouter.agent.wallclock import WallClock
 from tunrouter.core.status import Clock, Lag, Snapshot
+from tunrouter.daemon.logs import OncePerKey
+from tunrouter.daemon.serving import Serving
 from tunrouter.errors import HostError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from tunrouter.agent.logs import printable
+from tunrouter.daemon.logs import printable
 from tunrouter.edge.notify import Notifier
 
 LOOK_SECONDS: Final = 2.0

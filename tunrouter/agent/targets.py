@@ -13,10 +13,10 @@ from typing import Final
 
 from tunrouter.agent import resolve
 from tunrouter.agent.control import Control
-from tunrouter.agent.logs import OncePerKey
 from tunrouter.config import values
 from tunrouter.core import bounds
 from tunrouter.core.states import STANDING
+from tunrouter.daemon.logs import OncePerKey
 from tunrouter.errors import AgentError, ConfigError, TunrouterError
 
 SOUGHT: Final = "its name is being looked up"

@@ -19,7 +19,8 @@ from typing import Final
 
 import uvloop
 
-from tunrouter.agent import logs, process
+from tunrouter.agent import process
+from tunrouter.daemon import logs
 from tunrouter.dataplane.choice import open_kernel
 from tunrouter.dataplane.pipe import inherited_end
 from tunrouter.dataplane.succession import Succession, end

@@ -24,9 +24,9 @@ from typing import Final
 from tunrouter.agent.barrier import Barrier
 from tunrouter.agent.child import Adopted, Child, Member, Order
 from tunrouter.agent.descriptors import close_groups
-from tunrouter.agent.logs import OncePerKey
 from tunrouter.core import seam, status
 from tunrouter.core.shares import Shares
+from tunrouter.daemon.logs import OncePerKey
 from tunrouter.dataplane.succession import Heirloom
 from tunrouter.edge import processes
 from tunrouter.errors import HostError, ProtocolError

@@ -69,6 +69,9 @@ Kubernetes = Annotated[bool | None, typer.Option("--kubernetes", help="Be a node
 Apiserver = Annotated[
     Text, typer.Option(metavar="URL", help="The cluster's API, or HOST:PORT. [default: the pod's variables say]")
 ]
+NpcAddr = Annotated[
+    Text, typer.Option("--listen", metavar="ADDR:PORT", help="Of metrics and health, or off. [default: 127.0.0.1:6781]")
+]
 HostFirewall = Annotated[
     bool | None, typer.Option("--host-firewall/--no-host-firewall", help="Let our traffic pass foreign firewalls.")
 ]
@@ -155,6 +158,22 @@ def up(
     """Run the agent in the foreground and join PEERs (at least one node needs none)."""
     flags = dict(locals())
     from tunrouter.cli.up import run
+
+    run(flags)
+
+
+@app.command()
+def npc(
+    config: ConfigFile = None,
+    name: Name = None,
+    npc_addr: NpcAddr = None,
+    apiserver: Apiserver = None,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
+) -> None:
+    """Follow a cluster's NetworkPolicies in the foreground; this version does not enforce them, and says so."""
+    flags = dict(locals())
+    from tunrouter.cli.npc import run
 
     run(flags)
 

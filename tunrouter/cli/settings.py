@@ -27,8 +27,8 @@ SLOW_SECONDS = 2 * SECONDS
 """For what needs other nodes: the agent, which gives up earlier, says why."""
 
 
-def settings(flags: Mapping[str, object], *, again: bool = False) -> Resolved:
-    """What flags, environment and file say; raises ConfigError. `again`: as for a reload."""
+def settings(flags: Mapping[str, object], *, again: bool = False, secretive: bool = True) -> Resolved:
+    """What flags, environment and file say; raises ConfigError. `again`: as for a reload; `secretive`: with secrets."""
     from tunrouter.config import resolve
     from tunrouter.config.sources import PASSWORD_VARIABLES
     from tunrouter.config.weave import EXTRA_ARGS
@@ -36,7 +36,7 @@ def settings(flags: Mapping[str, object], *, again: bool = False) -> Resolved:
     environ = dict(os.environ)
     for variable in (*PASSWORD_VARIABLES, EXTRA_ARGS):  # its flags may hold one, too
         os.environ.pop(variable, None)
-    return resolve(flags, environ, again=again)
+    return resolve(flags, environ, again=again, secretive=secretive)
 
 
 def agent(socket: str | None, seconds: float = SECONDS) -> Client:

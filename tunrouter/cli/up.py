@@ -12,9 +12,13 @@ import sys
 import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 import tunrouter
 from tunrouter.errors import HostError
+
+if TYPE_CHECKING:
+    from tunrouter.config import Config, Given
 
 AGENT = "tunrouter.agent"
 
@@ -23,12 +27,19 @@ def run(flags: Mapping[str, object]) -> None:
     """Does not return; raises ConfigError or HostError."""
     _require_root()
     from tunrouter.cli.settings import settings
-    from tunrouter.config import Given, hand_over
+    from tunrouter.config import Given
 
     given = Given.of(flags, os.environ)  # first: the settings take the passwords out of the environment
-    descriptor = hand_over(settings(flags).config, given)
-    # -P: the agent must not import from the directory it happens to be started in.
-    command = [sys.executable, "-P", "-m", AGENT, "--config-fd", str(descriptor)]
+    become(AGENT, settings(flags).config, given)
+
+
+def become(module: str, config: Config, given: Given) -> NoReturn:
+    """A module of ours that runs for long, in this process. Raises OSError."""
+    from tunrouter.config import hand_over
+
+    descriptor = hand_over(config, given)
+    # -P: it must not import from the directory it happens to be started in.
+    command = [sys.executable, "-P", "-m", module, "--config-fd", str(descriptor)]
     sys.stdout.flush()
     os.execve(sys.executable, command, _environment())  # noqa: S606 (a list of arguments)
 

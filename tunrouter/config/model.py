@@ -55,6 +55,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Where metrics and health are served; empty: nowhere."""
     health_addr: str = ""
     """Where health alone is served; empty: nowhere."""
+    npc_addr: str = "127.0.0.1:6781"
+    """Where `tunrouter npc` serves its metrics and health; empty: nowhere."""
     kubernetes: bool = False
     """This node is one of a cluster's, which says who the peers are and whose each block is."""
     apiserver: str = ""
@@ -151,6 +153,7 @@ KEYS: Final = (
     Key("cni_conf_dir", str, values.directory, "/etc/cni/net.d"),
     Key("metrics_addr", str, values.listener, "127.0.0.1:6782", weave_variable="WEAVE_METRICS_ADDR"),
     Key("health_addr", str, values.listener, "127.0.0.1:6784", weave_variable="WEAVE_HTTP_ADDR"),
+    Key("npc_addr", str, values.listener, "127.0.0.1:6781", flag="--listen"),
     KUBERNETES,
     Key("apiserver", str, values.apiserver, "https://192.0.2.1:6443"),
     Key("host_firewall", bool, values.as_given, "true", flag="--host-firewall"),

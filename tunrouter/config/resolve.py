@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from ipaddress import IPv4Network, ip_address
+from itertools import combinations
 from pathlib import Path
 from typing import Final
 
@@ -44,8 +45,12 @@ def resolve(
     *,
     hostname: str | None = None,
     again: bool = False,
+    secretive: bool = True,
 ) -> Resolved:
-    """What an agent would start with; raises ConfigError. `again`: what was copied at the start is not good enough."""
+    """What an agent would start with; raises ConfigError. `again`: what was copied at the start is not good enough.
+
+    Without `secretive` no secret is looked for: not every process of a node has to know them.
+    """
     refuse_misspelt_variables(environ)
     sources = Sources(flags, environ, read_document(flags, environ, read), {})
     heard = weave.hear(environ, kubernetes=bool((find(KUBERNETES, sources) or [False])[0]))
@@ -61,7 +66,7 @@ def resolve(
         origins["name"] = Origin("the host's name")
     _default_in_kubernetes(fields, origins)
     founding.translate(sources, fields, origins)
-    secrets = find_secrets(sources, read, again=again)
+    secrets = find_secrets(sources, read, again=again) if secretive else None
     if secrets:
         fields["secrets"], origins["secrets"] = secrets[0], Origin(secrets[1])
     config = _with_block_size(msgspec.convert(fields, Config), origins)
@@ -100,9 +105,7 @@ def _check_together(resolved: Resolved) -> None:
     _check_block_size(resolved)
     if config.bridge == config.tun:
         _clash(resolved, "tun", "bridge", f"the tunnel and the bridge are both called {config.bridge!r}")
-    if values.listen_at_once(config.metrics_addr, config.health_addr):
-        both = f"metrics at {config.metrics_addr} and health at {config.health_addr} would take one port"
-        _clash(resolved, "health_addr", "metrics_addr", both)
+    _check_ports(resolved)
     if config.state_dir == config.run_dir:
         _clash(resolved, "state_dir", "run_dir", f"state and run directory are both {config.state_dir}")
     _check_underlay(resolved)
@@ -113,6 +116,15 @@ def _check_together(resolved: Resolved) -> None:
         address = values.peer_address(peer)
         if address is not None and address in pods:
             _clash(resolved, "peers", "range", f"the peer {peer} lies inside the pods' range {pods}")
+
+
+def _check_ports(resolved: Resolved) -> None:
+    """No port is had twice: in a cluster the policy process is in the same pod, and has the host's network, too."""
+    names = ["health_addr", "metrics_addr", *(["npc_addr"] if resolved.config.kubernetes else [])]
+    for first, second in combinations(names, 2):
+        one, other = getattr(resolved.config, first), getattr(resolved.config, second)
+        if values.listen_at_once(one, other):
+            _clash(resolved, first, second, f"{first} {one} and {second} {other} would take one port")
 
 
 def _check_underlay(resolved: Resolved) -> None:

@@ -3,7 +3,7 @@
     members.py: Node objects ──> peers, which address is ours, who was deleted
     blocks.py:  Leases ──> core/leases.py ──> made and deleted
     presence.py: ready ──> plugin and network on the host ──> the Node's condition
-    events.py, conflicts.py: what a user must know
+    conflicts.py, troubles.py: what a user must know, as Events
 
 `cluster.py` joins them. Law: nothing here stops the agent. While the API is away all of it waits, and pods go on.
 """

@@ -22,7 +22,6 @@ from tunrouter.agent.control import Control
 from tunrouter.agent.kubernetes import blocks
 from tunrouter.agent.kubernetes.blocks import Blocks
 from tunrouter.agent.kubernetes.conflicts import Settings, conflicts
-from tunrouter.agent.kubernetes.events import Events
 from tunrouter.agent.kubernetes.members import Members
 from tunrouter.agent.kubernetes.presence import Presence
 from tunrouter.agent.kubernetes.troubles import NOT_READY
@@ -34,6 +33,7 @@ from tunrouter.core.outbox import CreateLease, DeleteLease
 from tunrouter.core.states import STANDING
 from tunrouter.edge.kube import access
 from tunrouter.edge.kube.client import Client
+from tunrouter.edge.kube.events import Events
 from tunrouter.edge.kube.objects import CONFIGMAPS, LEASES, NAMESPACES, NODES, Lease, Node
 from tunrouter.edge.kube.reflector import Reflector
 from tunrouter.errors import ClusterError

@@ -109,6 +109,10 @@ class Pod(Object, frozen=True, kw_only=True):
     status: PodStatus = msgspec.field(default_factory=PodStatus)
 
 
+class NetworkPolicy(Object, frozen=True, kw_only=True):
+    metadata: Metadata
+
+
 class ConfigMap(Object, frozen=True, kw_only=True):
     metadata: Metadata
     data: dict[str, str] = {}
@@ -245,4 +249,5 @@ NAMESPACES: Final = Resource(Namespace, "v1", "namespaces", namespaced=False)
 PODS: Final = Resource(Pod, "v1", "pods")
 CONFIGMAPS: Final = Resource(ConfigMap, "v1", "configmaps")
 EVENTS: Final = Resource(Event, "v1", "events")
+NETWORK_POLICIES: Final = Resource(NetworkPolicy, "networking.k8s.io/v1", "networkpolicies")
 LEASES: Final = Resource(Lease, "coordination.k8s.io/v1", "leases")

@@ -1,7 +1,7 @@
-"""One address where something is served over HTTP, for as long as the agent lives.
+"""One address where something is served over HTTP, for as long as the process lives.
 
-Law: an address that cannot be had is said in the log and in `status`, and tried again; a server that serves moves only
-to an address that can be had.
+Law: an address that cannot be had is said in the log and by `warnings`, and tried again; a server that serves moves
+only to an address that can be had.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from tunrouter.agent.logs import OncePerKey
 from tunrouter.config import listening
-from tunrouter.core.status import Snapshot
+from tunrouter.daemon.logs import OncePerKey
 from tunrouter.errors import HostError
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ class Serving:
         loop: asyncio.AbstractEventLoop,
         address: str,
         once: OncePerKey,
-        make: Callable[[], Server[Snapshot]],
+        make: Callable[[], Server[Any]],
         what: str,
         key: str,
     ) -> None:
@@ -42,7 +41,7 @@ class Serving:
         self._make = make
         self._what = what
         self._key = key
-        self._server: Server[Snapshot] | None = None
+        self._server: Server[Any] | None = None
         self._trying: asyncio.Task[None] | None = None
         """While the address cannot be had."""
         self.warnings: tuple[str, ...] = ()
@@ -71,7 +70,7 @@ class Serving:
         if server is not None:
             await self._loop.run_in_executor(None, server.close)
 
-    async def _listen_instead(self, server: Server[Snapshot], address: str) -> None:
+    async def _listen_instead(self, server: Server[Any], address: str) -> None:
         """As `move`. A port is not had twice, not even where one of two addresses is all of them."""
         host, port = listening(address)
         if self._server is not None and port == listening(self.address)[1]:

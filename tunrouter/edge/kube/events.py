@@ -30,17 +30,20 @@ log = logging.getLogger("tunrouter.kubernetes")
 
 
 class Events:
-    def __init__(self, client: Client, node: str) -> None:
+    """At most so many (`most`) in so many seconds (`within`)."""
+
+    def __init__(self, client: Client, node: str, *, most: int = PER_MINUTE, within: float = MINUTE) -> None:
         self._client = client
         self._node = node
+        self._within = within
         self._said: dict[tuple[str, str], float] = {}
-        self._lately: deque[float] = deque(maxlen=PER_MINUTE)
+        self._lately: deque[float] = deque(maxlen=most)
 
-    async def say(self, reason: str, message: str, *, warning: bool = True) -> None:
-        """`reason` is one word in camel case."""
+    async def say(self, reason: str, message: str, *, warning: bool = True) -> bool:
+        """`reason` is one word in camel case. Whether it was news that could be said now."""
         now = time.monotonic()
         if not self._is_news((reason, message), now):
-            return
+            return False
         at = datetime.now(UTC).replace(microsecond=0)
         event = Event(
             metadata=Metadata(name=f"{self._node[:200]}.{os.urandom(8).hex()}", namespace=NAMESPACE),
@@ -59,11 +62,16 @@ class Events:
             await self._client.create(EVENTS, event)
         except ClusterError as error:
             log.debug("no Event: %s", error)
+        return True
+
+    def forget(self) -> None:
+        """What was said is no longer so: if it comes again it is news."""
+        self._said.clear()
 
     def _is_news(self, what: tuple[str, str], now: float) -> bool:
         if now - self._said.get(what, -AGAIN_SECONDS) < AGAIN_SECONDS:
             return False
-        if len(self._lately) == PER_MINUTE and now - self._lately[0] < MINUTE:
+        if len(self._lately) == self._lately.maxlen and now - self._lately[0] < self._within:
             return False
         self._lately.append(now)
         self._said.pop(what, None)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tunrouter.agent import logs
 from tunrouter.bench.namespaces import wait_until
+from tunrouter.daemon import logs
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +98,7 @@ def test_a_flood_of_one_kind_is_a_few_lines_and_their_number(capsys: pytest.Capt
 @pytest.mark.parametrize("json", [False, True])
 def test_the_journal_gets_a_priority_and_not_the_time(json: bool, tmp_path: Path) -> None:
     """As a service's: standard error is what JOURNAL_STREAM names."""
-    program = f"import logging; from tunrouter.agent import logs; logs.configure('debug', json={json})\n"
+    program = f"import logging; from tunrouter.daemon import logs; logs.configure('debug', json={json})\n"
     program += "for level in 'debug', 'info', 'warning', 'error': getattr(logging.getLogger('x'), level)('a\\nb')"
     for named in (True, False):
         with (tmp_path / "journal").open("w+b") as journal:
