@@ -42,7 +42,11 @@ class Presence:
     def __init__(self, config: Config, unready: Callable[[], str]) -> None:
         self._name = config.name
         self._where = Directories(Path(config.cni_bin_dir), Path(config.cni_conf_dir))
-        self._keys = {"socket": str(config.socket), "notes": str(config.notes)}
+        self._keys = {
+            "socket": str(config.socket),
+            "notes": str(config.notes),
+            "fix": f"see: kubectl get pods -n kube-system -l name=weave-net --field-selector spec.nodeName={config.name}",
+        }
         self._unready = unready
         self._installed = False
         self._patched_at = -AGAIN_SECONDS
