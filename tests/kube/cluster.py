@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+from cri_api.v1 import api_pb2 as cri
 
 from tests.kube.apiserver.rights import ADMIN
 from tests.kube.controllers import Daemons, is_ready
@@ -25,7 +27,7 @@ from tests.kube.scene import MANIFEST, PORT, ROOT, SERVICE, Scene, scene
 from tests.runtimes import image
 from tunrouter.bench.fabric import GATEWAY
 from tunrouter.bench.lab import Host
-from tunrouter.bench.namespaces import run, wait_until
+from tunrouter.bench.namespaces import Namespace, run, wait_until
 
 Json = dict[str, Any]
 ARCHIVE: Final = ROOT / "build" / "tunrouter-image.tar"
@@ -119,7 +121,7 @@ class Cluster:
     def bring(self, name: str, kubelet: Kubelet, *command: str) -> None:
         """A pod on this node, bound as a scheduler binds it."""
         container = {"name": "only", "image": image.NAME, "command": list(command or ("sleep", "infinity"))}
-        spec = {"nodeName": kubelet.machine.name, "containers": [container], "terminationGracePeriodSeconds": 0,
+        spec = {"nodeName": kubelet.machine.name, "containers": [container], "terminationGracePeriodSeconds": 1,
                 "automountServiceAccountToken": False}  # fmt: skip
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": spec}
         self._admin.create(pod)
@@ -138,6 +140,11 @@ class Cluster:
         kubelet = next(each for each in self.kubelets if each.machine.name == node)
         return kubelet.execute(name, "only", *argv)
 
+    def place(self, name: str) -> Place:
+        node = self.pod(name)["spec"]["nodeName"]
+        kubelet = next(each for each in self.kubelets if each.machine.name == node)
+        return Place(Inside(kubelet, name), self.address(name))
+
     def pings(self, name: str, address: str) -> bool:
         return "1 packets received" in self.run_in(name, "ping", "-n", "-c", "1", "-W", "5", address)[1]
 
@@ -150,6 +157,25 @@ class Cluster:
     def events(self, pod: str) -> list[Json]:
         found = self._admin.list("v1", "Event", "default", f"fieldSelector=involvedObject.name%3D{pod}")["items"]
         return list(found)
+
+
+class Inside(Namespace):
+    """The network of an ordinary pod, entered from outside."""
+
+    def __init__(self, kubelet: Kubelet, name: str) -> None:
+        worker = kubelet.worker(name)
+        asked = cri.PodSandboxStatusRequest(pod_sandbox_id=worker.sandbox, verbose=True)
+        info = json.loads(kubelet.machine.runtime.PodSandboxStatus(asked).info["info"])
+        path = next(each["path"] for each in info["runtimeSpec"]["linux"]["namespaces"] if each["type"] == "network")
+        super().__init__(Path(path).name)
+        self.path = kubelet.machine.inside(path.replace("/var/run/", "/run/"))
+
+
+class Place(NamedTuple):
+    """Where traffic begins or ends."""
+
+    namespace: Namespace
+    address: str
 
 
 def proxy(host: Host) -> None:
@@ -173,7 +199,3 @@ def cluster(hosts: int) -> Iterator[Cluster]:
         stack.callback(whole.stop)
         yield whole
 
-
-def dump(thing: object) -> str:
-    """For what a failed test shows."""
-    return json.dumps(thing, indent=1)

@@ -40,6 +40,9 @@ from tunrouter.errors import ClusterError
 from tunrouter.host.choice import Wish
 
 LOOK_SECONDS: Final = 1.0
+START_LOOK_SECONDS: Final = 0.1
+START_SECONDS: Final = 30.0
+"""So long it looks oftener, until pods may come: a whole node waits for that."""
 KNOWN_SECONDS: Final = 2.0
 """So long the start waits to hear which address the cluster knows this node by."""
 AWAY_SECONDS: Final = 2.0
@@ -226,6 +229,7 @@ class Cluster:
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()
         settings_at = 0.0
+        started_at = loop.time() + START_SECONDS
         while True:
             with self._barrier:
                 self._look_at_touch(loop.time())
@@ -238,7 +242,8 @@ class Cluster:
                         settings_at = loop.time() + SETTINGS_SECONDS
                         await self._look_at_settings(self._client)
                     await self._say(loop.time())
-            await asyncio.sleep(LOOK_SECONDS)
+            started = self._presence.installed or loop.time() > started_at
+            await asyncio.sleep(LOOK_SECONDS if started else START_LOOK_SECONDS)
 
     def _look_at_touch(self, now: float) -> None:
         assert self._leases is not None

@@ -48,14 +48,15 @@ class Presence:
             "fix": f"see: kubectl get pods -n kube-system -l name=weave-net --field-selector spec.nodeName={config.name}",
         }
         self._unready = unready
-        self._installed = False
+        self.installed = False
+        """Plugin and network file are in place; pods may have come since."""
         self._patched_at = -AGAIN_SECONDS
         self.trouble = ""
         """Why the host has not got its plugins; empty if it has, or is not to."""
 
     async def install(self) -> None:
         """Once, when pods may come; what fails is tried again at the next look."""
-        if self._installed or self._unready():
+        if self.installed or self._unready():
             return
         try:
             brought = await asyncio.to_thread(self._install)
@@ -64,7 +65,7 @@ class Presence:
                 log.error("the CNI network could not be installed: %s", error)  # noqa: TRY400 (one line)
             self.trouble = str(error)
             return
-        self._installed, self.trouble = True, ""
+        self.installed, self.trouble = True, ""
         with_others = f", with {', '.join(brought)}" if brought else ""
         log.info("the CNI network is installed as %s%s", self._where.conflist, with_others)
 
@@ -76,7 +77,7 @@ class Presence:
     async def tell(self, client: Client, own: Node | None) -> None:
         """The cluster: once, and again if somebody says something else of this node."""
         now = time.monotonic()
-        if own is None or not self._installed or self._unready() or _is_told(own):
+        if own is None or not self.installed or self._unready() or _is_told(own):
             return
         if now - self._patched_at < AGAIN_SECONDS:
             return
