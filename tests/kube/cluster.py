@@ -143,7 +143,8 @@ class Cluster:
     def place(self, name: str) -> Place:
         node = self.pod(name)["spec"]["nodeName"]
         kubelet = next(each for each in self.kubelets if each.machine.name == node)
-        return Place(Inside(kubelet, name), self.address(name))
+        address = self.address(name)
+        return Place(Inside(kubelet, name), address)
 
     def pings(self, name: str, address: str) -> bool:
         return "1 packets received" in self.run_in(name, "ping", "-n", "-c", "1", "-W", "5", address)[1]

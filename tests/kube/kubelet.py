@@ -13,7 +13,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import grpc  # type: ignore[import-untyped]
@@ -24,12 +24,10 @@ from tests.kube.logs import PORT, Logs
 from tests.kube.machine import Machine
 from tests.kube.podworker import PodWorker, now
 from tests.kube.scene import Scene
-from tunrouter.bench.namespaces import wait_until
 
 Json = dict[str, Any]
 TICK_SECONDS: Final = 0.1
 AGAIN_SECONDS: Final = 0.5
-END_SECONDS: Final = 60.0
 VERSION: Final = "v1.36.0"
 
 
@@ -72,10 +70,10 @@ class Kubelet:
         for thread in self._threads[1:]:
             thread.join()
 
-    def reboot(self) -> None:
-        """The machine loses its power, and comes back with what is on its disk."""
+    def reboot(self, between: Callable[[], None]) -> None:
+        """The machine loses its power, and comes back with what is on its disk; `between` is what others do in its network."""
         self.stop()
-        self.machine.reboot()
+        self.machine.reboot(between)
         self.start()
 
     def _keep(self) -> None:
@@ -212,8 +210,12 @@ class Kubelet:
             self.caller.create(event)
 
     # --- for tests ---------------------------------------------------------------------------------------------------
+    @property
+    def workers(self) -> list[PodWorker]:
+        return list(self._workers.values())
+
     def worker(self, name: str) -> PodWorker:
-        return next(each for each in self._workers.values() if each.pod["metadata"]["name"] == name)
+        return next(each for each in self.workers if each.pod["metadata"]["name"] == name)
 
     def execute(self, pod: str, container: str, *argv: str, seconds: int = 30) -> tuple[int, str]:
         """What a command in a container prints, and its exit code: what `kubectl exec` leads to."""
@@ -221,7 +223,3 @@ class Kubelet:
         answer = self.machine.runtime.ExecSync(cri.ExecSyncRequest(container_id=identity, cmd=argv, timeout=seconds))
         said: bytes = answer.stdout + answer.stderr
         return int(answer.exit_code), said.decode(errors="replace")
-
-    def remove_all(self) -> None:
-        """At the end of a test: no pod of ours is left in the runtime."""
-        wait_until(f"{self.machine} has no pods", lambda: not self._pods and not self._workers, END_SECONDS)

@@ -102,7 +102,8 @@ class Cluster:
         self._id = 0
         self._known = asyncio.Event()
         """Our own Node object was seen."""
-        self._told_away: bool | None = None
+        self._told_away: str | None = None
+        """Why the API is away, as the core was told; empty if it is not."""
         self._alone = 0.0
         self._since: dict[str, float] = {}
         """When each trouble was first seen."""
@@ -207,7 +208,7 @@ class Cluster:
         """All of them, once the cluster is known; and again after an outage."""
         if self._joined is None or self._leases is None or not self._leases.synced or not self._id:
             return
-        self._told_away = False
+        self._told_away = ""
         self._joined.control.hear_api(self._all(self._joined.blocks, self._leases))
 
     def _all(self, mine: Blocks, found: Reflector[Lease]) -> Synced:
@@ -249,10 +250,10 @@ class Cluster:
         assert self._leases is not None
         assert self._joined is not None
         since = self._leases.out_of_touch_since
-        if since is None and self._told_away is not False:
+        if since is None and self._told_away != "":
             self._tell_leases()
-        elif since is not None and now - since >= AWAY_SECONDS and not self._told_away:
-            self._told_away = True
+        elif since is not None and now - since >= AWAY_SECONDS and self._told_away != self._leases.why:
+            self._told_away = self._leases.why
             self._joined.control.hear_api(Away(self._leases.why))
 
     def _look_at_peers(self, now: float) -> None:

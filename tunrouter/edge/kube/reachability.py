@@ -33,6 +33,8 @@ class Reachability:
         self.away_since: float | None = None
         """By the loop's clock; none while it answers."""
         self.why = ""
+        self._back_at = float("-inf")
+        """When it was last seen back."""
 
     def failed(self, why: str) -> None:
         """A request was not answered as it should be."""
@@ -47,12 +49,16 @@ class Reachability:
         self.away_since = None
         self.why = ""
 
-    async def wait(self, seconds: float) -> None:
-        """Until then, or until the server is back."""
+    async def wait(self, seconds: float, *, since: float = float("inf")) -> None:
+        """Until then, or until the server is back: also if it came back while what failed was still under way.
+
+        `since`: when that began, by the loop's clock.
+        """
         back = self._back
         try:
             async with asyncio.timeout(seconds):
-                await back.wait()
+                if self._back_at < since:
+                    await back.wait()
         except TimeoutError:
             return
         await asyncio.sleep(jittered(FIRST_SECONDS))
@@ -73,6 +79,7 @@ class Reachability:
                 pause = min(pause * 2, MOST_SECONDS)
                 continue
             if away:
+                self._back_at = asyncio.get_running_loop().time()
                 self._back.set()
                 self._back = asyncio.Event()
             return

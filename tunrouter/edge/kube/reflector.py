@@ -116,13 +116,14 @@ class Reflector(Generic[T]):
         """Until it is cancelled."""
         self._since = asyncio.get_running_loop().time()
         while True:
+            began = asyncio.get_running_loop().time()
             try:
                 if not self._version:
                     await self._list()
                 await self._watch()
             except ClusterError as error:
                 self._lost(error)
-                await self._pause(error)
+                await self._pause(error, began)
 
     async def _list(self) -> None:
         found: dict[Key, T] = {}
@@ -255,11 +256,11 @@ class Reflector(Generic[T]):
             _log.warning("out of touch with the cluster's %s: %s", self.resource.plural, error)
         self.why = str(error)
 
-    async def _pause(self, error: ClusterError) -> None:
+    async def _pause(self, error: ClusterError, began: float) -> None:
         seconds = jittered(min(FIRST_SECONDS * 2**self._failures, MOST_SECONDS))
         self._failures = min(self._failures + 1, _MOST_DOUBLINGS)
         asked = error.retry_after if isinstance(error, UnreachableError) else 0.0
-        await self._client.reachability.wait(max(seconds, asked))
+        await self._client.reachability.wait(max(seconds, asked), since=began)
 
 
 def _key(thing: HasMetadata) -> Key:
