@@ -565,3 +565,10 @@ def test_every_key_and_variable_is_documented() -> None:
     assert all(
         f"`{name}`" in text for name in (*PASSWORD_VARIABLES, PASSWORD_FILE_VARIABLE, CREDENTIAL_SOURCE_VARIABLE)
     )
+
+
+def test_a_node_of_kubernetes_may_have_a_longer_name() -> None:
+    """Its object is known by all of it, its record tells the beginning."""
+    config = resolve({"name": "ä" * 100, "kubernetes": True}, {}, Files(), hostname="here").config
+    assert config.name == "ä" * 100
+    assert config.nickname == "ä" * 32

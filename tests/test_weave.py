@@ -218,6 +218,14 @@ def test_metrics_and_health_do_not_take_one_port(metrics: str) -> None:
     assert configured(both).config.health_addr == "127.0.0.1:6784"
 
 
+def test_in_a_cluster_the_policy_process_has_a_port_of_its_own() -> None:
+    taken = {"TUNROUTER_METRICS_ADDR": ":6781"}
+    assert configured(taken).config.metrics_addr == ":6781", "elsewhere there is no such process"
+    with pytest.raises(ConfigError, match=r"npc_addr .* one port .*; change metrics_addr"):
+        configured(IN_KUBERNETES | taken)
+    assert configured(IN_KUBERNETES | taken | {"TUNROUTER_NPC_ADDR": "off"}).config.npc_addr == ""
+
+
 def test_a_reload_and_the_agent_hear_what_the_command_heard() -> None:
     environ = IN_KUBERNETES | EVERYTHING | {"TUNROUTER_NAME": "node-a"}
     given, found = Given.of({}, environ | {"HOME": "/root"}), configured(environ)

@@ -9,10 +9,12 @@ from tunrouter.core.status import (
     Gossip,
     Host,
     Ipam,
+    Kubernetes,
     Lag,
     Neighbour,
     Owner,
     Process,
+    Requests,
     Snapshot,
     Traffic,
     Worker,
@@ -106,6 +108,14 @@ SNAPSHOT = Snapshot(
     traffic_others=Traffic(sent_packets=3, sent_bytes=300),
     process=Process(
         cpu_seconds=2.5, resident_bytes=50_000_000, virtual_bytes=500_000_000, open_files=35, max_files=1024
+    ),
+    kubernetes=Kubernetes(
+        node="host-1",
+        registered=True,
+        requests=(
+            Requests(verb="list", resource="nodes", code="200", count=2),
+            Requests(verb="watch", resource="nodes", code="unreachable", count=7),
+        ),
     ),
     lag=Lag(looks=100, seconds=0.5, within=tuple(range(90, 90 + len(LAG_SECONDS)))),
 )  # fmt: skip

@@ -12,6 +12,7 @@ import pytest
 from tunrouter.agent import agent as agents
 from tunrouter.agent import calls
 from tunrouter.agent.agent import Agent
+from tunrouter.agent.answers import Answers
 from tunrouter.agent.control import Control
 from tunrouter.agent.membership import PLAIN
 from tunrouter.config import Config
@@ -40,7 +41,10 @@ class FakeControl(SimpleNamespace):
 def agent_with(control: FakeControl, answer: Any = None) -> Agent:
     agent = Agent(Config(name="a"), asyncio.get_running_loop())
     agent._control = cast("Control", control)
-    agent._attachments = cast("Any", FakeAttachments(answer))
+    nobody = cast("Any", None)
+    agent._answers = Answers(*[nobody] * len(Answers._fields))._replace(
+        attachments=cast("Any", FakeAttachments(answer))
+    )
     agent._calls.serving.set()
     return agent
 
@@ -148,7 +152,7 @@ def test_remarks_on_the_configuration_are_told_in_the_log_and_as_warnings(
     async def scenario() -> None:
         agent = Agent(Config(name="a"), asyncio.get_running_loop(), ("CONN_LIMIT changes nothing: why",))
         agent._announce(cast("Any", SimpleNamespace(id=1, name="a", sealed=False)))
-        agent._facts = {"underlay_mtu": 1500, "offloads": ()}
+        agent._facts = {"offloads": ()}
         agent._exposure = cast("Any", SimpleNamespace(complaints=tuple))
         agent._workers = cast("Any", SimpleNamespace(counters={}))
         agent._bench = cast("Any", SimpleNamespace(counters={}))

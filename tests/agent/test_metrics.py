@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,12 +16,14 @@ from tunrouter.agent import barrier, counted
 from tunrouter.agent.metrics import OTHERS, TABLE, families
 from tunrouter.core import admission, bounds, shares
 from tunrouter.core.replica import Verdict
-from tunrouter.core.status import Connection, Snapshot
+from tunrouter.core.status import Connection, Kubernetes, Snapshot
 from tunrouter.dataplane.reference import COUNTERS
 from tunrouter.edge.metrics import Distribution
+from tunrouter.npc import metrics as npc
 
 ROOT = Path(__file__).parent.parent.parent
-DOCUMENT = ROOT / "docs" / "metrics.md"
+AGENT, _, NPC = (ROOT / "docs" / "metrics.md").read_text().partition("## Metrics of `weave-npc`\n")
+"""What the document says of each of the two processes."""
 Series = dict[tuple[str, ...], float | Distribution]
 SETS = {
     "tunrouter_dropped_packets_total": (counted.DROPPED, "drop_"),
@@ -90,6 +93,11 @@ def changed(**fields: object) -> Snapshot:
         ("tunrouter_electors", {("reachable",): 1, ("unreachable",): 1}),
         ("tunrouter_fenced_pods", {(): 1}),
         ("tunrouter_attached_pods", {(): 4}),
+        ("tunrouter_kubernetes_in_touch", {(): 1}),
+        (
+            "tunrouter_kubernetes_requests_total",
+            {("list", "nodes", "200"): 2, ("watch", "nodes", "unreachable"): 7},
+        ),
         ("tunrouter_build_info", {("0.1.0", "compiled"): 1}),
         ("tunrouter_ready", {(): 1}),
         ("tunrouter_warnings", {(): 1}),
@@ -122,6 +130,16 @@ def test_a_network_without_a_password_says_so() -> None:
 
 def test_what_is_not_ready_is_0() -> None:
     assert shown(changed(unready="no address is free"))["tunrouter_ready"] == {(): 0}
+
+
+def test_without_kubernetes_there_is_nothing_of_it() -> None:
+    found = shown(changed(kubernetes=None))
+    assert found["tunrouter_kubernetes_in_touch"] == found["tunrouter_kubernetes_requests_total"] == {}
+
+
+def test_out_of_touch_is_0() -> None:
+    away = Kubernetes(node="host-1", away="watch nodes: not answered")
+    assert shown(changed(kubernetes=away))["tunrouter_kubernetes_in_touch"] == {(): 0}
 
 
 def test_an_agent_that_has_just_started_shows_what_there_is() -> None:
@@ -228,23 +246,24 @@ def test_names_follow_the_rules_of_prometheus() -> None:
         assert not metric.meaning.endswith(".")
 
 
-def test_the_document_has_every_metric_in_the_same_words() -> None:
+@pytest.mark.parametrize(("document", "table"), [(AGENT, TABLE), (NPC, npc.TABLE)], ids=["agent", "npc"])
+def test_the_document_has_every_metric_in_the_same_words(document: str, table: Sequence[Any]) -> None:
     rows = [
         f"| `{metric.name}` | {metric.kind} | {', '.join(f'`{label}`' for label in metric.labels)} | {metric.meaning} |"
-        for metric in TABLE
+        for metric in table
     ]
-    written = [line for line in DOCUMENT.read_text().splitlines() if re.match(r"\| `(weave|tunrouter|process)_", line)]
+    written = [line for line in document.splitlines() if re.match(r"\| `(weave|tunrouter|process)_", line)]
     assert written == rows
 
 
 @pytest.mark.parametrize(("metric", "names", "prefix"), [(name, *found) for name, found in SETS.items()])
 def test_the_document_has_every_value_in_the_same_words(metric: str, names: dict[str, str], prefix: str) -> None:
-    _, _, section = DOCUMENT.read_text().partition(f" of `{metric}`\n")
+    _, _, section = AGENT.partition(f" of `{metric}`\n")
     rows = [line for line in section.partition("\n### ")[0].splitlines() if line.startswith("| `")]
     assert rows == [f"| `{name.removeprefix(prefix)}` | {meaning} |" for name, meaning in names.items()]
 
 
 def test_the_document_has_every_bound() -> None:
-    _, _, section = DOCUMENT.read_text().partition("### Bounds of ")
+    _, _, section = AGENT.partition("### Bounds of ")
     assert re.findall(r"`([a-z_]+)`[,.]", section) == list(counted.BOUNDS)
-    assert f"at most {bounds.MAX_PEER_SERIES} of them" in DOCUMENT.read_text()
+    assert f"at most {bounds.MAX_PEER_SERIES} of them" in AGENT

@@ -27,7 +27,7 @@ class Node:
         self.allocator = SimpleNamespace(
             ipam=ipam,
             addresses=SimpleNamespace(free=lambda now: self.free),
-            electors=SimpleNamespace(proposer=SimpleNamespace(hindrance="")),
+            registry=SimpleNamespace(hindrance=""),
         )
         self.control = SimpleNamespace(stopped=False, node=SimpleNamespace(allocator=self.allocator))
         self.attachments = SimpleNamespace(closed=False)

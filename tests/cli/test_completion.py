@@ -23,7 +23,7 @@ def test_the_shipped_script_is_current(shell: str) -> None:
 @pytest.mark.parametrize("shell", SHELLS)
 def test_every_script_knows_every_command(shell: str) -> None:
     text = script(shell)
-    commands = "up status connect forget attach detach ps whois rmpeer leave electors reset doctor genkey bench sim"
+    commands = "up npc status connect forget attach detach ps whois rmpeer leave electors reset doctor genkey bench sim"
     assert all(
         command in text for command in f"{commands} expose hide ping top report version completion config cni".split()
     )

@@ -144,3 +144,17 @@ def test_peers_that_see_a_node_in_ever_new_places_do_not_make_it_talk_without_en
     assert heard(0) == 2, "the first is told at once"
     assert heard(bounds.NODE_PAUSE_SECONDS) == 3
     assert ("192.0.2.9", 1099) in lab.mesh.endpoints(lab.id), "and the newest in the end"
+
+
+def test_a_block_that_is_known_to_be_anothers_is_not_routed_to_who_claims_it() -> None:
+    """Until those who know say otherwise, which is asked again when they tell so."""
+    lab = Lab()
+    liar = local(7)
+    holders = {(liar.id, 5): False}
+    lab.mesh.allows = lambda node, place: holders.get((node, place), True)
+    lab.hear(word(7, 1, BlocksBody((Block("10.32.5.0/24", 1 << 60), Block("10.32.6.0/24", 1)))))
+    assert lab.routed() == {("10.32.6.0/24", liar.id)}
+    assert lab.out.counters["blocks_not_leased"] == 1
+    holders.clear()
+    lab.mesh.reconsider({liar.id})
+    assert lab.routed() == {("10.32.5.0/24", liar.id), ("10.32.6.0/24", liar.id)}

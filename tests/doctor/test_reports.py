@@ -52,7 +52,7 @@ def the_complaint(snapshot: Snapshot) -> Finding:
 def test_of_a_healthy_node_every_check_says_that_it_is() -> None:
     assert complaints(HEALTHY) == []
     checks = [finding.check for finding in told(HEALTHY)]
-    assert checks == ["peers", "password", "path-mtu", "blocks", "addresses", "agent", "drops"]
+    assert checks == ["peers", "password", "path-mtu", "blocks", "addresses", "cluster", "agent", "drops"]
     assert complaints(of(counters=dict.fromkeys(counted.DROPPED, 1000))) == [], "what once was is no fault of now"
 
 
@@ -224,6 +224,33 @@ def test_electors_that_are_away_are_named() -> None:
 
 def test_of_addresses_that_it_is_not_told_of_it_is_silent() -> None:
     assert list(addresses(of(ipam=None))) == []
+
+
+# --- Kubernetes ------------------------------------------------------------------------------------------------------
+LEFT_OUT = "portmap is left out of the chain of CNI plugins: /opt/cni/bin/portmap does not speak; take it away"
+
+
+@pytest.mark.parametrize(
+    ("changes", "level", "text", "fix"),
+    [
+        ({"away": "watch nodes: lost"}, "warn", "out of touch with the Kubernetes API: watch nodes: lost", "see from"),
+        ({"registered": False}, "fail", "there is no Node object 'host-1' in the cluster", "kubectl get node host-1"),
+        ({"lacks": (LEFT_OUT,)}, "fail", "portmap is left out", "take it away"),
+        ({"lacks": ("a disk is full",)}, "fail", "a disk is full", "see the agent's log"),
+        ({"conflicts": (status.Conflict(text="ranges overlap", fix="another"),)}, "warn", "ranges overlap", "another"),
+    ],
+)
+def test_what_ails_the_cluster(changes: dict[str, Any], level: str, text: str, fix: str) -> None:
+    assert HEALTHY.kubernetes is not None
+    found = the_complaint(of(kubernetes=msgspec.structs.replace(HEALTHY.kubernetes, **changes)))
+    assert (found.check, found.level) == ("cluster", level)
+    assert found.text.startswith(text)
+    assert found.fix.startswith(fix)
+
+
+def test_what_is_not_known_of_the_cluster_yet_is_no_fault() -> None:
+    assert complaints(of(kubernetes=status.Kubernetes(node="host-1"))) == []
+    assert [finding for finding in told(of(kubernetes=None)) if finding.check == "cluster"] == []
 
 
 # --- the agent -------------------------------------------------------------------------------------------------------

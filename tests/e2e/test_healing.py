@@ -64,11 +64,6 @@ class Pings:
         return [float(at) for at in re.findall(rb"^\[([0-9.]+)\] \d+ bytes", self._out, re.MULTILINE)]
 
     @property
-    def came(self) -> int:
-        """Answers so far, while it runs."""
-        return os.pread(self._file.fileno(), 1 << 20, 0).count(b" bytes from ")
-
-    @property
     def duplicates(self) -> int:
         self.stop()
         return self._out.count(b"(DUP!)")

@@ -174,3 +174,57 @@ def test_there_is_a_network_at_every_moment(where: Directories, monkeypatch: pyt
             install(where, exclusive=True)
     assert [path.name for path in where.configurations.iterdir()] == ["00-first.conflist"]
     assert list(where.binaries.iterdir()) == []
+
+
+# --- for an agent, which must not stop -------------------------------------------------------------------------------
+@pytest.mark.parametrize("versions", [("0.1.0",), None])
+def test_a_plugin_that_cannot_be_chained_is_left_out(where: Directories, versions: tuple[str, ...] | None) -> None:
+    plugin(where, "bandwidth", "0.4.0", "1.0.0")
+    plugin(where, "portmap", *(versions or ()))
+    if versions is None:
+        (where.binaries / "portmap").write_text("#!/bin/sh\nexit 1\n")
+    done = runtimes.install(where, "pods", KEYS, VERSIONS, exclusive=False, lenient=True)
+    assert (done.chain, done.version) == (("bandwidth",), "1.0.0")
+    (why,) = done.left_out
+    assert why.startswith("portmap is left out of the chain of CNI plugins: ")
+    assert [each["type"] for each in written(where)["plugins"]] == [PLUGIN, "bandwidth"]
+
+
+def test_what_somebody_took_away_is_named(where: Directories) -> None:
+    install(where)
+    assert where.missing() == ""
+    edited = where.conflist.read_text().replace("pods", "mine")
+    where.conflist.write_text(edited)
+    assert where.missing() == "", "who changed it meant to"
+    where.conflist.write_text("{}")
+    assert where.missing() == str(where.conflist)
+    where.conflist.rename(where.conflist.with_suffix(".away"))
+    assert where.missing() == str(where.conflist)
+    install(where)
+    where.plugin.unlink()
+    assert where.missing() == str(where.plugin)
+
+
+OURS = {"type": PLUGIN}
+THEIRS = {"type": "flannel"}
+
+
+@pytest.mark.parametrize(
+    ("text", "wins"),
+    [
+        ({"type": "multus"}, False),
+        ({"type": "multus-shim", "clusterNetwork": "/host/etc/cni/net.d/05-tunrouter.conflist"}, False),
+        ({"plugins": [{"type": "multus", "delegates": [{"name": "weave", "plugins": [OURS]}]}]}, False),
+        ({"type": "multus", "delegates": [THEIRS]}, True),
+        ({"plugins": [THEIRS]}, True),
+        ({"plugins": ["multus"]}, True),
+        (["multus"], True),
+        ("no JSON", True),
+    ],
+)
+def test_who_delegates_to_us_is_not_in_the_way(where: Directories, text: object, wins: bool) -> None:
+    install(where)
+    first = where.configurations / "00-multus.conf"
+    first.write_text(text if isinstance(text, str) else json.dumps(text))
+    assert bool(where.hindrance()) == wins
+    assert bool(install(where, exclusive=True).aside) == wins

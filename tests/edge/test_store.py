@@ -25,17 +25,19 @@ def test_the_key_is_made_once_and_private(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
-def test_what_is_erased_leaves_a_mounted_directory_to_who_mounted_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("root", ["rw", "ro"])
+def test_what_is_erased_leaves_a_mounted_directory_to_who_mounted_it(tmp_path: Path, root: str) -> None:
     state = tmp_path / "state"
     Store(state).close()
-    subprocess.run(["mount", "--bind", state, state], check=True)
+    for command in (f"--bind {tmp_path} {tmp_path}", f"--bind {state} {state}", f"-o remount,bind,{root} {tmp_path}"):
+        subprocess.run(["mount", *command.split()], check=True)
     try:
         done = erase(state, state / "cni", [])
         assert f"file {state / DATABASE}" in done
         assert f"directory {state}" not in done
         assert list(state.iterdir()) == []
     finally:
-        subprocess.run(["umount", state], check=True)
+        subprocess.run(["umount", "--recursive", tmp_path], check=True)
     assert erase(state, state / "cni", []) == [f"directory {state}"]
 
 

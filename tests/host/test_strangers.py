@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable
+from functools import partial
 from ipaddress import IPv4Interface, IPv4Network
 
 import pytest
 
 from tests.host.lab import PLAN, Lab, wait_until
 from tests.host.test_blocks import picture, settle
+from tunrouter.edge.listeners import listening
 from tunrouter.edge.netlink import Link, Netlink
 from tunrouter.errors import ConfigError
 from tunrouter.host import Host, reset
@@ -291,3 +295,24 @@ def test_makers_are_told_by_name_and_alias() -> None:
     assert maker(link("weave")) == "Weave Net"
     assert maker(link("vxlan.calico")) == "Calico"
     assert maker(link("eth0", "")) == ""
+
+
+def _listen(lab: Lab, ports: list[str]) -> bool:
+    return lab.inside(listening) >= {int(port) for port in ports}
+
+
+def test_a_live_router_of_weave_net_is_not_joined(lab: Lab) -> None:
+    """Whatever address it listens on; what listens on one of its ports alone is somebody else."""
+    program = "import socket, sys; s = [socket.create_server(('127.0.0.1', int(p))) for p in sys.argv[1:]]; input()"
+    for ports in (["6783"], ["6784"], ["6783", "6784"]):
+        command = ["ip", "netns", "exec", lab.host_ns.name, sys.executable, "-c", program, *ports]
+        listener = subprocess.Popen(command, stdin=subprocess.PIPE)
+        try:
+            wait_until(partial(_listen, lab, ports))
+            if len(ports) == 1:
+                lab.inside(lab.host().preflight)
+            else:
+                assert "Weave Net runs on this host" in str(refused(lab, lab.host()))
+        finally:
+            listener.kill()
+            listener.communicate()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.k8s.rendered import BASE, OVERLAYS, ROOT, Tree, container, objects, pod, the
+from tests.k8s.rendered import BASE, OVERLAYS, ROOT, container, objects, pod, the
 from tunrouter.config import resolve
 from tunrouter.config.values import listening
 from tunrouter.edge import sysctl
+from tunrouter.edge.kube import objects as kube
 
 NAMES = ["weave", "weave-npc"]
 HOST_PATHS = {
@@ -25,14 +28,16 @@ HOST_PATHS = {
     "/run/xtables.lock": "iptables-legacy's lock",
 }
 """All that is seen of the host, and why."""
-RULES = {
-    ("", "nodes", "get list watch"),
-    ("", "nodes/status", "patch"),
-    ("", "pods", "get list watch"),
-    ("", "namespaces", "get list watch"),
-    ("networking.k8s.io", "networkpolicies", "get list watch"),
-    ("", "events", "create patch"),
+POLICY = {
+    ("", "pods", "list"),
+    ("", "pods", "watch"),
+    ("", "namespaces", "list"),
+    ("", "namespaces", "watch"),
+    ("networking.k8s.io", "networkpolicies", "list"),
+    ("networking.k8s.io", "networkpolicies", "watch"),
 }
+"""What enforcing policies takes."""
+VERBS = ("get", "list", "create", "patch", "update", "delete")
 ENFORCED = [folder for folder in [BASE, *OVERLAYS] if folder.name not in ("uninstall", "no-npc")]
 
 
@@ -206,24 +211,58 @@ def test_nodes_are_renewed_a_few_at_a_time_and_never_throttled() -> None:
         assert container(name)["resources"]["requests"].keys() == {"cpu", "memory"}
 
 
-def rules(one: Tree) -> set[tuple[str, str, str]]:
+def granted(*kinds: str) -> set[tuple[str, str, str]]:
     return {
-        (group, resource, " ".join(rule["verbs"]))
-        for rule in one["rules"]
+        (group, resource, verb)
+        for one in objects(BASE)
+        for rule in (one.get("rules", []) if one["kind"] in kinds else [])
         for group in rule["apiGroups"]
         for resource in rule["resources"]
+        for verb in rule["verbs"]
     }
 
 
-def test_rights_in_the_cluster_are_these_and_no_others() -> None:
-    assert rules(the("ClusterRole")) == RULES
-    (blocks,) = (
-        one for one in objects(BASE) if one["metadata"].get("namespace") == "weave-net-blocks" and "rules" in one
-    )
-    assert rules(blocks) == {("coordination.k8s.io", "leases", "get list watch create delete")}
-    system = the("Role")
-    assert rules(system) == {("", "configmaps", "get")}
-    assert system["rules"][0]["resourceNames"] == ["kube-proxy", "kubeadm-config"]
+def used() -> set[tuple[str, str, str]]:
+    """What the program asks the API server for, by its source."""
+    texts = [path.read_text() for path in (ROOT / "tunrouter").rglob("*.py")]
+    trees = [ast.parse(text) for text in texts if "tunrouter.edge.kube" in text]
+    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return {found for call in calls for found in asked(call)}
+
+
+def asked(call: ast.Call) -> Iterator[tuple[str, str, str]]:
+    """`client.VERB(RESOURCE, …)`, and `Reflector(client, RESOURCE, …)`, which lists and watches."""
+    reflects = isinstance(call.func, ast.Name) and call.func.id == "Reflector"
+    verbs = ("list", "watch") if reflects else (getattr(call.func, "attr", ""),)
+    named = call.args[int(reflects) : int(reflects) + 1]
+    resource = getattr(kube, named[0].id, None) if named and isinstance(named[0], ast.Name) else None
+    if isinstance(resource, kube.Resource) and {*verbs} <= {*VERBS, "watch"}:
+        parts = [
+            one.value.value for one in call.keywords if one.arg == "subresource" and isinstance(one.value, ast.Constant)
+        ]
+        for verb in verbs:
+            yield resource.version.rpartition("/")[0], "/".join([resource.plural, *map(str, parts)]), verb
+
+
+def test_every_right_is_used_and_every_use_has_its_right() -> None:
+    found = used()
+    assert ("", "nodes/status", "patch") in found
+    assert granted("ClusterRole", "Role") == found | POLICY
+
+
+def test_what_is_asked_for_by_name_is_granted_by_name() -> None:
+    named = {
+        (resource, name): rule["verbs"]
+        for one in objects(BASE)
+        for rule in one.get("rules", [])
+        for resource in rule["resources"]
+        for name in rule.get("resourceNames", ["*"])
+    }
+    assert named["configmaps", "kube-proxy"] == named["configmaps", "kubeadm-config"] == ["get"]
+    assert named["namespaces", "kube-system"] == ["get"]
+    assert ("configmaps", "*") not in named
+    leases = {one["metadata"].get("namespace") for one in objects(BASE) if "leases" in str(one.get("rules"))}
+    assert leases == {"weave-net-blocks"}
 
 
 def test_every_role_is_bound_to_the_one_account() -> None:

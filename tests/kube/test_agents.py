@@ -101,3 +101,29 @@ def test_settings_that_work_against_us_are_named(up: Scene) -> None:
         made.start(host)
         made.wait("Events", lambda: len(made.events("NetworkConflict")) == 2)
         assert any("clusterCIDR" in text for text in host.agent.snapshot().warnings)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_an_outage_of_the_api_costs_next_to_no_processor_time() -> None:
+    """Beside the same agent in touch; and all is known again within ten seconds."""
+    with scene(2) as made:
+        one, two = made.lab.hosts
+        made.start(one, two)
+        for host in (one, two):
+            made.wait(f"{host} is ready", partial(made.ready, host))
+        left, right = one.add_pod("left"), two.add_pod("right")
+        shares = []
+        for state in ("up", "down"):
+            made.control.do(state)
+            deadline, used, began = time.monotonic() + 150, one.agent.cpu_seconds(), time.monotonic()
+            while time.monotonic() < deadline:
+                left.ping(right.address, count=20, seconds=15)
+                time.sleep(5)
+            shares.append((one.agent.cpu_seconds() - used) / (time.monotonic() - began))
+            one.add_pod(f"while {state}")
+        made.control.do("up")
+        began = time.monotonic()
+        made.wait("it is back", lambda: not any("out of touch" in text for text in one.agent.snapshot().warnings))
+        assert time.monotonic() - began < 10
+        assert shares[1] - shares[0] < 0.05, shares

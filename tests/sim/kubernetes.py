@@ -36,6 +36,10 @@ class Api:
         """Creations of what was there already."""
         self.lost_blocks: list[int] = []
         """Places whose Lease was collected."""
+        self.members_late = 0.0
+        """Seconds by which a node hears of Nodes after it heard of Leases."""
+        self.collects = True
+        """The collector of abandoned Leases works."""
         self._uids = count(1)
         self._last: dict[int, float] = {}
         """When the last event of each watch arrives: they keep their order."""
@@ -52,6 +56,8 @@ class Api:
 
     def _collect(self) -> None:
         owners = set(self.nodes.values())
+        if not self.collects:
+            return
         for place, lease in list(self.leases.items()):
             if lease.owner not in owners:
                 self.lost_blocks.append(place)
@@ -73,23 +79,34 @@ class Api:
         if not self.up:
             self._event(seat, Away("connection refused"))
             return
-        self._event(seat, Members(self.nodes.get(seat.number, ""), frozenset(self.nodes.values())))
+        if not self.members_late:
+            self._tell_members_to(seat)
         self._event(seat, Synced(CLUSTER, tuple(self.leases.values()), next(self._uids)))
 
+        if self.members_late:
+            self._parliament.at(self.members_late, self._tell_members_to, seat)
+
+    def _tell_members_to(self, seat: Seat) -> None:
+        self._event(seat, Members(self.nodes.get(seat.machine, ""), frozenset(self.nodes.values())))
+
     def _tell_members(self) -> None:
-        for seat in self._parliament.all:
-            self._event(seat, Members(self.nodes.get(seat.number, ""), frozenset(self.nodes.values())))
+        for seat in self._watching:
+            self._tell_members_to(seat)
+
+    @property
+    def _watching(self) -> list[Seat]:
+        return [*self._parliament.all, *self._parliament.copies]
 
     def _tell(self, news: Made | Gone) -> None:
-        for seat in self._parliament.all:
+        for seat in self._watching:
             self._event(seat, news)
 
     def _event(self, seat: Seat, news: News) -> None:
         if not self.up and not isinstance(news, Away):
             return
         parliament = self._parliament
-        at = max(parliament.now + parliament.rng.uniform(0.0, self.slow), self._last.get(seat.number, 0.0))
-        self._last[seat.number] = at
+        at = max(parliament.now + parliament.rng.uniform(0.0, self.slow), self._last.get(seat.machine, 0.0))
+        self._last[seat.machine] = at
         parliament.at(at - parliament.now, self._arrive, seat, seat.life, news)
 
     def _arrive(self, seat: Seat, life: int, news: News) -> None:
@@ -110,9 +127,8 @@ class Api:
         owner = seat.local.uid  # as the node knows it, which may be an old one
         there = self.leases.get(effect.place)
         if there is None:
-            version = max(effect.version, int(self._parliament.now * 1000))
             number = next(self._uids)
-            there = Lease(effect.place, seat.id, version, f"lease-{number}", owner, number)
+            there = Lease(effect.place, seat.id, number, f"lease-{number}", owner)
             self.leases[effect.place] = there
             self._tell(Made(there))
             if owner not in self.nodes.values():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from ipaddress import IPv4Address, IPv4Network
 from itertools import count
 from typing import NamedTuple, cast
@@ -78,6 +78,9 @@ class PlayedMesh:
         said = self.view.get(node)
         return NodeBody(self.name_of(node), 1376, (), said.uid) if said is not None else None
 
+    def reconsider(self, nodes: Set[int]) -> None:
+        """What is announced is not filtered here: who judges it is asked by the checks."""
+
     @property
     def away(self) -> list[int]:
         return [node for node in self.nodes if node not in self.here]
@@ -129,6 +132,8 @@ class Seat:
     def __init__(self, parliament: Parliament, number: int, founding: Founding | None) -> None:
         self.parliament = parliament
         self.number = number
+        self.machine = number
+        """A copy is another one."""
         self.name = f"n{number}"
         self.id = local_of(number).id
         self.founding = founding
@@ -394,9 +399,10 @@ class Parliament:
         seat.boot()
         return seat
 
-    def copy(self, seat: Seat) -> Seat:
+    def copy(self, seat: Seat, number: int = 0) -> Seat:
         """Another machine is started with a copy of its disk, as it is now, and has no containers yet."""
         copy = Seat(self, seat.number, None)
+        copy.machine = number or seat.number
         copy.name += "'"
         copy.disk, copy.local, copy.life = dict(seat.disk), local_of(seat.number, seat.incarnation), 1 << 16
         self.copies.append(copy)
@@ -513,7 +519,7 @@ class Parliament:
         return found
 
     def connected(self, one: Seat, other: Seat) -> bool:
-        return one.alive and other.alive and self.side.get(one.number, 0) == self.side.get(other.number, 0)
+        return one.alive and other.alive and self.side.get(one.machine, 0) == self.side.get(other.machine, 0)
 
     def partition(self, sides: Mapping[int, int]) -> None:
         self.side = dict(sides)

@@ -11,6 +11,7 @@ from tests.sim import parliament as parliament_module
 from tests.sim.kubernetes import Api
 from tests.sim.parliament import Parliament, Seat
 from tunrouter.core import bounds
+from tunrouter.core.leases import Cut, Gone, Lease, Made, Synced
 
 
 def cluster(size: int, seed: int = 1) -> tuple[Parliament, Api]:
@@ -215,9 +216,12 @@ def test_what_the_disk_says_is_not_believed_against_a_peer(monkeypatch: pytest.M
     parliament.until(lambda: place in heir.ipam.own, 20)
     parliament.run(1)
     api.go_down()
+    parliament.partition({ghost.number: 1})
     parliament.run(1)
     ghost.boot()
     ghost.add("new")
+    parliament.run(bounds.SETTLE_SECONDS / 2)
+    parliament.heal()
     parliament.run(20)
     assert "new" not in ghost.containers
     assert not parliament.violations
@@ -299,3 +303,190 @@ def disturb(parliament: Parliament, api: Api, seat: Seat, what: int, container: 
         lambda: setattr(parliament, "loss", parliament.rng.choice((0.0, 0.3))),
     )
     actions[what]()
+
+
+def test_a_node_that_was_booted_while_the_api_is_away_gives_addresses() -> None:
+    parliament, api = cluster(2)
+    ready(parliament)
+    seat = parliament.all[0]
+    with_container(seat)
+    seat.kill(host=True)
+    api.go_down()
+    seat.boot(moved=True)
+    with_container(seat, "after the boot")
+    assert not parliament.violations
+
+
+def test_our_node_object_is_seen_late() -> None:
+    """After the Leases, by a node whose disk was lost: its pods are not cut off meanwhile."""
+    parliament, api = cluster(2)
+    ready(parliament)
+    seat = parliament.all[0]
+    address = with_container(seat)
+    (place,) = seat.ipam.own
+    seat.kill()
+    seat.disk.clear()
+    api.leases[place] = api.leases[place]._replace(holder=0xDEAD)
+    api.members_late = 8.0
+    seat.boot()
+    parliament.run(7.0)
+    assert not seat.fenced
+    parliament.until(lambda: place in seat.ipam.own and usable(seat), 10)
+    assert api.leases[place].holder == seat.id, "it is ours by name now"
+    assert seat.allocator.addresses.held_by("web", "eth0") == address
+
+
+def test_a_lonely_node_does_not_take_what_vanished_under_others() -> None:
+    """It hears nobody who could tell that the block is in use."""
+    parliament, api = cluster(2)
+    ready(parliament)
+    victim = parliament.all[0]
+    address = with_container(victim)
+    (place,) = victim.ipam.own
+    api.delete_node(victim.number)
+    parliament.run(3.0)
+    parliament.partition({9: 1})
+    lonely = parliament.join(9)
+    only = set(range(lonely.ipam.places)) - {place}
+    for other in only:
+        api.leases.setdefault(other, Lease(other, 0xBEEF, 1, f"filler-{other}", api.nodes[2]))
+    parliament.run(20.0)
+    assert not lonely.ipam.own
+    parliament.heal()
+    api.add_node(victim.number)
+    parliament.until(lambda: place in api.leases, 5)
+    assert api.leases[place].holder == victim.id
+    assert victim.containers["web"] == address
+    assert not parliament.violations
+
+
+def test_a_copy_under_another_node_name_uses_nothing_of_the_original() -> None:
+    """They do not hear each other; the Lease itself tells."""
+    parliament, api = cluster(2)
+    ready(parliament)
+    original = parliament.all[0]
+    with_container(original)
+    api.add_node(7)
+    copy = parliament.copy(original, number=7)
+    parliament.partition({7: 1})
+    parliament.run(20.0)
+    copy.add("other")
+    parliament.run(10.0)
+    assert not parliament.violations
+    assert not set(copy.ipam.own) & set(original.ipam.own)
+
+
+def test_two_machines_under_one_node_name_never_share_a_block() -> None:
+    parliament, api = cluster(3)
+    ready(parliament)
+    old = parliament.all[0]
+    with_container(old)
+    new = parliament.join(9)
+    parliament.run(5.0)
+    api.nodes[9] = api.nodes[old.number]
+    new.kill()
+    new.boot()
+    for side in ({old.number: 1}, {}):
+        parliament.partition(side)
+        parliament.run(2 * bounds.VERIFY_SECONDS)
+        assert not set(old.ipam.own) & set(new.ipam.own)
+    assert not parliament.violations
+
+
+def test_a_lease_without_an_owner_is_deleted_at_last() -> None:
+    parliament, api = cluster(3)
+    ready(parliament)
+    gone = parliament.all[0]
+    (place,) = gone.ipam.own
+    gone.kill(host=True)
+    api.leases[place] = api.leases[place]._replace(owner="", version=10**6)
+    for seat in parliament.all:
+        api.sync(seat)
+    api.delete_node(gone.number)
+    api.collects = False
+    parliament.run(bounds.ABANDONED_SECONDS / 2)
+    assert place in api.leases
+    parliament.run(bounds.ABANDONED_SECONDS)
+    assert place not in api.leases
+
+
+def test_a_block_of_another_length_keeps_newcomers_from_claiming() -> None:
+    parliament, api = cluster(1)
+    parliament.all[0].hear_api(Cut("10.32.0.0-26"))
+    parliament.run(10.0)
+    assert "--block-size" in parliament.all[0].ipam.reason
+    assert not api.leases
+    parliament.all[0].hear_api(Cut(""))
+    ready(parliament)
+
+
+def test_what_was_believed_is_given_up_when_a_peer_contradicts(monkeypatch: pytest.MonkeyPatch) -> None:
+    parliament, api = cluster(2)
+    ready(parliament)
+    ghost, heir = parliament.all
+    (place,) = ghost.ipam.own
+    ghost.kill(host=True)
+    api.delete_node(ghost.number)
+    parliament.run(bounds.LATELY_HELD_SECONDS + 30)
+    only_wants(heir, place, monkeypatch)
+    for number in range(heir.ipam.spare + 8):
+        heir.add(f"c{number}")
+    parliament.until(lambda: place in heir.ipam.own, 20)
+    api.go_down()
+    parliament.partition({ghost.number: 1})
+    ghost.boot()
+    parliament.until(lambda: usable(ghost), 10)
+    parliament.heal()
+    parliament.run(3)
+    ghost.add("new")
+    parliament.run(bounds.ALLOCATE_SECONDS + 1)
+    assert "new" not in ghost.containers
+
+
+def test_a_node_that_is_down_for_long_stays_a_member() -> None:
+    parliament, api = cluster(2)
+    ready(parliament)
+    down, other = parliament.all
+    (place,) = down.ipam.own
+    down.kill(host=True)
+    parliament.run(3 * bounds.LATELY_HELD_SECONDS)
+    assert other.mesh.knows(down.id)
+    assert api.leases[place].holder == down.id
+    down.boot()
+    ready(parliament)
+    assert [*down.ipam.own] == [place]
+
+
+@pytest.mark.parametrize("disk", ["kept", "lost"])
+def test_a_node_object_with_two_machines_gives_the_living_ones_block_to_nobody(disk: str) -> None:
+    """With its disk kept the other machine looks for no legacy; with its disk lost it sees that the first one lives."""
+    parliament, api = cluster(3)
+    ready(parliament)
+    old = parliament.all[0]
+    new = parliament.join(9)
+    parliament.run(5.0)
+    new.kill()
+    api.nodes[9] = api.nodes[old.number]
+    if disk == "lost":
+        new.disk.clear()
+    else:
+        parliament.partition({9: 1})
+    new.boot()
+    parliament.run(bounds.LONELY_SECONDS + 10)
+    assert not set(old.ipam.own) & set(new.ipam.own)
+
+
+def test_what_a_watch_tells_late_undoes_nothing() -> None:
+    parliament, api = cluster(2)
+    ready(parliament)
+    seat, other = parliament.all
+    with_container(seat)
+    ((place, lease),) = [(at, one) for at, one in api.leases.items() if one.holder == seat.id]
+    before = dict(api.writes)
+    seat.hear_api(Made(Lease(place, other.id, lease.version - 1, "an earlier one", api.nodes[other.number])))
+    seat.hear_api(Gone(place, "an earlier one"))
+    seat.hear_api(Synced(0xC1, (), lease.version - 1))
+    parliament.run(2.0)
+    assert place in seat.ipam.own
+    assert usable(seat)
+    assert api.writes == before

@@ -91,7 +91,7 @@ def test_peers_and_the_log_level_are_taken_over_and_the_ring_stays(
     host: Host, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> None:
-        host.write(peers=["192.0.2.2"], log_level="debug")
+        host.write(peers=["192.0.2.2"], log_level="debug", health_addr="127.0.0.1:6784")
         with caplog.at_level("INFO"):
             assert await host.again() == "ready"
             assert await host.again() == "ready"
@@ -99,9 +99,10 @@ def test_peers_and_the_log_level_are_taken_over_and_the_ring_stays(
     run(host, scenario)
     (config, ring), _ = host.adopted
     assert (config.peers, config.log_level, config.secrets) == (("192.0.2.2",), "debug", (ONE,))
+    assert config.health_addr == "127.0.0.1:6784"
     assert ring is None
     assert [record.getMessage() for record in caplog.records] == [
-        "the configuration was read again; changed: peers, log_level",
+        "the configuration was read again; changed: peers, health_addr, log_level",
         "the configuration was read again; changed: nothing",
     ]
 

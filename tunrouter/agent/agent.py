@@ -24,6 +24,7 @@ from nacl.utils import random
 import tunrouter
 from tunrouter.agent import dataplane, inheritance, membership, resolve
 from tunrouter.agent.addressing import Addressing
+from tunrouter.agent.answers import Answers
 from tunrouter.agent.attachments import Attachments
 from tunrouter.agent.barrier import Barrier
 from tunrouter.agent.bench import Bench
@@ -41,6 +42,7 @@ from tunrouter.agent.readiness import Readiness
 from tunrouter.agent.recall import Kept, founding, recall
 from tunrouter.agent.recall import blocks as recalled_blocks
 from tunrouter.agent.snapshot import Facts, Seen, snapshot
+from tunrouter.agent.supervision import Tasks
 from tunrouter.agent.targets import Targets
 from tunrouter.agent.tickets import Tickets
 from tunrouter.agent.underlay import Underlay
@@ -80,7 +82,7 @@ class Agent:
         self._once = OncePerKey(log)
         self._barrier = Barrier(log)
         self._started, self._started_at = time.monotonic(), time.time()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tasks = Tasks(loop, self._barrier)
         self._warnings: tuple[str, ...] = ()
         self.underlay = Underlay(config, self._host, self._barrier)
         self._runtimes = Directories(Path(config.cni_bin_dir), Path(config.cni_conf_dir))
@@ -114,11 +116,7 @@ class Agent:
         False if it was stopped while it waited for its underlay.
         """
         config = self.config
-        stack.callback(self._disk.shutdown)
-        stack.push_async_callback(self._host.close)
-        server = await serve(config.socket, self._calls.answer)
-        stack.push_async_callback(server.close)
-        self._monitoring.start(stack)
+        await self._begin(stack)
         ring = self._loop.run_in_executor(None, membership.derive, config)
         stack.push_async_callback(_finish, ring)
         kept = await self._recall(stack)
@@ -155,16 +153,20 @@ class Agent:
         control = self._make_control(node, plan, remember_endpoints, stack)
         self._targets = Targets(control, config.port, self._once, remember_targets)
         self._exposure = Exposure(node, self._host, self._tickets, self._attachments, exposed)
+        self._answers = Answers(
+            node, self._targets, self._attachments, self._cni, self._exposure, self._addresses, self._bench,
+            self._pings, lambda cluster: self._snapshot(control, cluster=cluster), self._on_left,
+        )  # fmt: skip
         here = await self._host.attached()
         self._control = control
         self.readiness.watch(control, self._attachments)
         control.carry_out(node.start(kept.endpoints, time.monotonic(), kept.rows, moved=kept.moved))
-        self.spawn(self._attachments.reconcile(here, node.allocator.addresses.holders))
+        self.tasks.spawn(self._attachments.reconcile(here, node.allocator.addresses.holders))
         self._targets.start(config.peers, kept.targets)
         if self._cluster is not None:
             self._cluster.join(control, self._targets)
-        self.spawn(self._keep_names())
-        self.spawn(
+        self.tasks.spawn(self._keep_names())
+        self.tasks.spawn(
             self.underlay.keep(
                 lambda to: dataplane.move(self._workers, self.config, to, kept.identity), control.readdressed
             )
@@ -175,6 +177,14 @@ class Agent:
         if not self._ready and not node.allocator.addresses.blocks:
             log.info("this node has no block of addresses yet; pods can be attached when it has one")
         return True
+
+    async def _begin(self, stack: contextlib.AsyncExitStack) -> None:
+        """What can be asked of an agent that has nothing yet."""
+        stack.callback(self._disk.shutdown)
+        stack.push_async_callback(self._host.close)
+        server = await serve(self.config.socket, self._calls.answer)
+        stack.push_async_callback(server.close)
+        self._monitoring.start(stack)
 
     async def _recall(self, stack: contextlib.AsyncExitStack) -> Kept:
         """What the disk has of earlier lives."""
@@ -188,10 +198,10 @@ class Agent:
         from tunrouter.agent.kubernetes.presence import Presence
         from tunrouter.agent.kubernetes.troubles import troubles
 
-        presence = Presence(self.config, self.readiness.unready)
+        presence = Presence(self.config, self.readiness.unready, self._host.note_repaired)
         look = partial(troubles, self.readiness, self._host, self.underlay, self._runtimes, presence)
         state = self.readiness.condition
-        return Cluster(self.config, os.environ, self.underlay, presence, self._barrier, self.spawn, look, state)
+        return Cluster(self.config, os.environ, self.underlay, presence, self._barrier, self.tasks.spawn, look, state)
 
     def _make_control(
         self,
@@ -240,7 +250,7 @@ class Agent:
             incarnation=kept.incarnation,
             ring=ring,
             network=config.network,
-            name=config.name,
+            name=config.nickname,
             blocks=tuple(Announced(block) for block in static),
             block_length=_block_length(config, plan, static),
             pod_mtu=plan.mtu,
@@ -283,9 +293,9 @@ class Agent:
         if self._host.host is None or self._control is None or self._control.stopped:
             return
         if gone := self._host.host.vanished():
-            self.spawn(self._attachments.release([(pod.name, pod.interface) for pod in gone]))
+            self.tasks.spawn(self._attachments.release([(pod.name, pod.interface) for pod in gone]))
         self._exposure.look()
-        self.spawn(self._cni.settle())
+        self.tasks.spawn(self._cni.settle())
         if not self._ready and self._host.gateway is not None:
             self._ready = True
             self._say_ready(self._control.node)
@@ -307,8 +317,7 @@ class Agent:
         return memory.remember
 
     def _say_goodbye(self, control: Control) -> None:
-        for task in self._tasks:
-            task.cancel()
+        self.tasks.cancel()
         control.stop(leave=self._expected)
 
     def _announce(self, local: Local) -> None:
@@ -340,7 +349,7 @@ class Agent:
             self._targets.configure(config.peers)
             if self._cluster is not None:
                 self._cluster.configure(config)
-            self.spawn(self._look_up())
+            self.tasks.spawn(self._look_up())
         logs.set_level(config.log_level)
         self._workers.set_log_level(config.log_level)
 
@@ -352,11 +361,6 @@ class Agent:
         while True:
             await self._look_up()
             await asyncio.sleep(NAMES_SECONDS)
-
-    def spawn(self, work: Any) -> None:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     # --- the API -----------------------------------------------------------------------------------------------------
     def _standing(self) -> Control:
@@ -391,46 +395,18 @@ class Agent:
             lag=self._monitoring.lag,
             lately=self._monitoring.lately,
             clock=self._monitoring.clock,
+            kubernetes=self._cluster.report if self._cluster is not None else None,
         )
         return snapshot(self.config, facts, seen, control, self._workers, self._host, cluster=cluster)
 
     async def _obey(self, call: api.Call) -> Any:
-        control = self._standing()
-        match call:
-            case api.StatusCall(cluster):
-                return self._snapshot(control, cluster=cluster)
-            case api.ConnectCall(peers, replace):
-                await self._targets.connect(peers, replace=replace)
-            case api.ForgetCall(peers):
-                self._targets.forget(peers)
-            case api.AttachCall():
-                return await self._attachments.answer(call, control.node.local.pod_mtu)
-            case api.CniCall():
-                return await self._cni.answer(call)
-            case api.BenchCall() | api.PingCall():
-                return await (self._pings.ping(call) if isinstance(call, api.PingCall) else self._bench.ask(call.peer))
-            case api.DetachCall():
-                await self._attachments.detach(call)
-            case api.ExposeCall(addresses):
-                return api.Exposed(await self._exposure.expose(addresses))
-            case api.HideCall(addresses):
-                await self._exposure.hide(addresses)
-            case api.LeaveCall(force):
-                return await self._leave(control.node, force=force)
-            case _:
-                return await self._addresses.answer(call)
-        return None
+        self._standing()
+        return await self._answers.obey(call)
 
-    async def _leave(self, node: Node, *, force: bool) -> api.Left:
-        async with self._attachments.leaving():
-            if force and (node.allocator.leases is not None or node.allocator.electors.others()):
-                await self._attachments.detach_all()
-                await self._exposure.hide(())
-            left = await self._addresses.leave(force=force)
+    def _on_left(self) -> None:
+        """Nothing is left to do for an agent without a cluster; the answer goes first."""
         self._left = True
-        # Nothing is left to do for an agent without a cluster; the answer goes first.
         self._loop.call_later(LEFT_SECONDS, self.stopped.set)
-        return left
 
 
 def _block_length(config: Config, plan: HostPlan, static: tuple[IPv4Network, ...]) -> int:

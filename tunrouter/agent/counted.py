@@ -70,6 +70,7 @@ FAULTS: Final = {
     "bench_unasked": "an answer to a measurement that nobody asked for",
     "blocks_lost": "a block is another node's now",
     "blocks_refused": "a node announced blocks that cannot be routed",
+    "blocks_not_leased": "a node announced a block whose Lease names another one",
     "control_before_identity": "control spoke before its identity was proved",
     "control_errors": "a step of control failed and was given up: a defect, see the log",
     "control_malformed": "a control message that this version cannot read",

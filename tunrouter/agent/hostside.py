@@ -139,12 +139,16 @@ class HostSide:
         else:
             self._complaint = ""
             for line in done.result():
-                self.repairs += 1
-                self.repaired.appendleft(line)
-                log.warning("repaired: %s", line)
+                self.note_repaired(line)
         self._name_strangers()
         self._schedule(max(SETTLE_SECONDS, self._rested_at - now) if self._news else REPAIR_SECONDS)
         self.changed()
+
+    def note_repaired(self, what: str) -> None:
+        """It was changed by somebody and is as it was."""
+        self.repairs += 1
+        self.repaired.appendleft(what)
+        log.warning("repaired: %s", what)
 
     def _name_strangers(self) -> None:
         """Other networks in our place: once when they come, once when they go."""

@@ -37,7 +37,7 @@ async def run(config: Config, given: Given) -> None:
         agent.underlay.waits = service.starting
         if await agent.start(stack):
             service.ready(agent.readiness.condition)
-            agent.spawn(reload.keep(config, agent.adopt))
+            agent.tasks.spawn(reload.keep(config, agent.adopt))
         await agent.stopped.wait()
         service.stopping()
         log.info("stopping; pods on this host go on reaching each other")

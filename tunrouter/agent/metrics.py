@@ -2,7 +2,7 @@
 
 Law: a metric is a pure view of one snapshot. No label has values without end: they come from closed sets, from this
 node's workers, or from those neighbours that have series of their own (`core/tally.py`). A counter only grows while the
-agent lives, and is there from the start, at zero. docs/metrics.md has the same table.
+agent lives, and is there from the start, at zero, but for answers that never came. docs/metrics.md has the same table.
 """
 
 from __future__ import annotations
@@ -118,6 +118,16 @@ def _gossip(field: str) -> Samples:
     return lambda snapshot: [((), getattr(snapshot.gossip, field))] if snapshot.gossip else []
 
 
+def _requests(snapshot: Snapshot) -> Iterator[Sample]:
+    asked = snapshot.kubernetes.requests if snapshot.kubernetes is not None else ()
+    yield from (((each.verb, each.resource, each.code), each.count) for each in asked)
+
+
+def _in_touch(snapshot: Snapshot) -> Iterator[Sample]:
+    if snapshot.kubernetes is not None:
+        yield (), not snapshot.kubernetes.away
+
+
 def _workers(field: str) -> Samples:
     return lambda snapshot: [((str(worker.number),), getattr(worker, field)) for worker in snapshot.workers]
 
@@ -220,6 +230,12 @@ _ADDRESSES: Final = (
     Metric("tunrouter_attached_pods", "gauge", (), "Interfaces of pods on the bridge",
            _one(lambda snapshot: snapshot.host.attachments)),
 )  # fmt: skip
+_KUBERNETES: Final = (
+    Metric("tunrouter_kubernetes_in_touch", "gauge", (),
+           "1 while the API server tells this node what changes; not there without Kubernetes", _in_touch),
+    Metric("tunrouter_kubernetes_requests_total", "counter", ("verb", "resource", "code"),
+           "Requests to the API server, by the status code of its answer", _requests),
+)  # fmt: skip
 _NODE: Final = (
     Metric("tunrouter_build_info", "gauge", ("version", "kernel"),
            "Always 1: what runs, and whether packets are moved by the compiled kernel or its reference in Python",
@@ -256,4 +272,4 @@ _NODE: Final = (
     Metric("process_start_time_seconds", "gauge", (), "When the agent started, in seconds since 1970",
            _one(lambda snapshot: snapshot.started)),
 )  # fmt: skip
-TABLE: Final = (*_WEAVE, *_PAYLOAD, *_PEERS, *_MESH, *_ADDRESSES, *_NODE)
+TABLE: Final = (*_WEAVE, *_PAYLOAD, *_PEERS, *_MESH, *_ADDRESSES, *_KUBERNETES, *_NODE)

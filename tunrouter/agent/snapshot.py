@@ -41,6 +41,7 @@ class Seen(NamedTuple):
     lag: status.Lag
     lately: dict[str, int]
     clock: status.Clock
+    kubernetes: status.Kubernetes | None
 
 
 def snapshot(
@@ -72,6 +73,7 @@ def snapshot(
         lag=seen.lag,
         lately=seen.lately,
         clock=seen.clock,
+        kubernetes=seen.kubernetes,
         endpoints=report.endpoints(node),
     )
 

@@ -69,7 +69,7 @@ def report(config: Config) -> weave.Tree:
     disk = read(config)
     alone = weave.router(
         name=disk.name,
-        nickname=config.name,
+        nickname=config.nickname,
         port=config.port,
         encryption=bool(config.secrets),
         discovery=config.discovery,

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from tunrouter.config import values
+from tunrouter.core import bounds
 
 DEFAULT_FILE: Final = Path("/etc/tunrouter/config.toml")
 SOCKET_NAME: Final = "tunrouter.sock"
@@ -76,6 +77,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Accepted secrets, the first seals; none: plaintext mode."""
 
     @property
+    def nickname(self) -> str:
+        """What people call this node: its name, or as much of it as a record has room for."""
+        return self.name.encode()[: bounds.MAX_NAME_BYTES].decode(errors="ignore")
+
+    @property
     def socket(self) -> Path:
         """Where the agent answers."""
         return Path(self.run_dir) / SOCKET_NAME
@@ -131,7 +137,7 @@ class Key(msgspec.Struct, frozen=True):
 
 KUBERNETES: Final = Key("kubernetes", bool, values.as_given, "true")
 KEYS: Final = (
-    Key("name", str, values.node_name, "node-a"),
+    Key("name", str, values.object_name, "node-a"),
     Key("port", int, values.port, "6783"),
     Key("peers", tuple, values.peers, "192.0.2.7", flag="PEER argument", weave_variable="KUBE_PEERS"),
     Key("block", str, values.block, "10.32.1.0/24"),

@@ -19,6 +19,7 @@ from tunrouter.config import founding, values, weave
 from tunrouter.config.model import DEFAULT_ORIGIN, KEYS, KUBERNETES, Config, Origin
 from tunrouter.config.secrets import find_secrets
 from tunrouter.config.sources import Read, Sources, find, read_document, read_file, refuse_misspelt_variables
+from tunrouter.core import bounds
 from tunrouter.errors import ConfigError
 
 METRICS_IN_KUBERNETES: Final = ":6782"
@@ -99,6 +100,10 @@ def _with_block_size(config: Config, origins: Mapping[str, Origin]) -> Config:
 
 def _check_together(resolved: Resolved) -> None:
     config = resolved.config
+    if config.name != config.nickname and not config.kubernetes:
+        where = resolved.origins["name"].where
+        what = f"{where}: expected 1 to {bounds.MAX_NAME_BYTES} bytes of printable text, got {config.name!r}"
+        raise ConfigError(what, "give a shorter one")
     founding.refuse_in_kubernetes(config, resolved.origins)
     founding.refuse_beside_block(config, resolved.origins)
     _check_block_in_range(resolved)

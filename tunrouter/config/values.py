@@ -29,6 +29,9 @@ _ALL: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 (compared, not boun
 _UNUSABLE: Final = tuple(IPv4Network(net) for net in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"))
 
 
+MAX_OBJECT_NAME: Final = 253
+
+
 class InvalidValueError(ValueError):
     """`expected` completes "expected …"; `example` is a better example than the key's own, where there is one."""
 
@@ -54,6 +57,13 @@ def choice(*allowed: str) -> Callable[[str], str]:
 def node_name(value: str) -> str:
     if not value.isprintable() or not 0 < len(value.encode()) <= bounds.MAX_NAME_BYTES or value != value.strip():
         raise InvalidValueError(f"1 to {bounds.MAX_NAME_BYTES} bytes of printable text")
+    return value
+
+
+def object_name(value: str) -> str:
+    """As a name of Kubernetes: longer than a nickname may be. `Config.nickname` is what of it is told to peers."""
+    if not value.isprintable() or not 0 < len(value.encode()) <= MAX_OBJECT_NAME or value != value.strip():
+        raise InvalidValueError(f"1 to {MAX_OBJECT_NAME} bytes of printable text")
     return value
 
 

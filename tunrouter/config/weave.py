@@ -42,7 +42,7 @@ IDLE: Final = (
     Idle("there is one data path, in user space", "WEAVE_NO_FASTDP", flags="datapath bufsz",
          switches="no-fastdp no-bridged-fastdp"),
     Idle("a node keeps about eight neighbours, and sessions have their own bounds", "CONN_LIMIT", flags="conn-limit"),
-    Idle("the container weave-npc enforces policies wherever it runs; the overlay no-npc leaves it out", "EXPECT_NPC",
+    Idle("the container weave-npc is there or not as the manifest says; the overlay no-npc leaves it out", "EXPECT_NPC",
          "1", switches="expect-npc"),
     Idle("clients' addresses are always kept", "NO_MASQ_LOCAL", "1", switches="no-masq-local"),
     Idle("a pod always reaches itself through its own Service", "HAIRPIN_MODE", "true"),
@@ -69,7 +69,8 @@ IDLE: Final = (
                "hostname-match hostname-replacement tlscacert tlscert tlskey",
          switches="plugin plugin-v2 plugin-v2-multicast proxy rewrite-inspect tls tlsverify no-multicast-route"),
     Idle("the commands of `tunrouter` answer this", flags="profile", switches="pkt-debug print-peer-name version"),
-    Idle("all of NetworkPolicy is always enforced", switches="allow-mcast use-legacy-netpol", flags="node-name"),
+    Idle("how NetworkPolicies are taken is no option; the log of weave-npc says what becomes of them",
+         switches="allow-mcast use-legacy-netpol", flags="node-name"),
 )  # fmt: skip
 IDLE_FLAGS: Final = {flag: idle for idle in IDLE for flag in idle.flags.split()}
 IDLE_SWITCHES: Final = {flag: idle for idle in IDLE for flag in idle.switches.split()}

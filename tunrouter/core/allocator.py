@@ -69,11 +69,12 @@ class Allocator:
         registry: Leases | Electors = self.leases if self.leases is not None else self.electors
         self.registry = registry
         self.ipam = Ipam(local, mesh, registry, self.addresses, self.journal, out, network, own)
-        self.ipam.gained, self.ipam.lost = self._on_gained, self._on_lost
+        holdings = self.ipam.holdings
+        holdings.gained, holdings.lost = self._on_gained, self._on_lost
         registry.learned = self.ipam.decided
         self.members: Members | None = None
         if self.leases is not None:
-            self.leases.doubted = self.ipam.doubt
+            self.leases.doubted, mesh.allows = self.ipam.doubt, self.leases.allows
             self.members = Members(local, mesh, self.leases, out)
         self.clones = Clones(local, mesh, self.journal, out)
         self.reclaim = Reclaim(local, mesh, registry, out)

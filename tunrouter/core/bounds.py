@@ -283,8 +283,12 @@ LATELY_HELD_SECONDS: Final = 900.0
 """A block that somebody lost is not claimed before, where its register may vanish although its holder lives."""
 CLAIM_PAUSE_SECONDS: Final = 0.5
 """After somebody else was quicker, each time longer."""
-SETTLE_SECONDS: Final = 3.0
-"""After the start peers have said in so long which blocks they hold."""
+ABANDONED_SECONDS: Final = 1800.0
+"""A Lease of nobody that is there is deleted after so long, if the cluster has not done so."""
+SETTLE_SECONDS: Final = 2.0
+"""From when a first peer is there, all have said in so long which blocks they hold."""
+LONELY_SECONDS: Final = 60.0
+"""Who reaches no peer for so long, although there are other nodes, claims a block all the same."""
 API_PATIENCE_SECONDS: Final = 3.0
 """The cluster's API is waited for so long before the disk's word is taken."""
 MAX_UID: Final = 64

@@ -115,6 +115,10 @@ class Electors:
     def hindrance(self) -> str:
         return self.proposer.hindrance
 
+    def bequeathed(self) -> tuple[Name, ...]:
+        """A node's identity is its disk's: what another one had is rmpeer's business."""
+        return ()
+
     def left_at(self, place: int) -> float | None:
         """A register says itself whether it ever had a holder, and does not vanish."""
         return None

@@ -7,7 +7,8 @@
 Law: the API server makes an object of one name once, whoever asks; that is the compare-and-set. A missing Lease is no
 proof of its holder's death: blocks that were held lately, or that a live peer announces, are claimed last or not at
 all. While the API is away nothing changes hands, and what the disk says goes on. A Lease is ownership: it is never
-renewed. Its version is the time at which it was made, so that it grows from one holder to the next.
+renewed. Its version is the API's own count of changes, so that it grows from one holder to the next. One that names
+this node, but belongs to another Node that is there, is a copy's: it is not ours.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ from tunrouter.core.registers import BLOCK, EMPTY, Item, Name, Value
 
 NEVER: Final = float("inf")
 CLUSTER: Final = "kubernetes"
-"""Name of the row that says which cluster this node belongs to."""
+NODE: Final = "node"
+"""Names of the rows that say which cluster this node belongs to, and which Node object it had last."""
+ANOTHER: Final = -1
+"""Holder of a Lease that is somebody's, and nobody's that can be named."""
 
 
 class Lease(NamedTuple):
@@ -37,12 +41,11 @@ class Lease(NamedTuple):
     holder: int
     """Node id; 0 if it is nobody's that we understand."""
     version: int
+    """Grows with every change in the API: what is heard late is known by it, too."""
     uid: str
     """Of the object."""
     owner: str
     """UID of the Node object that owns it."""
-    revision: int = 0
-    """Grows with every change in the API: what is heard late is known by it."""
 
 
 # --- what is heard of the API ----------------------------------------------------------------------------------------
@@ -52,7 +55,7 @@ class Synced(NamedTuple):
     cluster: int
     """Its id."""
     leases: tuple[Lease, ...]
-    revision: int = 0
+    version: int
     """Of the list; what is newer may be missing in it."""
 
 
@@ -82,6 +85,12 @@ class Members(NamedTuple):
     all: frozenset[str]
 
 
+class Cut(NamedTuple):
+    """There are Leases of blocks that lie in our range and are cut otherwise; empty if there are none."""
+
+    name: str
+
+
 class Settled(NamedTuple):
     """What became of the `CreateLease` or `DeleteLease` of that number."""
 
@@ -92,7 +101,7 @@ class Settled(NamedTuple):
     """Not known: it failed for this reason."""
 
 
-News = Synced | Made | Gone | Away | Members | Settled
+News = Synced | Made | Gone | Away | Members | Cut | Settled
 
 
 class Reading(NamedTuple):
@@ -139,7 +148,11 @@ class Leases:
         self._synced = False
         self._absent = True
         """This node has no Node object; its last one's UID stands for it with others."""
+        self._cut = ""
+        """A Lease of a block that is cut otherwise than ours."""
         self._settle_at = NEVER
+        self._heard = False
+        """A peer is, or was, there to say what it holds."""
         self._pending: list[Pending] = []
         self._readings: list[Reading] = []
         self._number = 0
@@ -150,9 +163,11 @@ class Leases:
         for row in rows:
             if row.name == CLUSTER:
                 self.cluster = int.from_bytes(row.data, "big")
+            elif row.name == NODE:
+                self._local.uid = row.data.decode()
 
     def start(self, now: float) -> None:
-        self._settle_at = now + bounds.SETTLE_SECONDS
+        self._settle_at = now + bounds.LONELY_SECONDS
         if self.cluster:
             self._journal.then(self._announce)
 
@@ -178,7 +193,8 @@ class Leases:
     def settled(self) -> bool:
         """Peers have said what they hold: a Lease that vanished under them must not be taken meanwhile."""
         alone = self.members is not None and self.members <= {self._local.uid}
-        return self._synced and not self._absent and (alone or self._settle_at == NEVER)
+        known = self._synced and not self._absent and not self._cut
+        return known and (alone or self._settle_at == NEVER)
 
     @property
     def hindrance(self) -> str:
@@ -186,7 +202,11 @@ class Leases:
             return f"the Kubernetes API does not answer: {self.why}"
         if not self._synced:
             return "the Kubernetes API has not answered yet"
-        return "" if not self._absent else f"there is no Node object {self._local.name!r} in the cluster"
+        if self._absent:
+            return f"there is no Node object {self._local.name!r} in the cluster that is this machine's"
+        if self._cut:
+            return f"there is a block {self._cut}, of another length: start with the --block-size of the other nodes"
+        return ""
 
     @property
     def held(self) -> Collection[int]:
@@ -198,6 +218,20 @@ class Leases:
     def left(self, place: int, since: float) -> None:
         """Its holder is known to have lost it then."""
         self._left.setdefault(place, since)
+
+    def abandoned(self, members: frozenset[str]) -> dict[str, int]:
+        """Places by their Leases' UIDs: neither owner nor holder is there, nor is it ours."""
+        here = self._mesh.here
+        return {
+            lease.uid: place
+            for place, lease in self._leases.items()
+            if lease.owner not in members and lease.holder not in here and lease.holder != self._local.id
+        }
+
+    def collect(self, place: int, uid: str) -> None:
+        """Deletes that Lease, if it still is the one."""
+        self._number += 1
+        self._out.put(DeleteLease(self._number, place, uid))
 
     # --- what the API says -------------------------------------------------------------------------------------------
     def hear(self, news: News, now: float) -> None:
@@ -214,6 +248,9 @@ class Leases:
                 self._look(now)
             case Members(own, uids):
                 self._on_members(own, uids, now)
+            case Cut(name):
+                self._cut = name
+                self.learned(now)
             case Settled():
                 self._on_settled(news, now)
 
@@ -228,7 +265,7 @@ class Leases:
         self.why, self._synced = "", True
         there = {lease.place: lease for lease in news.leases[: bounds.MAX_BLOCKS]}
         for place, known in list(self._leases.items()):
-            if place not in there and known.revision <= news.revision:
+            if place not in there and known.version <= news.version:
                 self._put(place, None, now)
         for lease in there.values():
             self._learn(lease, now)
@@ -244,7 +281,7 @@ class Leases:
     def _learn(self, lease: Lease, now: float) -> None:
         """An answer of ours may be newer than what a watch tells after it."""
         known = self._leases.get(lease.place)
-        if known is None or known.uid == lease.uid or known.revision <= lease.revision:
+        if known is None or known.uid == lease.uid or known.version <= lease.version:
             self._put(lease.place, lease, now)
 
     def _put(self, place: int, lease: Lease | None, now: float) -> None:
@@ -255,27 +292,36 @@ class Leases:
         elif before is not None:
             del self._leases[place]
             self._left[place] = now
-        if before != lease and (self._ours(before) or self._ours(lease)):
+        if before == lease:
+            return
+        if self._ours(before) or self._ours(lease):
             self.doubted(now)
+        self._mesh.reconsider({one.holder for one in (before, lease) if one is not None})
 
     def _on_members(self, own: str, uids: frozenset[str], now: float) -> None:
         self.members, self._absent = uids, not own
         if own not in ("", self._local.uid):
             self._local.uid = own
+            self._journal.put(ClusterRow(NODE, own.encode()))
             self._mesh.say_node(now)
         self.learned(now)
 
     def _ours(self, lease: Lease | None) -> bool:
-        """Held by this node, or by one that had its Node object before, with another disk, and is not to be seen."""
-        if lease is None or lease.holder == self._local.id:
-            return lease is not None
-        return lease.owner == self._local.uid != "" and lease.holder not in self._mesh.here
+        if lease is None or lease.holder != self._local.id:
+            return False
+        return lease.owner == self._local.uid or lease.owner not in (self.members or ())
 
     def _value(self, place: int) -> Value:
         lease = self._leases.get(place)
         if lease is None:
             return EMPTY
-        return Value(lease.version, self._local.id if self._ours(lease) else lease.holder or -1, lease.uid.encode())
+        foreign = lease.holder == self._local.id and not self._ours(lease)
+        return Value(lease.version, ANOTHER if foreign or not lease.holder else lease.holder, lease.uid.encode())
+
+    def allows(self, node: int, place: int) -> bool:
+        """Whether another node may have that block, as far as is known here: no Lease names somebody else."""
+        lease = self._leases.get(place)
+        return lease is None or lease.holder in (0, node)
 
     # --- what is asked -----------------------------------------------------------------------------------------------
     def read(self, names: Iterable[Name], done: Done, now: float) -> None:
@@ -287,12 +333,18 @@ class Leases:
             self._readings.append(Reading(tuple(names), done, now + bounds.API_PATIENCE_SECONDS))
 
     def find(self, holder: int, done: Found, now: float) -> None:
-        if not self.within_reach or (self._settle_at != NEVER and self.members != frozenset({self._local.uid})):
-            done(None, now)  # peers have not said yet that they live
+        if not self.within_reach or self._absent:
+            done(None, now)
             return
         ours = holder == self._local.id
-        found = [p for p, lease in self._leases.items() if lease.holder == holder or (ours and self._ours(lease))]
+        found = [p for p, one in self._leases.items() if (self._ours(one) if ours else one.holder == holder)]
         done(tuple(Name(BLOCK, place) for place in sorted(found)), now)
+
+    def bequeathed(self) -> tuple[Name, ...]:
+        """What belongs to our Node object, and to a node that had it before with another disk and is not there."""
+        mine, here = self._local.uid, self._mesh.here | {self._local.id}
+        found = [p for p, one in self._leases.items() if one.owner == mine and one.holder not in here]
+        return tuple(Name(BLOCK, place) for place in sorted(found)) if self.settled else ()
 
     def change(self, names: Iterable[Name], change: Change, done: Done, now: float) -> None:
         if not self.within_reach or self._absent:
@@ -305,14 +357,18 @@ class Leases:
             if after == before:
                 pending.items[name] = Item(name, value=before)
                 continue
-            self._number += 1
-            pending.wanted[self._number] = name, after
-            if after.holder:
-                self._out.put(CreateLease(self._number, name.number, after.version))
-            else:
-                self._out.put(DeleteLease(self._number, name.number, before.data.decode()))
+            self._want(pending, name, after, delete=before.data.decode())
         self._pending.append(pending)
         self._finish(pending, now)
+
+    def _want(self, pending: Pending, name: Name, after: Value, *, delete: str) -> None:
+        """From one holder to another by way of none."""
+        self._number += 1
+        pending.wanted[self._number] = name, after
+        if delete:
+            self._out.put(DeleteLease(self._number, name.number, delete))
+        else:
+            self._out.put(CreateLease(self._number, name.number))
 
     def _on_settled(self, news: Settled, now: float) -> None:
         for pending in list(self._pending):
@@ -327,6 +383,9 @@ class Leases:
                 self._learn(news.lease, now)
             else:
                 self._put(name.number, None, now)
+                if after.holder:
+                    self._want(pending, name, after, delete="")
+                    return
             pending.items[name] = Item(name, value=self._value(name.number) if news.lease is not None else after)
             self._finish(pending, now)
             return
@@ -344,6 +403,9 @@ class Leases:
         return min(self._settle_at, *untils, NEVER)
 
     def tick(self, now: float) -> None:
+        if not self._heard and self._mesh.here:
+            self._heard = True
+            self._settle_at = min(self._settle_at, now + bounds.SETTLE_SECONDS)
         if self._settle_at != NEVER and now >= self._settle_at:
             self._settle_at = NEVER
             self.learned(now)

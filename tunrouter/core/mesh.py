@@ -11,7 +11,7 @@ it blocks: they stay its own, and it is only forgotten where there is no room fo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from ipaddress import IPv4Network
 from typing import Final
 
@@ -55,6 +55,8 @@ class Mesh:
         """Links or blocks have changed since conflicts were looked at."""
         self._rest_until = 0.0
         self._gone_since: dict[int, float] = {}
+        self.allows: Callable[[int, int], bool] = lambda node, place: True
+        """Whether a node may have the block at that place, where somebody knows."""
         self.outlived = 0
         """A life of ours that somebody has given up."""
         self._passed_on: dict[int, float] = {}
@@ -203,7 +205,7 @@ class Mesh:
 
     def _on_blocks(self, node: int, body: BlocksBody) -> None:
         try:
-            blocks = self._read_blocks(body)
+            blocks = self._read_blocks(node, body)
         except ProtocolError as error:
             blocks = ()
             self.refused[node] = f"{error}"
@@ -215,12 +217,27 @@ class Mesh:
         self._unweighed = True
         self._tell_conflicts()
 
-    def _read_blocks(self, body: BlocksBody) -> tuple[Announced, ...]:
+    def _read_blocks(self, node: int, body: BlocksBody) -> tuple[Announced, ...]:
         """Raises ProtocolError, which says why these are not routed."""
         ours, theirs = self._local.cluster, body.cluster
         if ours and theirs and ours != theirs:
             raise ProtocolError(f"belongs to cluster {_short(theirs)}, ours is {_short(ours)}")
-        return parse_blocks(body.blocks, self.routes.range, self._local.block_length)
+        blocks = parse_blocks(body.blocks, self.routes.range, self._local.block_length)
+        allowed = tuple(one for one in blocks if self.allows(node, self._place(one)))
+        if len(allowed) < len(blocks):
+            self._out.count("blocks_not_leased")
+        return allowed
+
+    def _place(self, announced: Announced) -> int:
+        offset = int(announced.block.network_address) - int(self.routes.range.network_address)
+        return offset >> (self.routes.range.max_prefixlen - self._local.block_length)
+
+    def reconsider(self, nodes: Set[int]) -> None:
+        """Somebody who knows who has which block says something else of these nodes."""
+        for node in nodes - {self._local.id}:
+            body = self.gossip.replica.body(node, record.BLOCKS)
+            if isinstance(body, BlocksBody):
+                self._on_blocks(node, body)
 
     def _weigh_conflicts(self, now: float) -> None:
         """Who claims the same as another, but is not there any more, has no use of it. Now and then: ways cost."""
@@ -267,10 +284,8 @@ class Mesh:
     def readdressed(self, endpoints: tuple[seam.Endpoint, ...], now: float) -> None:
         """What this node knows of where it is, from now on."""
         if endpoints != self._local.endpoints:
-            # Where it was by its own word, and peers saw it, it is not any more.
-            for gone in self._local.endpoints:
-                self._seen.pop(gone, None)
             self._local.endpoints = endpoints
+            self._seen.clear()  # it is not there any more; where it is seen now peers will say
             self._node_at = min(self._node_at, now)
 
     def _announce_node(self, now: float) -> None:

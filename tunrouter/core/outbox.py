@@ -81,11 +81,10 @@ class Answer(NamedTuple):
 
 
 class CreateLease(NamedTuple):
-    """Make the Lease of this block, ours, with a version of at least this; then say `Settled(number)`."""
+    """Make the Lease of this block, ours; then say `Settled(number)`."""
 
     number: int
     place: int
-    version: int
 
 
 class DeleteLease(NamedTuple):

@@ -71,5 +71,8 @@ class Registry(Protocol):
     def find(self, holder: int, done: Found, now: float) -> None:
         """The registers that `holder` has; None if that cannot be said now."""
 
+    def bequeathed(self) -> tuple[Name, ...]:
+        """Registers of a node that was this machine before its disk was lost."""
+
     def say_removed(self, removed: tuple[tuple[int, int], ...]) -> None:
         """These nodes, in these incarnations, have nothing any more."""

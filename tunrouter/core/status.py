@@ -328,6 +328,38 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     resident_bytes: int = 0
 
 
+class Requests(msgspec.Struct, frozen=True, kw_only=True):
+    """What the API server was asked, since the agent started."""
+
+    verb: str
+    resource: str
+    code: str
+    """Of the answer; `unreachable` without one."""
+    count: int
+
+
+class Conflict(msgspec.Struct, frozen=True, kw_only=True):
+    """What in the cluster's own settings works against this network."""
+
+    text: str
+    fix: str
+
+
+class Kubernetes(msgspec.Struct, frozen=True, kw_only=True):
+    """The cluster that this node belongs to."""
+
+    node: str
+    """Name of its Node object."""
+    registered: bool | None = None
+    """There is one; none while it is not known."""
+    away: str = ""
+    """Why the API is out of touch; empty if it is not."""
+    lacks: tuple[str, ...] = ()
+    """What of the CNI network could not be installed, each with why."""
+    conflicts: tuple[Conflict, ...] = ()
+    requests: tuple[Requests, ...] = ()
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = SCHEMA
     version: str
@@ -373,6 +405,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock | None = None
     endpoints: tuple[str, ...] = ()
     """Where others see this node, or it was told that it is."""
+    kubernetes: Kubernetes | None = None
+    """Only of an agent that runs with `kubernetes`."""
 
 
 def peer_name(node: int) -> str:

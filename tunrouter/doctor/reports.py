@@ -13,6 +13,7 @@ from tunrouter.agent import counted
 from tunrouter.core import status
 from tunrouter.core.status import READY, UNREACHABLE, WAITING, Snapshot
 from tunrouter.doctor import peers
+from tunrouter.doctor.cluster import cluster
 from tunrouter.doctor.finding import Finding
 
 SHOWN: Final = 16
@@ -163,6 +164,7 @@ REPORTS: Final[tuple[Callable[[Snapshot], Iterator[Finding]], ...]] = (
     peers.path_mtu,
     peers.blocks,
     addresses,
+    cluster,
     agent,
     drops,
 )

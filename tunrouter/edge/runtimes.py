@@ -2,7 +2,8 @@
 
 Law (libcni): a runtime takes the configuration whose file name sorts first, as soon as it is there. So each file is
 renamed into place whole, the configuration last when we come and first when we go, and one that sorts before ours is
-named: with it there, pods are somebody else's.
+named: with it there, pods are somebody else's. Not so one of Multus, which gives pods what the next configuration
+gives, and more: it is in the way only if it says to whom it delegates, and we are not among them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ CHAINED: Final = {"portmap": {"portMappings": True}, "bandwidth": {"bandwidth": 
 """Plugins that come after ours where they are installed, with their capabilities."""
 BROUGHT: Final = (*CHAINED, "loopback")
 """Plugins that runtimes call, and that not every host has."""
+DELEGATING: Final = frozenset({"multus", "multus-shim"})
+"""Plugins that give pods no network of their own, but call the next configuration's."""
 VERSION_SECONDS: Final = 5.0
+CONFIGURATION_BYTES: Final = 1 << 20
 SUFFIXES: Final = (".conf", ".conflist", ".json")
 """Of what libcni takes for a configuration."""
 
@@ -41,6 +45,8 @@ class Installed(NamedTuple):
     chain: tuple[str, ...]
     aside: tuple[Path, ...]
     """Configurations that were renamed."""
+    left_out: tuple[str, ...] = ()
+    """Plugins that are there and not in the chain, each with why."""
 
 
 class Directories(NamedTuple):
@@ -61,12 +67,23 @@ class Directories(NamedTuple):
             names = sorted(entry.name for entry in os.scandir(self.configurations))
         except OSError:
             return []
-        return [self.configurations / name for name in names if name.endswith(SUFFIXES) and name < LIST]
+        found = [self.configurations / name for name in names if name.endswith(SUFFIXES) and name < LIST]
+        return [path for path in found if not _delegates_to_us(path)]
 
     def hindrance(self) -> str:
         """Why pods are somebody else's although ours is installed; empty if they are not, or it is not."""
         winners = self.winners() if self.conflist.exists() else []
         return f"{winners[0]} comes before {LIST}: pods are not ours until it is gone" if winners else ""
+
+    def missing(self) -> str:
+        """What of ours somebody took away; a list that somebody changed is ours as long as it names our plugin."""
+        if not self.plugin.exists():
+            return str(self.plugin)
+        try:
+            with self.conflist.open() as file:
+                return "" if PLUGIN in file.read(CONFIGURATION_BYTES) else str(self.conflist)
+        except (OSError, UnicodeDecodeError):
+            return str(self.conflist)
 
 
 def source() -> Path:
@@ -85,11 +102,18 @@ def _places() -> Iterator[Path]:
 
 
 def install(
-    where: Directories, network: str, keys: dict[str, str], supported: tuple[str, ...], *, exclusive: bool
+    where: Directories,
+    network: str,
+    keys: dict[str, str],
+    supported: tuple[str, ...],
+    *,
+    exclusive: bool,
+    lenient: bool = False,
 ) -> Installed:
-    """`keys` go into the plugin's part of the list; `supported` are the versions that it speaks, ascending."""
-    chain = tuple(name for name in CHAINED if (where.binaries / name).exists())
-    version = highest(supported, (versions(where.binaries / name) for name in chain))
+    """`keys` go into the plugin's part of the list; `supported` are the versions that it speaks, ascending. `lenient`:
+    a plugin that cannot be chained is left out, instead of an error.
+    """
+    chain, version, left_out = _chain(where, supported, lenient=lenient)
     plugins: list[dict[str, Any]] = [{"type": PLUGIN, "capabilities": {"ips": True}, **keys}]
     plugins += [{"type": name, "capabilities": CHAINED[name]} for name in chain]
     program = source().read_bytes()
@@ -102,7 +126,28 @@ def install(
         _put(where.conflist, (json.dumps(conflist, indent=2) + "\n").encode(), 0o644)
         # Only now, so that there is a network at every moment.
         aside = tuple(_set_aside(path) for path in where.winners()) if exclusive else ()
-    return Installed(where.plugin, compiled, where.conflist, version, chain, aside)
+    return Installed(where.plugin, compiled, where.conflist, version, chain, aside, left_out)
+
+
+def _chain(
+    where: Directories, supported: tuple[str, ...], *, lenient: bool
+) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
+    """The plugins that come after ours, the newest version that all speak, and what is left out. Raises HostError."""
+    chain: dict[str, tuple[str, ...]] = {}
+    left_out = []
+    for name in CHAINED:
+        if not (where.binaries / name).exists():
+            continue
+        try:
+            speaks = versions(where.binaries / name)
+            highest(supported, (*chain.values(), speaks))
+        except HostError as error:
+            if not lenient:
+                raise
+            left_out.append(f"{name} is left out of the chain of CNI plugins: {error}")
+        else:
+            chain[name] = speaks
+    return tuple(chain), highest(supported, chain.values()), tuple(left_out)
 
 
 def bring(where: Directories, source: Path) -> list[str]:
@@ -153,6 +198,19 @@ def highest(supported: tuple[str, ...], others: Iterable[tuple[str, ...]]) -> st
     if not found:
         raise HostError("the chained plugins have no version in common with ours", "install newer ones")
     return found[-1]
+
+
+def _delegates_to_us(path: Path) -> bool:
+    """What cannot be read is somebody's own: a runtime may fail over it."""
+    try:
+        with path.open() as file:
+            found = json.loads(file.read(CONFIGURATION_BYTES))
+        plugins = found.get("plugins", [found])
+        delegating = [plugin for plugin in plugins if plugin.get("type") in DELEGATING]
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+        return False
+    told = [plugin["delegates"] for plugin in delegating if plugin.get("delegates")]
+    return bool(delegating) and (not told or PLUGIN in json.dumps(told))
 
 
 def _run_by_ours(script: bytes) -> bytes:

@@ -4,8 +4,9 @@ Law: a write happens only where the value differs, and is read back: the kernel 
 Names are written as sysctl(8) writes them; a dot inside an interface's name is written as a slash there
 (`net/ipv4/conf/eth0.1/rp_filter`), so both forms are accepted and the slash form is used for devices.
 
-In a container /proc/sys is read-only, runtimes let nothing be mounted on it, and AppArmor's usual profiles forbid writing
-there. The host's own /proc/sys/net is mounted elsewhere then, and preferred: whose switches it shows depends on who looks.
+In a container /proc/sys is read-only, runtimes let nothing be mounted on it, and AppArmor's usual profiles forbid
+writing there. The host's own /proc/sys/net is mounted elsewhere then, and preferred: whose switches it shows depends on
+who looks.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from tunrouter.edge.firewall import nftables
+from tunrouter.edge.listeners import listening
 from tunrouter.edge.netlink import PROTOCOL, Link, Netlink, Route, nft
 from tunrouter.errors import ConfigError, HostError
 from tunrouter.host import strangers, switches
@@ -27,6 +28,10 @@ DATAPATH, VXLAN = "datapath", "vxlan-6784"
 """What Weave Net leaves beside its bridge."""
 
 
+WEAVER_PORTS: Final = frozenset({6783, 6784})
+"""TCP ports of Weave Net's router: its peers', and its own control. Ours speak UDP, and a unix socket."""
+
+
 def check_tools() -> None:
     """Raises HostError: rights, tools, the TUN driver."""
     if not _may_administer():
@@ -38,7 +43,8 @@ def check_tools() -> None:
 
 
 def check_place(netlink: Netlink, network: IPv4Network, bridge: str, tun: str, peers: Sequence[str] = ()) -> None:
-    """Raises ConfigError: the bridge is another network's, or others or `peers` use the range."""
+    """Raises ConfigError: Weave Net runs, the bridge is another network's, or others or `peers` use the range."""
+    _check_weaver()
     _check_bridge(netlink, bridge)
     routes = netlink.routes()
     _check_earlier(network, routes)
@@ -47,6 +53,13 @@ def check_place(netlink: Netlink, network: IPv4Network, bridge: str, tun: str, p
     if inside:
         fix = "choose another --range on every node: packets to that peer would enter the tunnel they are to carry"
         raise ConfigError(f"peer {inside[0]} lies in the range {network}", fix)
+
+
+def _check_weaver() -> None:
+    if listening() >= WEAVER_PORTS:
+        what = "Weave Net runs on this host: its router listens on TCP 6783 and 6784"
+        fix = "stop it first: weave stop, in Kubernetes kubectl delete daemonset -n kube-system weave-net"
+        raise ConfigError(what, fix)
 
 
 def _check_bridge(netlink: Netlink, bridge: str) -> None:

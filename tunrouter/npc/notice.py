@@ -17,7 +17,7 @@ from tunrouter.npc.policies import Known, Policies
 NOT_ENFORCED: Final = "PoliciesNotEnforced"
 GONE: Final = "NoPolicies"
 NONE: Final = "no NetworkPolicies in the cluster"
-ADVICE: Final = "every pod accepts all traffic; have another program enforce them, with the overlay no-npc"
+ADVICE: Final = "unless another program does (overlay no-npc), every pod accepts all traffic"
 LOOK_SECONDS: Final = 2.0
 """A line each time is what the log takes of one kind."""
 AGAIN_SECONDS: Final = 60.0

@@ -14,7 +14,7 @@ from tunrouter.edge.kube.client import Client
 from tunrouter.edge.kube.objects import NETWORK_POLICIES, NetworkPolicy
 from tunrouter.edge.kube.reflector import Key, Reflector
 
-AWAY_SECONDS: Final = 2.0
+AWAY_SECONDS: Final = 1.0
 """A watch that ends and begins again is no outage."""
 IN_VAIN_SECONDS: Final = 10.0
 """Without a first list for so long, nobody waits for it any more."""

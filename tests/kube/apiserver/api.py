@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 from collections import OrderedDict
 from typing import Any, Final
-
-import msgspec
 
 from tests.kube.apiserver.events import received, shown
 from tests.kube.apiserver.faults import Faults
@@ -20,7 +17,8 @@ from tests.kube.apiserver.request import Request
 from tests.kube.apiserver.selectors import Matches, selector
 from tests.kube.apiserver.store import Change, Store
 from tests.kube.apiserver.tables import table, wanted
-from tests.kube.apiserver.wire import Closed, Respond
+from tests.kube.apiserver.watches import Bookmarks, Lines, Watch, line
+from tests.kube.apiserver.wire import Respond
 
 VERSION: Final = {"major": "1", "minor": "36", "gitVersion": "v1.36.0", "platform": "linux/amd64"}
 OPENAPI: Final = b"\x0a\x032.0"
@@ -34,37 +32,17 @@ PATCHES: Final = {
 }
 
 
-class Watch:
-    """One client's; `queue` holds lines that are still to be sent, None ends it."""
-
-    def __init__(self, request: Request, kind: Kind, matches: Matches) -> None:
-        self.request = request
-        self.queue: asyncio.Queue[Json | None] = asyncio.Queue()
-        self._kind = kind
-        self._stored = stored_as(kind)
-        self._matches = matches
-
-    def hear(self, change: Change) -> None:
-        if change.kind is not self._stored or change.after is None:
-            return
-        namespace = self.request.namespace
-        if namespace and change.after["metadata"].get("namespace") != namespace:
-            return
-        before = change.before is not None and self._matches(change.before)
-        after = change.type != "DELETED" and self._matches(change.after)
-        if before or after:
-            type_ = "DELETED" if not after else "MODIFIED" if before else "ADDED"
-            self.queue.put_nowait({"type": type_, "object": shown(self._kind, change.after)})
-
-
 class Api:
     def __init__(self, store: Store, faults: Faults, bookmark_seconds: float) -> None:
         self.bookmark_seconds = bookmark_seconds
         self.gone_as_status = False
         """A watch from a forgotten version is answered with 410 instead of an event ERROR; both are seen."""
+        self.longest_watch: float | None = None
+        """Ends watches sooner than they ask for."""
         self.watches: set[Watch] = set()
         self._store = store
         self._faults = faults
+        self._lines = Lines()
         self._rest: OrderedDict[str, tuple[int, list[Json]]] = OrderedDict()
         store.changed.append(self._hear)
 
@@ -92,7 +70,12 @@ class Api:
         """Breaks the connections of all watches, or of those of some of our nodes."""
         for watch in self.watches:
             if not nodes or watch.request.node in nodes:
-                watch.queue.put_nowait(None)
+                watch.break_off()
+
+    def end_watches(self) -> None:
+        """Properly, as a server does that shuts down."""
+        for watch in self.watches:
+            watch.end()
 
     def one(self, request: Request, kind: Kind) -> tuple[int, Any]:
         """Code and body of what concerns one object, or of a DELETE of many."""
@@ -172,12 +155,13 @@ class Api:
             raise expired(0, self._store.oldest) from None
 
     async def _watch(self, request: Request, kind: Kind, respond: Respond) -> None:
-        watch = Watch(request, kind, _selected(request))
+        watch = Watch(request, kind, _selected(request), self._lines)
         self._begin(watch, kind)
         self.watches.add(watch)
         try:
             await respond.begin()
-            await self._tell(watch, kind, respond)
+            bookmarks = Bookmarks(request, self.bookmark_seconds, lambda: self._bookmark(kind))
+            await watch.tell(respond, self._faults, bookmarks, self.longest_watch)
             await respond.end()
         finally:
             self.watches.discard(watch)
@@ -188,36 +172,18 @@ class Api:
         try:
             if version in ("", "0"):
                 for thing in self._store.select(kind, watch.request.namespace, _selected(watch.request)):
-                    watch.queue.put_nowait({"type": "ADDED", "object": shown(kind, thing)})
+                    watch.say(line("ADDED", shown(kind, thing)))
             for change in self._store.changes(int(version)) if version not in ("", "0") else ():
                 watch.hear(change)
         except Refusal as refusal:
             if self.gone_as_status or refusal.code != 410:
                 raise
-            watch.queue.put_nowait({"type": "ERROR", "object": refusal.status})
-
-    async def _tell(self, watch: Watch, kind: Kind, respond: Respond) -> None:
-        loop = asyncio.get_running_loop()
-        seconds = float(watch.request.query.get("timeoutSeconds") or 1800)
-        bookmarks = watch.request.query.get("allowWatchBookmarks") in ("1", "true")
-        until, bookmark = loop.time() + seconds, loop.time() + self.bookmark_seconds
-        while (left := until - loop.time()) > 0:
-            wait = min(left, bookmark - loop.time()) if bookmarks else left
-            line = await _next(watch.queue, wait)
-            await self._faults.while_hanging(watch.request)
-            if line is not _NOTHING:
-                if line is None:
-                    raise Closed
-                await respond.part(msgspec.json.encode(line) + b"\n")
-                if line["type"] == "ERROR":
-                    return
-            elif bookmarks and loop.time() >= bookmark and watch.queue.empty():
-                bookmark = loop.time() + self.bookmark_seconds
-                await respond.part(msgspec.json.encode(self._bookmark(kind)) + b"\n")
+            watch.say(line("ERROR", refusal.status))
+            watch.end()
 
     def _bookmark(self, kind: Kind) -> Json:
         metadata = {"resourceVersion": str(self._store.version), "creationTimestamp": None}
-        return {"type": "BOOKMARK", "object": {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": metadata}}
+        return {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": metadata}
 
     def _hear(self, change: Change) -> None:
         for watch in self.watches:
@@ -239,17 +205,6 @@ class Api:
             await respond.whole(200, document)
         else:
             raise no_such_path()
-
-
-_NOTHING: Final[Json] = {}
-
-
-async def _next(queue: asyncio.Queue[Json | None], seconds: float) -> Json | None:
-    try:
-        async with asyncio.timeout(max(seconds, 0)):
-            return await queue.get()
-    except TimeoutError:
-        return _NOTHING
 
 
 def _selected(request: Request) -> Matches:

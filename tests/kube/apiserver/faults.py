@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Final, Literal, NamedTuple, cast, get_args
 
 from tests.kube.apiserver.request import Request
 
-Mode = Literal["hang", "close", "error", "garbage", "broken-json", "truncated", "slow"]
+Mode = Literal["hang", "close", "error", "garbage", "broken-json", "truncated", "slow", "page"]
 MODES: Final = get_args(Mode)
 """hang: neither answers nor tells watches anything · close: ends the connection instead of answering · error: `code` ·
-garbage: no HTTP · broken-json: half of an object in a whole answer · truncated: half of one · slow: `seconds` late
+garbage: no HTTP · broken-json: half of an object in a whole answer · truncated: half of one · slow: `seconds` late ·
+page: `code`, and a page of HTML as a proxy on the way makes it
 """
 
 
@@ -32,14 +33,16 @@ class Faults:
         self._changed = asyncio.Event()
 
     def plant(
-        self, mode: Mode, *, nodes: Iterable[str] = (), verbs: Iterable[str] = (), plurals: Iterable[str] = (),
+        self, mode: str, *, nodes: Iterable[str] = (), verbs: Iterable[str] = (), plurals: Iterable[str] = (),
         code: int = 500, retry_after: int = 0, seconds: float = 1.0,
     ) -> None:  # fmt: skip
         """The one planted last counts."""
         if mode not in MODES:
             raise ValueError(f"{mode!r} is none of {MODES}")
         self._all.append(
-            Fault(mode, frozenset(nodes), frozenset(verbs), frozenset(plurals), code, retry_after, seconds)
+            Fault(
+                cast("Mode", mode), frozenset(nodes), frozenset(verbs), frozenset(plurals), code, retry_after, seconds
+            )
         )
         self._tell()
 

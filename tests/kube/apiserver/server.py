@@ -22,6 +22,7 @@ from tests.kube.apiserver.store import Store
 from tests.kube.apiserver.wire import Closed, Listener, Respond
 
 HALF: Final = b'{"kind":"List","apiVersion":"v1","metadata":{"resourceVersion":"7"},"items":[{"metadata":{"name":"ha'
+PAGE: Final = b"<html>\n" + b"proxy error " * 1000 + b"</html>"
 
 
 class ApiServer:
@@ -129,6 +130,8 @@ class ApiServer:
             headers = {"Retry-After": str(fault.retry_after)} if fault.retry_after else {}
             reason = "TooManyRequests" if fault.code == 429 else "InternalError"
             await respond.whole(fault.code, Refusal(fault.code, reason, "planted").status, headers=headers)
+        elif fault.mode == "page":
+            await respond.whole(fault.code, PAGE, content="text/html")
         elif request.kind is not None:
             if fault.mode == "truncated":
                 await respond.cut(200, HALF)

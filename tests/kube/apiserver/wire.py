@@ -12,6 +12,8 @@ import msgspec
 
 from tests.kube.apiserver.request import Request
 
+ACCEPT_TURNS: Final = 4
+BACKLOG: Final = 1024
 BODY_BYTES: Final = 4 << 20
 Answering = Callable[[Request, "Respond"], Awaitable[None]]
 
@@ -80,19 +82,31 @@ class Listener:
         self.port = 0
         self.accepted = 0
         """Connections, in all."""
+        self.most = 0
+        """Requests at once."""
+        self._at_once = 0
         self._answer = answer
         self._server: asyncio.Server | None = None
         self._tasks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def open(self, host: str, port: int, context: ssl.SSLContext | None) -> None:
-        self._server = await asyncio.start_server(self._connected, host, port, ssl=context, reuse_address=True)
+        self._server = await asyncio.start_server(
+            self._connected, host, port, ssl=context, reuse_address=True, backlog=BACKLOG
+        )
         self.host, self.port = self._server.sockets[0].getsockname()[:2]
+
+    @property
+    def is_open(self) -> bool:
+        return self._server is not None
 
     async def close(self) -> None:
         """Refuses new connections and resets the others."""
         if self._server is not None:
-            self._server.close()
-            self._server = None
+            server, self._server = self._server, None
+            for listening in server.sockets:
+                asyncio.get_running_loop().remove_reader(listening.fileno())
+            await _turns()  # asyncio loses what it accepted and has not yet told us of when it is closed.
+            server.close()
         await self.reset()
 
     async def reset(self) -> None:
@@ -101,8 +115,12 @@ class Listener:
             writer.transport.abort()
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await _turns()
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None:
+            writer.transport.abort()
+            return
         self.accepted += 1
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._tasks[task] = writer
@@ -130,6 +148,8 @@ class Listener:
         self, speech: h11.Connection, request: Request, respond: Respond, reader: asyncio.StreamReader
     ) -> None:
         """A watch ends with its client; what a client says meanwhile is kept for afterwards."""
+        self._at_once += 1
+        self.most = max(self.most, self._at_once)
         answering = asyncio.ensure_future(self._answer(request, respond))
         leaving = asyncio.ensure_future(reader.read(1))
         try:
@@ -141,8 +161,15 @@ class Listener:
             answering.cancel()
             leaving.cancel()
             await asyncio.gather(answering, leaving, return_exceptions=True)
+            self._at_once -= 1
         if not leaving.cancelled():
             speech.receive_data(leaving.result())
+
+
+async def _turns() -> None:
+    """Of the loop: what is accepted, or aborted, is done with."""
+    for _ in range(ACCEPT_TURNS):
+        await asyncio.sleep(0)
 
 
 async def _received(speech: h11.Connection, reader: asyncio.StreamReader, peer: str) -> Request | None:

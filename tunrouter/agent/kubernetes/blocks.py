@@ -7,17 +7,17 @@ when the Node is deleted. What is no block of our range is not ours, and left al
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from ipaddress import IPv4Network
 from typing import Final
 
+from tunrouter.agent.barrier import Barrier
 from tunrouter.core import leases
 from tunrouter.core.holdings import block_at
 from tunrouter.core.outbox import CreateLease, DeleteLease
 from tunrouter.edge.kube.client import Client
-from tunrouter.edge.kube.faults import AlreadyExistsError, ConflictError, NotFoundError
+from tunrouter.edge.kube.faults import AlreadyExistsError, ConflictError, NotFoundError, RefusedError
 from tunrouter.edge.kube.objects import LEASES, Lease, LeaseSpec, Metadata, OwnerReference, micro_time
 from tunrouter.edge.kube.reflector import Key
 from tunrouter.errors import ClusterError
@@ -27,21 +27,27 @@ PEER: Final = "tunrouter.io/peer"
 """Label with the id of the node that holds the block."""
 LABELS: Final = {"name": "weave-net", "app.kubernetes.io/part-of": "tunrouter"}
 
+ENDING: Final = "being terminated"
+"""In the server's words for why it makes nothing more in a namespace."""
+
 Hear = Callable[[leases.News], None]
 
 
 class Blocks:
     """Of one node, and the listener of the Leases' reflector. `hear` reaches the core."""
 
-    def __init__(self, client: Client, network: IPv4Network, length: int, node: str, peer: int, hear: Hear) -> None:
+    def __init__(
+        self, client: Client, network: IPv4Network, length: int, node: str, peer: int, hear: Hear, barrier: Barrier
+    ) -> None:
+        self._barrier = barrier
         self._client = client
         self._network = network
         self._length = length
         self._node = node
         self._peer = peer
         self._hear = hear
-        self.strange = 0
-        """Leases that are of no block of ours."""
+        self._otherwise: set[str] = set()
+        """Names of Leases of blocks that lie across ours, cut in another length."""
 
     # --- as the API has them -----------------------------------------------------------------------------------------
     def replaced(self, objects: Mapping[Key, Lease], /) -> None:
@@ -50,31 +56,41 @@ class Blocks:
     def changed(self, thing: Lease, /) -> None:
         if (lease := self.read(thing)) is not None:
             self._hear(leases.Made(lease))
+        elif self._lies_across(thing.metadata.name):
+            self._otherwise.add(thing.metadata.name)
+            self.tell_cut()
 
     def gone(self, thing: Lease, /) -> None:
+        if thing.metadata.name in self._otherwise:
+            self._otherwise.remove(thing.metadata.name)
+            self.tell_cut()
         if (place := self._place(thing.metadata.name)) is not None:
             self._hear(leases.Gone(place, thing.metadata.uid))
 
     def all(self, objects: Mapping[Key, Lease]) -> tuple[leases.Lease, ...]:
+        names = (thing.metadata.name for thing in objects.values())
+        self._otherwise = {name for name in names if self._lies_across(name)}
         return tuple(lease for lease in map(self.read, objects.values()) if lease is not None)
+
+    def tell_cut(self) -> None:
+        """A name is made once, but two names may be of the same addresses: nobody claims any then."""
+        self._hear(leases.Cut(min(self._otherwise, default="")))
 
     def read(self, thing: Lease) -> leases.Lease | None:
         place = self._place(thing.metadata.name)
         if place is None:
-            self.strange += 1
             return None
         owner = next((one.uid for one in thing.metadata.owner_references if one.kind == "Node"), "")
-        version = _version(thing.spec.acquire_time)
         told = thing.metadata
-        return leases.Lease(place, _holder(told.labels), version, told.uid, owner, revision(told.resource_version))
+        return leases.Lease(place, _holder(told.labels), revision(told.resource_version), told.uid, owner)
+
+    def _lies_across(self, name: str) -> bool:
+        block = _block(name)
+        return block is not None and block.overlaps(self._network) and self._place(name) is None
 
     def _place(self, name: str) -> int | None:
-        address, _, length = name.rpartition("-")
-        try:
-            block = IPv4Network(f"{address}/{length}")
-        except ValueError:
-            return None
-        if block.prefixlen != self._length or not block.subnet_of(self._network):
+        block = _block(name)
+        if block is None or block.prefixlen != self._length or not block.subnet_of(self._network):
             return None
         offset = int(block.network_address) - int(self._network.network_address)
         return offset >> (self._network.max_prefixlen - self._length)
@@ -92,23 +108,31 @@ class Blocks:
             return await self._delete(effect)
         except ClusterError as error:
             return leases.Settled(effect.number, None, str(error))
+        except Exception as error:
+            with self._barrier:  # which says it, once
+                raise
+            return leases.Settled(effect.number, None, f"a defect, see the log: {error!r}")
 
     async def _create(self, effect: CreateLease, owner: str) -> leases.Settled:
-        version = max(effect.version, time.time_ns() // 1_000_000)
         name = self._name(effect.place)
         node = OwnerReference(api_version="v1", kind="Node", name=self._node, uid=owner)
         wanted = Lease(
             metadata=Metadata(
                 name=name, namespace=NAMESPACE, labels=LABELS | {PEER: f"{self._peer:016x}"}, owner_references=(node,)
             ),
-            spec=LeaseSpec(
-                holder_identity=self._node, acquire_time=micro_time(datetime.fromtimestamp(version / 1000, UTC))
-            ),
+            spec=LeaseSpec(holder_identity=self._node, acquire_time=micro_time(datetime.now(UTC))),
         )
         try:
             there = await self._client.create(LEASES, wanted)
         except AlreadyExistsError:
             there = await self._client.get(LEASES, name, NAMESPACE)
+        except NotFoundError:
+            raise ClusterError(f"the namespace {NAMESPACE} is missing", "apply the manifest again") from None
+        except RefusedError as error:
+            if ENDING not in error.what:
+                raise
+            what = f"the namespace {NAMESPACE} is being deleted"
+            raise ClusterError(what, "apply the manifest again when it is gone") from None
         return leases.Settled(effect.number, self.read(there))
 
     async def _delete(self, effect: DeleteLease) -> leases.Settled:
@@ -122,6 +146,15 @@ class Blocks:
         return leases.Settled(effect.number, None)
 
 
+def _block(name: str) -> IPv4Network | None:
+    """Of a Lease of that name; None if it is of no block."""
+    address, _, length = name.rpartition("-")
+    try:
+        return IPv4Network(f"{address}/{length}")
+    except ValueError:
+        return None
+
+
 def revision(version: str) -> int:
     """A resourceVersion as what it is: a number that grows. 0 if it is none."""
     return int(version) if version.isdigit() else 0
@@ -132,12 +165,4 @@ def _holder(labels: Mapping[str, str]) -> int:
     try:
         return int(labels.get(PEER, ""), 16) & (1 << 64) - 1
     except ValueError:
-        return 0
-
-
-def _version(acquired: str) -> int:
-    """Milliseconds since 1970: grows from one holder to the next."""
-    try:
-        return max(0, round(datetime.fromisoformat(acquired).timestamp() * 1000))
-    except (ValueError, OverflowError):
         return 0

@@ -2,9 +2,10 @@
 
     start:  the API server is found ──> Nodes and Leases are followed ──> our own address, before anything is bound
     join:   the core stands ──> it hears all that is known, then every change
-    then:   a look a second at what no event tells: out of touch, ready, trouble that has to be said
+    then:   a look a second at what no event tells: out of touch, ready, nobody to talk to
 
-Law: nothing waits for the API but what only the API can say, and that with a bound. Nothing here stops the agent.
+Law: nothing waits for the API but what only the API can say, and that with a bound. Nothing here stops the agent, and
+each work goes on whatever becomes of the others: one of them asks an API server, another one only this host.
 """
 
 from __future__ import annotations
@@ -12,29 +13,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from hashlib import blake2b
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, ip_address
 from typing import Any, Final, NamedTuple
 
 from tunrouter.agent.barrier import Barrier
 from tunrouter.agent.control import Control
 from tunrouter.agent.kubernetes import blocks
 from tunrouter.agent.kubernetes.blocks import Blocks
-from tunrouter.agent.kubernetes.conflicts import Settings, conflicts
 from tunrouter.agent.kubernetes.members import Members
 from tunrouter.agent.kubernetes.presence import Presence
-from tunrouter.agent.kubernetes.troubles import NOT_READY
+from tunrouter.agent.kubernetes.reports import SYSTEM, Reports
+from tunrouter.agent.supervision import supervised
 from tunrouter.agent.targets import Targets
 from tunrouter.agent.underlay import Rank, Underlay
 from tunrouter.config import Config
+from tunrouter.core import status
 from tunrouter.core.leases import Away, Settled, Synced
 from tunrouter.core.outbox import CreateLease, DeleteLease
 from tunrouter.core.states import STANDING
 from tunrouter.edge.kube import access
 from tunrouter.edge.kube.client import Client
-from tunrouter.edge.kube.events import Events
-from tunrouter.edge.kube.objects import CONFIGMAPS, LEASES, NAMESPACES, NODES, Lease, Node
+from tunrouter.edge.kube.objects import LEASES, NAMESPACES, NODES, Lease, Node
 from tunrouter.edge.kube.reflector import Reflector
 from tunrouter.errors import ClusterError
 from tunrouter.host.choice import Wish
@@ -49,13 +50,12 @@ AWAY_SECONDS: Final = 2.0
 """A watch that ends and begins again is no outage."""
 ALONE_SECONDS: Final = 20.0
 """Without a single peer for so long, others are dialled."""
-SETTINGS_SECONDS: Final = 600.0
 STATE_SECONDS: Final = 60.0
-TROUBLED_SECONDS: Final = 30.0
-"""What is in the way for so long is said to the cluster."""
-SYSTEM: Final = "kube-system"
+FIRST_STATE_SECONDS: Final = 10.0
 IFACE: Final = "tunrouter.io/iface"
 CAN_REACH: Final = "tunrouter.io/iface-can-reach"
+SHOWN: Final = 64
+"""Of an annotation that says nonsense."""
 log = logging.getLogger("tunrouter.kubernetes")
 
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
@@ -64,7 +64,6 @@ Spawn = Callable[[Coroutine[Any, Any, None]], None]
 class Joined(NamedTuple):
     control: Control
     targets: Targets
-    blocks: Blocks
 
 
 class Cluster:
@@ -89,15 +88,20 @@ class Cluster:
         self._presence = presence
         self._barrier = barrier
         self._spawn = spawn
-        self._troubles = troubles
         self._state = state
         self._state_at = 0.0
+        self._started_at = asyncio.get_running_loop().time()
+        """When the state is logged next: first when the node is ready, or has had the time to be."""
         self._members = Members(config.name)
         self._members.changed_at_all = self._on_members
+        service = environ.get(access.HOST, "")
+        self._reports = Reports(config.name, self._pods, service, self._members, presence, troubles, lambda: self.why)
         self._client: Client | None = None
+        self._unknown = "the API server is not known yet"
+        """Why there is no client."""
         self._nodes: Reflector[Node] | None = None
         self._leases: Reflector[Lease] | None = None
-        self._events: Events | None = None
+        self._blocks: Blocks | None = None
         self._joined: Joined | None = None
         self._id = 0
         self._known = asyncio.Event()
@@ -105,45 +109,78 @@ class Cluster:
         self._told_away: str | None = None
         """Why the API is away, as the core was told; empty if it is not."""
         self._alone = 0.0
-        self._since: dict[str, float] = {}
-        """When each trouble was first seen."""
-        self.conflicts: tuple[str, ...] = ()
-        """What in the cluster's settings works against us."""
 
     @property
     def why(self) -> str:
         """Why the API is out of touch; empty if it is not."""
         if self._client is None:
-            return "the API server is not known"
+            return self._unknown
         found = [one.why for one in (self._nodes, self._leases) if one is not None and one.why]
         return found[0] if found else ""
 
     @property
     def warnings(self) -> tuple[str, ...]:
         lost = f"out of touch with the Kubernetes API: {self.why}" if self.why else ""
-        return (*filter(None, [lost, self._presence.trouble]), *self.conflicts)
+        told = filter(None, [lost, self._strange, self._presence.trouble])
+        return (*told, *self._presence.left_out, *map(str, self._reports.conflicts))
 
     @property
-    def counts(self) -> Mapping[tuple[str, str, str], int]:
-        return self._client.counts if self._client is not None else {}
+    def report(self) -> status.Kubernetes:
+        """All of this as the snapshot has it."""
+        counts = self._client.counts if self._client is not None else {}
+        known = self._nodes is not None and self._nodes.synced
+        return status.Kubernetes(
+            node=self._config.name,
+            registered=self._members.own is not None if known else None,
+            away=self.why,
+            lacks=tuple(filter(None, [self._presence.trouble, *self._presence.left_out])),
+            conflicts=tuple(status.Conflict(text=one.what, fix=one.fix) for one in self._reports.conflicts),
+            requests=tuple(
+                status.Requests(verb=verb, resource=resource, code=code, count=count)
+                for (verb, resource, code), count in sorted(counts.items())
+            ),
+        )
 
     # --- start -------------------------------------------------------------------------------------------------------
     async def start(self, stack: contextlib.AsyncExitStack) -> None:
         """Returns when our own address is known, or cannot be soon."""
-        try:
-            found = access.find(self._environ)
-        except ClusterError as error:
-            log.error("the Kubernetes API is not reachable: %s", error)  # noqa: TRY400 (one line, no traceback)
+        stack.push_async_callback(self._close)
+        self._find()
+        if self._client is None:
+            self._supervise(self._keep_finding)
             return
-        self._client = client = Client(found, node=self._config.name)
-        stack.push_async_callback(client.close)
-        self._events = Events(client, self._config.name)
-        self._nodes = Reflector(client, NODES, self._members)
-        self._spawn(self._nodes.run())
-        self._spawn(self._identify(client))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(KNOWN_SECONDS):
                 await self._known.wait()
+
+    async def _close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+    def _supervise(self, work: Callable[[], Awaitable[None]]) -> None:
+        self._spawn(supervised(work, self._barrier))
+
+    async def _keep_finding(self) -> None:
+        """What a pod has mounted may come late."""
+        while self._client is None:
+            await asyncio.sleep(LOOK_SECONDS)
+            self._find()
+
+    def _find(self) -> None:
+        try:
+            found = access.find(self._environ)
+        except ClusterError as error:
+            if str(error) != self._unknown:
+                log.error("the Kubernetes API is not reachable: %s", error)  # noqa: TRY400 (one line, no traceback)
+            self._unknown = str(error)
+            return
+        self._client = client = Client(found, node=self._config.name)
+        self._nodes = Reflector(client, NODES, self._members)
+        self._supervise(self._nodes.run)
+        self._supervise(lambda: self._identify(client))
+        self._supervise(lambda: self._reports.keep_condition(client))
+        self._supervise(lambda: self._reports.keep_events(client))
+        self._follow_leases()
 
     async def _identify(self, client: Client) -> None:
         """The cluster is known by the UID of a namespace that is never deleted."""
@@ -159,17 +196,25 @@ class Cluster:
 
     def join(self, control: Control, targets: Targets) -> None:
         """The core stands, and hears of the API from now on."""
-        local = control.node.local
-        if self._client is None:
-            control.hear_api(Away(self.why))
-            return
-        mine = Blocks(self._client, self._pods, local.block_length, self._config.name, local.id, control.hear_api)
-        self._joined = Joined(control, targets, mine)
+        self._joined = Joined(control, targets)
         control.leased = self._on_wanted
-        self._leases = Reflector(self._client, LEASES, mine, namespace=blocks.NAMESPACE)
-        self._spawn(self._leases.run())
-        self._spawn(self._keep())
+        self._follow_leases()
+        self._supervise(self._keep)
+        self._supervise(self._keep_presence)
         self._on_members()
+
+    def _follow_leases(self) -> None:
+        """As soon as both are there, the API and the core. From an old list a node would take for its own what another
+        one has by now.
+        """
+        if self._client is None or self._joined is None:
+            return
+        local, hear = self._joined.control.node.local, self._joined.control.hear_api
+        self._blocks = Blocks(
+            self._client, self._pods, local.block_length, self._config.name, local.id, hear, self._barrier
+        )
+        self._leases = Reflector(self._client, LEASES, self._blocks, namespace=blocks.NAMESPACE, newest=True)
+        self._supervise(self._leases.run)
 
     # --- what the API tells ------------------------------------------------------------------------------------------
     def _on_members(self) -> None:
@@ -184,7 +229,7 @@ class Cluster:
     def _wish(self, own: Node) -> None:
         """The address that the cluster knows this node by, unless somebody wishes another one."""
         said = own.metadata.annotations
-        iface, reach = said.get(IFACE, ""), said.get(CAN_REACH, "")
+        iface, reach = said.get(IFACE, ""), said.get(CAN_REACH, "") if not self._strange else ""
         annotated = Wish(
             ifaces=tuple(iface.split(",")) if iface else (), can_reach=reach if not iface else "", said="annotation",
             lenient=True,
@@ -193,6 +238,15 @@ class Cluster:
         address = self._members.address
         internal = Wish(address=address, said="InternalIP", lenient=True) if address else None
         self._underlay.prefer(Rank.INTERNAL_IP, internal)
+
+    @property
+    def _strange(self) -> str:
+        """What an annotation says that it cannot."""
+        own = self._members.own
+        reach = own.metadata.annotations.get(CAN_REACH, "") if own is not None else ""
+        if not reach or _is_address(reach):
+            return ""
+        return f"the annotation {CAN_REACH} of this node is no address: {reach[:SHOWN]!r}"
 
     def configure(self, config: Config) -> None:
         """The operator named other peers."""
@@ -206,13 +260,13 @@ class Cluster:
 
     def _tell_leases(self) -> None:
         """All of them, once the cluster is known; and again after an outage."""
-        if self._joined is None or self._leases is None or not self._leases.synced or not self._id:
+        found, mine = self._leases, self._blocks
+        if self._joined is None or mine is None or found is None or not found.synced or not self._id:
             return
         self._told_away = ""
-        self._joined.control.hear_api(self._all(self._joined.blocks, self._leases))
-
-    def _all(self, mine: Blocks, found: Reflector[Lease]) -> Synced:
-        return Synced(self._id, mine.all(found.objects), blocks.revision(found.version))
+        news = Synced(self._id, mine.all(found.objects), blocks.revision(found.version))
+        self._joined.control.hear_api(news)
+        mine.tell_cut()
 
     # --- what the core wants -----------------------------------------------------------------------------------------
     def _on_wanted(self, effect: CreateLease | DeleteLease) -> None:
@@ -221,40 +275,41 @@ class Cluster:
     async def _carry_out(self, effect: CreateLease | DeleteLease) -> None:
         assert self._joined is not None
         own = self._members.own
-        settled = Settled(effect.number, None, f"there is no Node object {self._config.name!r} in the cluster")
-        if own is not None:
-            settled = await self._joined.blocks.carry_out(effect, own.metadata.uid)
+        if self._blocks is None:
+            settled = Settled(effect.number, None, self.why)
+        elif own is None:
+            settled = Settled(effect.number, None, f"there is no Node object {self._config.name!r} in the cluster")
+        else:
+            settled = await self._blocks.carry_out(effect, own.metadata.uid)
         self._joined.control.hear_api(settled)
 
     # --- what no event tells -----------------------------------------------------------------------------------------
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()
-        settings_at = 0.0
-        started_at = loop.time() + START_SECONDS
         while True:
-            with self._barrier:
-                self._look_at_touch(loop.time())
-                self._look_at_peers(loop.time())
-                self._log_state(loop.time())
-                await self._presence.install()
-                if not self.why and self._client is not None:
-                    await self._presence.tell(self._client, self._members.own)
-                    if loop.time() >= settings_at and self._id:
-                        settings_at = loop.time() + SETTINGS_SECONDS
-                        await self._look_at_settings(self._client)
-                    await self._say(loop.time())
-            started = self._presence.installed or loop.time() > started_at
-            await asyncio.sleep(LOOK_SECONDS if started else START_LOOK_SECONDS)
+            self._look_at_touch(loop.time())
+            self._look_at_peers(loop.time())
+            self._log_state(loop.time())
+            await self._pause()
+
+    async def _keep_presence(self) -> None:
+        while True:
+            await self._presence.look()
+            await self._pause()
+
+    async def _pause(self) -> None:
+        starting = not self._presence.installed and asyncio.get_running_loop().time() < self._started_at + START_SECONDS
+        await asyncio.sleep(START_LOOK_SECONDS if starting else LOOK_SECONDS)
 
     def _look_at_touch(self, now: float) -> None:
-        assert self._leases is not None
         assert self._joined is not None
-        since = self._leases.out_of_touch_since
+        since = self._leases.out_of_touch_since if self._leases is not None else -AWAY_SECONDS
+        why = self._leases.why if self._leases is not None else self.why
         if since is None and self._told_away != "":
             self._tell_leases()
-        elif since is not None and now - since >= AWAY_SECONDS and self._told_away != self._leases.why:
-            self._told_away = self._leases.why
-            self._joined.control.hear_api(Away(self._leases.why))
+        elif since is not None and now - since >= AWAY_SECONDS and self._told_away != why:
+            self._told_away = why
+            self._joined.control.hear_api(Away(why))
 
     def _look_at_peers(self, now: float) -> None:
         assert self._joined is not None
@@ -269,32 +324,16 @@ class Cluster:
 
     def _log_state(self, now: float) -> None:
         """So that the last lines of the log tell it, whenever somebody looks."""
-        if now >= self._state_at:
+        if not self._state_at:
+            self._state_at = now + FIRST_STATE_SECONDS
+        if now >= self._state_at or self._presence.takes_note():
             self._state_at = now + STATE_SECONDS
             log.info("%s: %s", self._config.name, self._state())
 
-    async def _look_at_settings(self, client: Client) -> None:
-        texts = {}
-        for name in ("kube-proxy", "kubeadm-config"):
-            try:
-                texts[name] = "\n".join((await client.get(CONFIGMAPS, name, SYSTEM)).data.values())
-            except ClusterError as error:
-                log.debug("%s is not known: %s", name, error)
-        service = self._environ.get(access.HOST, "")
-        settings = Settings(
-            texts.get("kube-proxy", ""), texts.get("kubeadm-config", ""), self._members.pod_cidrs, service
-        )
-        before, self.conflicts = self.conflicts, conflicts(self._pods, settings)
-        for conflict in self.conflicts:
-            if conflict not in before:
-                log.warning("%s", conflict)
 
-    async def _say(self, now: float) -> None:
-        """What lasts, as Events at our Node object."""
-        assert self._events is not None
-        troubles = {text: reason for reason, text in self._troubles().items() if text}
-        troubles |= dict.fromkeys(self.conflicts, "NetworkConflict")
-        self._since = {text: self._since.get(text, now) for text in troubles}
-        for text, since in self._since.items():
-            if now - since >= (TROUBLED_SECONDS if troubles[text] == NOT_READY else 0.0):
-                await self._events.say(troubles[text], text)
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -2,7 +2,7 @@
 
     kube-proxy's clusterCIDR and mode      kubeadm's serviceSubnet      podCIDRs of Nodes      the API's Service address
 
-Law: each finding is one sentence that names what is there, what it does to pods, and what to change. What cannot be
+Law: each finding names what is there, what it does to pods, and what to change. What cannot be
 read says nothing. The files are YAML of a known form, of which single lines are read: a whole parser is not worth three
 words.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import NamedTuple
 
 
@@ -28,50 +28,60 @@ class Settings(NamedTuple):
     """An address of a Service."""
 
 
-def conflicts(pods: IPv4Network, settings: Settings) -> tuple[str, ...]:
+class Conflict(NamedTuple):
+    what: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.fix}"
+
+
+def conflicts(pods: IPv4Network, settings: Settings) -> tuple[Conflict, ...]:
     return tuple(_find(pods, settings))
 
 
-def _find(pods: IPv4Network, settings: Settings) -> Iterator[str]:
-    for cidr in _networks(_value(settings.proxy, "clusterCIDR")):
+def _find(pods: IPv4Network, settings: Settings) -> Iterator[Conflict]:
+    for cidr in _ipv4_of(_networks(_value(settings.proxy, "clusterCIDR"))):
         if cidr != pods:
-            yield (
-                f"kube-proxy takes {cidr} for the pods' network, which is {pods}: Services lose clients' addresses; "
-                f"set clusterCIDR to {pods} in the ConfigMap kube-proxy, then restart its pods"
+            yield Conflict(
+                f"kube-proxy takes {cidr} for the pods' network, which is {pods}: Services lose clients' addresses",
+                f"set clusterCIDR to {pods} in the ConfigMap kube-proxy, then restart its pods",
             )
     if _value(settings.proxy, "mode") == "ipvs":
-        yield (
-            "kube-proxy is in IPVS mode, in which this host has all Services' addresses itself: that is not tested; "
-            "set mode to iptables or nftables in the ConfigMap kube-proxy"
+        yield Conflict(
+            "kube-proxy is in IPVS mode, in which this host has all Services' addresses itself: that is not tested",
+            "set mode to iptables or nftables in the ConfigMap kube-proxy",
         )
     yield from _of_services(pods, settings)
     yield from _of_nodes(pods, settings.pod_cidrs)
 
 
-def _of_services(pods: IPv4Network, settings: Settings) -> Iterator[str]:
+def _of_services(pods: IPv4Network, settings: Settings) -> Iterator[Conflict]:
     fix = "give the pods another range: IPALLOC_RANGE in the ConfigMap weave-net"
-    named = False
-    for cidr in _networks(_value(settings.kubeadm, "serviceSubnet")):
-        if cidr.overlaps(pods):
-            named = True
-            yield f"the Services' network {cidr} overlaps the pods' {pods}: pods do not reach those Services; {fix}"
-    if not named and (address := _ipv4(settings.service)) is not None and address in pods:
-        yield f"the API's Service address {address} lies in the pods' range {pods}: pods do not reach it; {fix}"
+    services = _networks(_value(settings.kubeadm, "serviceSubnet"))
+    api = next(iter(_networks(settings.service)), None)
+    overlapping = [cidr for cidr in _ipv4_of(services) if cidr.overlaps(pods)]
+    for cidr in overlapping:
+        yield Conflict(f"the Services' network {cidr} overlaps the pods' {pods}: pods do not reach those Services", fix)
+    if not overlapping and isinstance(api, IPv4Network) and api.overlaps(pods):
+        address = api.network_address
+        yield Conflict(f"the API's Service address {address} lies in the pods' range {pods}: pods do not reach it", fix)
+    if not _ipv4_of(known := services or ([api] if api is not None else [])) and known:
+        what = f"Services have IPv6 addresses only ({known[0]}), and pods have IPv4 only: pods use none of them"
+        yield Conflict(what, "give the cluster IPv4 Services: --service-cluster-ip-range of its API server")
 
 
-def _of_nodes(pods: IPv4Network, cidrs: Mapping[str, str]) -> Iterator[str]:
-    strange = [(name, cidr) for name, text in sorted(cidrs.items()) for cidr in _networks(text) if _outside(cidr, pods)]
+def _of_nodes(pods: IPv4Network, cidrs: Mapping[str, str]) -> Iterator[Conflict]:
+    told = ((name, cidr) for name, text in sorted(cidrs.items()) for cidr in _ipv4_of(_networks(text)))
+    strange = [(name, cidr) for name, cidr in told if not cidr.subnet_of(pods)]
     if strange:
         name, cidr = strange[0]
         others = f" and {len(strange) - 1} other nodes'" if len(strange) > 1 else ""
-        yield (
+        yield Conflict(
             f"node {name}'s podCIDR {cidr}{others} lies outside the pods' range {pods}: who goes by it (cloud routes, "
-            f"kube-proxy's detectLocalMode NodeCIDR) takes pods for strangers; set --cluster-cidr to {pods}, or to none"
+            "kube-proxy's detectLocalMode NodeCIDR) takes pods for strangers",
+            f"set the controller manager's --cluster-cidr to {pods}, or to none",
         )
-
-
-def _outside(cidr: IPv4Network, pods: IPv4Network) -> bool:
-    return not cidr.subnet_of(pods)
 
 
 def _value(text: str, key: str) -> str:
@@ -80,22 +90,16 @@ def _value(text: str, key: str) -> str:
     return found.group(1) if found else ""
 
 
-def _networks(text: str) -> list[IPv4Network]:
-    """Of a list with commas, as dual-stack clusters have it."""
+def _networks(text: str) -> list[IPv4Network | IPv6Network]:
+    """Of a list with commas, as dual-stack clusters have it; an address is one of itself."""
     found = []
     for part in text.split(","):
         try:
-            network = ip_network(part.strip(), strict=False)
+            found.append(ip_network(part.strip(), strict=False))
         except ValueError:
             continue
-        if isinstance(network, IPv4Network):
-            found.append(network)
     return found
 
 
-def _ipv4(text: str) -> IPv4Address | None:
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return None
-    return address if isinstance(address, IPv4Address) else None
+def _ipv4_of(networks: list[IPv4Network | IPv6Network]) -> list[IPv4Network]:
+    return [network for network in networks if isinstance(network, IPv4Network)]

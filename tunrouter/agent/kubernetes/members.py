@@ -3,13 +3,21 @@
 Law: gossip finds everybody once one is found, so a node dials a few: those that come first in an order of its own, by
 chance and the same in each life. While none of them answers it goes on to others. What is announced of our own node
 (its address, annotations) is a wish that the operator's own configuration beats.
+
+Thousands of Nodes tell of their health all the time. So each is compared with what it was before and with nothing else,
+and whatever changed in one turn of the loop is told once. While we live this machine is not booted, so an object of our
+name that tells of another boot than before is another machine's, and not ours. A node has addresses of both families at
+most: ours is IPv4 where there is one, as everywhere; of a peer the family of ours counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
-from typing import Final
+from ipaddress import ip_address
+from typing import Final, NamedTuple
 
 from tunrouter.core import leases
 from tunrouter.edge.kube.objects import Node
@@ -20,82 +28,140 @@ INTERNAL: Final = "InternalIP"
 EXTERNAL: Final = "ExternalIP"
 
 
-class Members:
-    """`changed` is called after anything changed of which this is told: who, where, and our own object."""
+class Member(NamedTuple):
+    """What matters here of a Node object."""
 
+    uid: str
+    addresses: tuple[str, ...]
+    """Those that the cluster itself uses: InternalIPs, else ExternalIPs."""
+    pod_cidr: str
+
+    def address(self, like: str) -> str:
+        """The first of the family of `like`, else the first of all; empty without any."""
+        same = (each for each in self.addresses if (":" in each) == (":" in like))
+        return next(same, self.addresses[0] if self.addresses else "")
+
+
+class Members:
     def __init__(self, name: str) -> None:
         self.name = name
         self.changed_at_all: Callable[[], None] = lambda: None
+        """Is called after anything changed of which this is told: who, where, and our own object."""
         self.own: Node | None = None
-        self._nodes: dict[str, Node] = {}
-        self._told: tuple[object, ...] = ()
+        """Our own object, as new as can be."""
+        self.address = ""
+        """Ours; empty if the Node object has none."""
+        self._members: dict[str, Member] = {}
+        self._uids: set[str] = set()
+        self._order: list[tuple[bytes, str]] = []
+        """Names of the others that have an address, in the order in which they are dialled."""
         self._from = 0
         """The first of the order that is dialled."""
+        self._telling = False
+        self._boot = ""
+        """Of this machine, as our object told it first."""
 
     # --- what the reflector tells ------------------------------------------------------------------------------------
     def replaced(self, objects: Mapping[Key, Node], /) -> None:
-        self._nodes = {node.metadata.name: node for node in objects.values()}
-        self._look()
+        for node in objects.values():
+            self.changed(node)
+        self._tell_soon()
 
     def changed(self, thing: Node, /) -> None:
-        self._nodes[thing.metadata.name] = thing
-        self._look()
+        name = thing.metadata.name
+        before, now = self._members.get(name), _member(thing)
+        if name == self.name:
+            self._on_own(thing)
+        if now == before:
+            return
+        self._forget(name)
+        self._members[name] = now
+        self._uids.add(now.uid)
+        if now.addresses and name != self.name:
+            insort(self._order, (self._place(name), name))
+        self._tell_soon()
 
     def gone(self, thing: Node, /) -> None:
-        self._nodes.pop(thing.metadata.name, None)
-        self._look()
+        name = thing.metadata.name
+        if name == self.name:
+            self._on_own(None)
+        self._forget(name)
+        self._tell_soon()
 
-    def _look(self) -> None:
-        """Nodes tell of their health all the time: only what matters here is news."""
-        self.own = own = self._nodes.get(self.name)
-        told = (
-            own.metadata.uid if own is not None else "",
-            own.metadata.annotations if own is not None else {},
-            own.status.conditions if own is not None else (),
-            {name: (node.metadata.uid, _address(node)) for name, node in self._nodes.items()},
-        )
-        if told != self._told:
-            self._told = told
-            self.changed_at_all()
+    def _on_own(self, own: Node | None) -> None:
+        boot = own.status.node_info.boot_id if own is not None else ""
+        self._boot = self._boot or boot
+        if boot != self._boot and boot:
+            own = None
+        before, self.own = self.own, own
+        self.address = _member(own).address("") if own is not None else ""
+        said = [one.metadata.annotations if one is not None else {} for one in (before, own)]
+        if said[0] != said[1]:
+            self._tell_soon()
+
+    def _forget(self, name: str) -> None:
+        before = self._members.pop(name, None)
+        if before is None:
+            return
+        self._uids.discard(before.uid)
+        here = (self._place(name), name)
+        at = bisect_left(self._order, here)
+        if self._order[at : at + 1] == [here]:
+            del self._order[at]
+
+    def _tell_soon(self) -> None:
+        if not self._telling:
+            self._telling = True
+            asyncio.get_running_loop().call_soon(self._tell)
+
+    def _tell(self) -> None:
+        self._telling = False
+        self.changed_at_all()
 
     # --- what is known -----------------------------------------------------------------------------------------------
     @property
     def news(self) -> leases.Members:
-        own = self.own.metadata.uid if self.own is not None else ""
-        return leases.Members(own, frozenset(node.metadata.uid for node in self._nodes.values()))
-
-    @property
-    def address(self) -> str:
-        """Ours; empty if the Node object has none."""
-        return _address(self.own) if self.own is not None else ""
+        return leases.Members(self.own.metadata.uid if self.own is not None else "", frozenset(self._uids))
 
     @property
     def pod_cidrs(self) -> Mapping[str, str]:
-        return {name: node.spec.pod_cidr for name, node in self._nodes.items() if node.spec.pod_cidr}
+        return {name: member.pod_cidr for name, member in self._members.items() if member.pod_cidr}
 
     @property
     def peers(self) -> tuple[str, ...]:
         """Addresses of those that are dialled."""
-        others = sorted((self._order(node), _address(node)) for node in self._nodes.values() if self._is_other(node))
-        found = [address for _, address in others]
-        return tuple(dict.fromkeys((found + found)[self._from : self._from + min(DIALLED, len(found))]))
+        found: dict[str, None] = {}
+        for number in range(len(self._order)):
+            _, name = self._order[(self._from + number) % len(self._order)]
+            address = self._members[name].address(self.address)
+            if address != self.address:
+                found[address] = None
+            if len(found) == DIALLED:
+                break
+        return tuple(found)
 
     def dial_others(self) -> None:
         """None of those has answered."""
-        others = sum(map(self._is_other, self._nodes.values()))
+        others = len(self._order)
         self._from = (self._from + DIALLED) % others if others > DIALLED else 0
 
-    def _is_other(self, node: Node) -> bool:
-        return node.metadata.name != self.name and _address(node) not in ("", self.address)
-
-    def _order(self, node: Node) -> bytes:
-        return blake2b(f"{self.name}\0{node.metadata.name}".encode(), digest_size=8).digest()
+    def _place(self, name: str) -> bytes:
+        return blake2b(f"{self.name}\0{name}".encode(), digest_size=8).digest()
 
 
-def _address(node: Node) -> str:
-    """The one that the cluster itself uses: the first InternalIP, else the first ExternalIP."""
-    for kind in (INTERNAL, EXTERNAL):
-        for address in node.status.addresses:
-            if address.type == kind and address.address:
-                return address.address
-    return ""
+def _member(node: Node) -> Member:
+    told = node.status.addresses
+    found = _usable(each.address for each in told if each.type == INTERNAL)
+    found = found or _usable(each.address for each in told if each.type == EXTERNAL)
+    return Member(node.metadata.uid, found, node.spec.pod_cidr)
+
+
+def _usable(addresses: Iterable[str]) -> tuple[str, ...]:
+    """IPv4 first, then as they were told."""
+    found = []
+    for address in addresses:
+        try:
+            found.append((ip_address(address).version, address))
+        except ValueError:
+            continue
+    return tuple(address for _, address in sorted(found, key=lambda each: each[0]))

@@ -25,6 +25,8 @@ API_PORT: Final = 6443
 """Where an API server listens, if only its host is given."""
 FILE_BYTES: Final = 1 << 20
 
+_UNUSABLE: Final = (ssl.SSLError, ValueError, TypeError)
+"""What OpenSSL and Python say of a text that is no certificate."""
 Stamp = tuple[int, int, int]
 
 
@@ -106,7 +108,7 @@ class Access:
         if self.secure and (self._authority.changed() or self._context is None):
             try:
                 context = ssl.create_default_context(cadata=self._authority.text)
-            except (ssl.SSLError, ValueError):
+            except _UNUSABLE:
                 if self._context is None:
                     raise
             else:
@@ -123,7 +125,7 @@ class Access:
                 raise AccessError(f"{file.path} is missing, empty or not readable", mount)
         try:
             self.context()
-        except (ssl.SSLError, ValueError) as error:
+        except _UNUSABLE as error:
             raise AccessError(f"{self._authority.path} is no certificate: {error}", mount) from None
 
 

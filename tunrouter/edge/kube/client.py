@@ -38,6 +38,10 @@ KEPT: Final = 2
 PROBE_SECONDS: Final = 3.0
 WATCH_SECONDS: Final = 300
 PATIENCE: Final = Patience()
+CODES: Final = frozenset(
+    {200, 201, 202, 400, 401, 403, 404, 405, 406, 409, 410, 413, 415, 422, 429, 500, 502, 503, 504}
+)
+"""That are counted each by itself."""
 WRITES: Final = frozenset({"create", "replace", "patch", "delete"})
 
 Kind = Literal["merge", "strategic"]
@@ -50,7 +54,7 @@ class Client:
         self.access = access
         self.patience = patience
         self.counts: Counter[tuple[str, str, str]] = Counter()
-        """By verb, resource and outcome: a status code, or `unreachable`."""
+        """By verb, resource and outcome: a status code (of rare ones the class, as `4xx`), or `unreachable`."""
         self.reachability = Reachability(self._probe)
         self._agent = f"tunrouter/{__version__} ({node})" if node else f"tunrouter/{__version__}"
         self._turns = asyncio.Semaphore(REQUESTS)
@@ -172,7 +176,7 @@ class Client:
             if head.status_code == 401 and self.access.renew(shown):
                 await self._rest(call, connection, FAULT_BYTES)
                 connection, head = await self._sent(call, self.access.token(), seconds)
-            outcome = str(head.status_code)
+            outcome = _outcome(head.status_code)
             if 200 <= head.status_code < 300:
                 self.reachability.answered()
                 return connection
@@ -266,6 +270,10 @@ class Client:
         told = UnreachableError(f"{call}: the answer is not understood: {error}")
         self.reachability.failed(str(told))
         return told
+
+
+def _outcome(code: int) -> str:
+    return str(code) if code in CODES else f"{code // 100}xx"
 
 
 def _wait(head: h11.Response) -> float:

@@ -75,10 +75,10 @@ class Connection:
                 self._write(h11.EndOfMessage())
                 await self._writer.drain()
                 event = await self._event()
-        except TimeoutError:
-            raise UnreachableError(f"{self._server} did not answer within {seconds:g} s") from None
         except OSError as error:
-            raise self._broken(f"the connection to {self._server} broke: {error.strerror or error}") from None
+            raise self._lost(error, f"{self._server} did not answer within {seconds:g} s") from None
+        except h11.LocalProtocolError as error:
+            raise UnreachableError(f"{self._server} cannot be asked with this token: {error}") from None
         if not isinstance(event, h11.Response):
             raise self._broken(f"{self._server} closed the connection without an answer")
         return event
@@ -88,10 +88,8 @@ class Connection:
         try:
             async with asyncio.timeout(seconds):
                 event = await self._event()
-        except TimeoutError:
-            raise UnreachableError(f"{self._server} said nothing for {seconds:g} s") from None
         except OSError as error:
-            raise self._broken(f"the connection to {self._server} broke: {error.strerror or error}") from None
+            raise self._lost(error, f"{self._server} said nothing for {seconds:g} s") from None
         if isinstance(event, h11.Data):
             return bytes(event.data)
         return b""
@@ -132,24 +130,35 @@ class Connection:
             if not isinstance(event, h11.InformationalResponse):
                 return event  # type: ignore[return-value]
 
+    def _lost(self, error: OSError, late: str) -> UnreachableError:
+        """The loop's own timeouts have no number, unlike the kernel's, which has asked the peer in vain."""
+        if isinstance(error, TimeoutError) and not error.errno:
+            return UnreachableError(late)
+        return self._broken(f"the connection to {self._server} broke: {error.strerror or error}")
+
     def _broken(self, what: str) -> UnreachableError:
         return UnreachableError(what) if self._answered else ClosedError(what)
 
 
 async def connect(access: Access, patience: Patience) -> Connection:
     """Raises UnreachableError."""
+    writer = None
     try:
         async with asyncio.timeout(patience.connect):
             reader, writer = await asyncio.open_connection(
                 access.host, access.port, ssl=access.context(), limit=READ_BYTES
             )
+        _watch_over(writer, patience.keepalive)
     except TimeoutError:
         raise UnreachableError(f"{access} did not accept within {patience.connect:g} s") from None
     except ssl.SSLCertVerificationError as error:
         raise UnreachableError(f"{access} shows a certificate that is not trusted: {error.verify_message}") from None
     except OSError as error:
+        if writer is not None:
+            writer.transport.abort()
         raise UnreachableError(f"{access} is not reached: {_words(error)}") from None
-    _watch_over(writer, patience.keepalive)
+    except UnicodeError as error:
+        raise UnreachableError(f"{access} is not reached: its name is none: {error}") from None
     return Connection(reader, writer, str(access))
 
 

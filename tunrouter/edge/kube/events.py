@@ -55,6 +55,7 @@ class Events:
             source=EventSource(component=COMPONENT, host=self._node),
             first_timestamp=at,
             last_timestamp=at,
+            count=1,
             reporting_component=COMPONENT,
             reporting_instance=self._node,
         )

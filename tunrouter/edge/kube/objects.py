@@ -61,7 +61,12 @@ class NodeSpec(Object, frozen=True, kw_only=True):
     unschedulable: bool = False
 
 
+class NodeInfo(Object, frozen=True, kw_only=True):
+    boot_id: str = msgspec.field(default="", name="bootID")
+
+
 class NodeStatus(Object, frozen=True, kw_only=True):
+    node_info: NodeInfo = msgspec.field(default_factory=NodeInfo)
     addresses: tuple[Address, ...] = ()
     conditions: tuple[Condition, ...] = ()
 
@@ -122,7 +127,7 @@ class ObjectReference(Object, frozen=True, kw_only=True):
     kind: str
     name: str
     uid: str = ""
-    """Of a Node its name: by that `kubectl describe node` of every version finds its Events."""
+    """By it `kubectl describe` finds an Event; of a Node it looks for its name here (newer ones for both)."""
     namespace: str = ""
     api_version: str = "v1"
     field_path: str = ""
@@ -145,12 +150,12 @@ class Event(Object, frozen=True, kw_only=True):
     reason: str
     """One word in camel case."""
     message: str
-    type: str = "Normal"
-    """Or Warning."""
+    type: str = ""
+    """Normal or Warning; the server has no default, nor for the count."""
     source: EventSource
     first_timestamp: datetime
     last_timestamp: datetime
-    count: int = 1
+    count: int = 0
     reporting_component: str = ""
     reporting_instance: str = ""
 

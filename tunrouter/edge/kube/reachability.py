@@ -8,6 +8,7 @@ requests does not, so their backoff stays theirs.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -29,12 +30,11 @@ class Reachability:
     def __init__(self, ask: Callable[[], Awaitable[None]]) -> None:
         self._ask = ask
         self._back = asyncio.Event()
+        self._back_at = -math.inf
         self._prober: asyncio.Task[None] | None = None
         self.away_since: float | None = None
         """By the loop's clock; none while it answers."""
         self.why = ""
-        self._back_at = float("-inf")
-        """When it was last seen back."""
 
     def failed(self, why: str) -> None:
         """A request was not answered as it should be."""
@@ -49,18 +49,16 @@ class Reachability:
         self.away_since = None
         self.why = ""
 
-    async def wait(self, seconds: float, *, since: float = float("inf")) -> None:
-        """Until then, or until the server is back: also if it came back while what failed was still under way.
-
-        `since`: when that began, by the loop's clock.
+    async def wait(self, seconds: float, begun: float = math.inf) -> None:
+        """For so long, or until the server is back. What failed had `begun` at this time by the loop's clock: if the
+        server has come back since, there is nothing to wait for.
         """
-        back = self._back
-        try:
-            async with asyncio.timeout(seconds):
-                if self._back_at < since:
-                    await back.wait()
-        except TimeoutError:
-            return
+        if begun > self._back_at:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._back.wait()
+            except TimeoutError:
+                return
         await asyncio.sleep(jittered(FIRST_SECONDS))
 
     async def close(self) -> None:

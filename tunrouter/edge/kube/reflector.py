@@ -6,7 +6,8 @@ outage's end, a lasting watch or its own time ends a wait, so no server, however
 
 The first list is answered from the server's cache (version 0), so that a hundred nodes starting at once cost its store
 nothing; such a server sends all objects as one. A later one is never older than what was seen, lest the memory go back
-in time between servers of which one lags. Where that is refused, or too long, the newest state is asked for, in pages.
+in time between servers of which one lags. Where that is refused, or too long, the newest state is asked for, in pages;
+and always where the listener must not be told what was true some time ago (`newest`).
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ WATCH_SECONDS: Final = 600
 LASTING_SECONDS: Final = 5.0
 """A watch that lived as long was worth it: the next one may follow at once."""
 FIRST_SECONDS: Final = 0.5
-MOST_SECONDS: Final = 30.0
+MOST_SECONDS: Final = 6.0
+"""A server that is ready, and yet refuses lists, tells nobody when it gives them again: so late may it be noticed."""
+TURN: Final = 100
+"""Objects that are decoded or told to the listener before others have their turn in the loop."""
 FROM_CACHE: Final = "0"
 NEWEST: Final = ""
 _MOST_DOUBLINGS: Final = 10
@@ -62,7 +66,9 @@ class _Bare(msgspec.Struct, frozen=True):
 
 
 class Reflector(Generic[T]):
-    """Of one resource, or of those of its objects that the selectors name. `run` never returns."""
+    """Of one resource, or of those of its objects that the selectors name. `run` never returns; what should not happen
+    ends it, out of touch, and it may be run again.
+    """
 
     def __init__(
         self,
@@ -73,7 +79,9 @@ class Reflector(Generic[T]):
         namespace: str = "",
         labels: str = "",
         fields: str = "",
+        newest: bool = False,
     ) -> None:
+        """`newest`: a list has what the server's store has, and not what this server of several has heard of it."""
         self.resource = resource
         self.skipped = 0
         """Objects that were not understood."""
@@ -89,7 +97,8 @@ class Reflector(Generic[T]):
         self._objects: dict[Key, T] = {}
         self._version = ""
         """The newest seen; empty without a list to watch from."""
-        self._list_from = FROM_CACHE
+        self._newest = newest
+        self._list_from = NEWEST if newest else FROM_CACHE
         self._failures = 0
 
     @property
@@ -114,16 +123,22 @@ class Reflector(Generic[T]):
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        self._since = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        if self._since is None:
+            self._since = loop.time()
         while True:
-            began = asyncio.get_running_loop().time()
+            begun = loop.time()
             try:
                 if not self._version:
                     await self._list()
                 await self._watch()
             except ClusterError as error:
                 self._lost(error)
-                await self._pause(error, began)
+                await self._pause(error, begun)
+            except Exception as error:
+                self._version = ""  # it may be halfway through a change
+                self._lost(UnreachableError(f"the {self.resource.plural} are not followed: {error!r}"))
+                raise
 
     async def _list(self) -> None:
         found: dict[Key, T] = {}
@@ -133,18 +148,18 @@ class Reflector(Generic[T]):
                 self.resource, self._namespace,
                 labels=self._labels, fields=self._fields, version=self._list_from, limit=PAGE,
             ):  # fmt: skip
-                for raw in page.items or ():
+                for number, raw in enumerate(page.items or ()):
+                    await _take_turns(number)
                     self._take_listed(raw, found)
                 version = page.metadata.resource_version
-                await asyncio.sleep(0)
         except (GoneError, InvalidError, OversizeError):
             self._list_from = NEWEST
             raise
         if not version:
             raise UnreachableError(f"list {self.resource.plural}: the answer tells no version")
         self.lists += 1
-        self._version = self._list_from = version
-        self._compare(found)
+        await self._compare(found)
+        self._go_on_from(version)
 
     def _take_listed(self, raw: msgspec.Raw, found: dict[Key, T]) -> None:
         try:
@@ -157,15 +172,18 @@ class Reflector(Generic[T]):
         else:
             found[_key(thing)] = thing
 
-    def _compare(self, found: dict[Key, T]) -> None:
+    async def _compare(self, found: dict[Key, T]) -> None:
+        """Until its end `version` is that of before: what is newer may be missing."""
         if not self.synced:
             self._objects = found
             self.synced = True
             self._tell(self._listener.replaced, self.objects)
             return
-        for key in [key for key in self._objects if key not in found]:
+        for number, key in enumerate([key for key in self._objects if key not in found]):
+            await _take_turns(number)
             self._forget(key)
-        for thing in found.values():
+        for number, thing in enumerate(found.values()):
+            await _take_turns(number)
             self._learn(thing)
 
     async def _watch(self) -> None:
@@ -194,28 +212,34 @@ class Reflector(Generic[T]):
     def _obey(self, kind: str, raw: msgspec.Raw) -> None:
         try:
             if kind == "BOOKMARK":
-                self._advance(decoded(raw, _Bare).metadata)
+                self._mark(decoded(raw, _Bare).metadata.resource_version)
                 return
             thing = self.resource.decode(raw)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             self._skip(error)
             if bare := _bare(raw):
-                self._advance(bare)
+                self._advance(bare.resource_version)
             return
         if kind in ("ADDED", "MODIFIED"):
             self._learn(thing)
         elif kind == "DELETED":
             self._forget(_key(thing))
-        self._advance(thing.metadata)
+        self._advance(thing.metadata.resource_version)
 
-    def _advance(self, metadata: Metadata) -> None:
-        """Raises GoneError for a version before ours: the server's store was put back, and would be silent for long."""
-        version = metadata.resource_version
+    def _mark(self, version: str) -> None:
+        """A bookmark. Raises GoneError for one before our place: the server's store was put back to an older state."""
         if _number(version) < _number(self._version):
             self._list_from = NEWEST
-            raise GoneError(f"watch {self.resource.plural}: the server has gone back from version {self._version}")
-        if version:
-            self._version = self._list_from = version
+            raise GoneError(f"watch {self.resource.plural}: the server went back to {version} from {self._version}")
+        self._advance(version)
+
+    def _advance(self, version: str) -> None:
+        if version and _number(version) >= _number(self._version):
+            self._go_on_from(version)
+
+    def _go_on_from(self, version: str) -> None:
+        self._version = version
+        self._list_from = NEWEST if self._newest else version
 
     def _learn(self, thing: T) -> None:
         key = _key(thing)
@@ -256,11 +280,17 @@ class Reflector(Generic[T]):
             _log.warning("out of touch with the cluster's %s: %s", self.resource.plural, error)
         self.why = str(error)
 
-    async def _pause(self, error: ClusterError, began: float) -> None:
+    async def _pause(self, error: ClusterError, begun: float) -> None:
         seconds = jittered(min(FIRST_SECONDS * 2**self._failures, MOST_SECONDS))
         self._failures = min(self._failures + 1, _MOST_DOUBLINGS)
         asked = error.retry_after if isinstance(error, UnreachableError) else 0.0
-        await self._client.reachability.wait(max(seconds, asked), since=began)
+        await self._client.reachability.wait(max(seconds, asked), begun)
+
+
+async def _take_turns(number: int) -> None:
+    """Others are let go on now and then: before thousands of objects are dealt with, pods would wait."""
+    if number % TURN == TURN - 1:
+        await asyncio.sleep(0)
 
 
 def _key(thing: HasMetadata) -> Key:

@@ -37,9 +37,9 @@ def _gone(directory: Path) -> bool:
     try:
         directory.rmdir()
     except OSError as error:
-        if error.errno != errno.EBUSY:
+        if error.errno not in (errno.EBUSY, errno.EROFS):
             raise
-        return False  # it is mounted, as into a container: whoever did that takes it away
+        return False  # it is mounted, as into a container with a read-only root: whoever did that takes it away
     return True
 
 
