@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -81,8 +82,9 @@ class Cluster:
     # --- as its administrator ----------------------------------------------------------------------------------------
     def kubectl(self, command: str, *, check: bool = True, stdin: str | None = None) -> str:
         """What it prints; also of its errors where they are wanted."""
+        token, cache = self.scene.control.do("token", user=ADMIN), str(self.scene.directory / "kubectl")
         access = ("--server", f"https://{GATEWAY}:{PORT}", "--certificate-authority", str(self.scene.authority),
-                  "--token", self.scene.control.do("token", user=ADMIN), "--cache-dir", str(self.scene.directory / "kubectl"))  # fmt: skip
+                  "--token", token, "--cache-dir", cache)  # fmt: skip
         argv = self.scene.lab.fabric.namespace.enter(["kubectl", *access, *command.split()])
         done = run(argv, stdin=stdin or "", check=check, env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"})
         return done.stdout if check else done.stdout + done.stderr
@@ -108,7 +110,7 @@ class Cluster:
 
     def wait_serving(self, *kubelets: Kubelet, seconds: float = READY_SECONDS) -> None:
         for kubelet in kubelets or self.kubelets:
-            self.wait(f"the agent on {kubelet.machine} is ready", lambda kubelet=kubelet: self.agent_serves(kubelet), seconds)
+            self.wait(f"the agent on {kubelet.machine} is ready", partial(self.agent_serves, kubelet), seconds)
 
     def wait(self, what: str, condition: Callable[[], object], seconds: float = 10.0) -> None:
         wait_until(what, lambda: bool(condition()), seconds, pause=0.05)
@@ -153,7 +155,10 @@ class Cluster:
         for name in names:
             self._admin.delete("v1", "Pod", name, "default")
         for name in names:
-            self.wait(f"pod {name} is gone", lambda name=name: not self.pod(name), 30)
+            self.wait(f"pod {name} is gone", partial(self._is_gone, name), 30)
+
+    def _is_gone(self, name: str) -> bool:
+        return not self.pod(name)
 
     def events(self, pod: str) -> list[Json]:
         found = self._admin.list("v1", "Event", "default", f"fieldSelector=involvedObject.name%3D{pod}")["items"]
@@ -199,4 +204,3 @@ def cluster(hosts: int) -> Iterator[Cluster]:
         whole = Cluster(made, machines)
         stack.callback(whole.stop)
         yield whole
-

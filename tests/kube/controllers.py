@@ -1,4 +1,4 @@
-"""The DaemonSet controller, the scheduler's binding and the admission of service accounts, as far as our manifest needs.
+"""The DaemonSet controller, the scheduler's binding and what admission adds to pods, as far as our manifest needs.
 
     DaemonSet × Nodes ──> a pod each, bound      template changed ──> old pods go, so many at a time ──> new ones
     pods that become ready ──> the DaemonSet's status

@@ -1,6 +1,6 @@
-"""A kubelet, as small as one can be that runs our manifest: its Node object, the pods bound to it, their status and logs.
+"""A kubelet, just large enough for our manifest: its Node object, the pods bound to it, their status and logs.
 
-    API server ──(watch)──> pods of this node ── a worker each ──(CRI)──> containerd        :10250 ──> logs of containers
+    API server ──(watch)──> pods of this node ── a worker each ──(CRI)──> containerd      :10250 ──> logs of containers
     containerd's Status ──> the Node's condition Ready
 
 Law: to the API server it speaks over HTTP in its machine's network; what it once got from there it remembers, as a real
@@ -19,7 +19,7 @@ from typing import Any, Final
 import grpc  # type: ignore[import-untyped]
 from cri_api.v1 import api_pb2 as cri
 
-from tests.kube.caller import Caller, Refused, Unreachable
+from tests.kube.caller import Refused, Unreachable
 from tests.kube.logs import PORT, Logs
 from tests.kube.machine import Machine
 from tests.kube.podworker import PodWorker, now
@@ -71,7 +71,7 @@ class Kubelet:
             thread.join()
 
     def reboot(self, between: Callable[[], None]) -> None:
-        """The machine loses its power, and comes back with what is on its disk; `between` is what others do in its network."""
+        """The machine loses its power, and comes back with its disk alone; `between` is done in its new network."""
         self.stop()
         self.machine.reboot(between)
         self.start()
@@ -148,7 +148,8 @@ class Kubelet:
     def _status(self, ready: Json) -> Json:
         address, room = self.machine.host.address, {"cpu": "2", "memory": "4Gi", "pods": "110"}
         return {
-            "addresses": [{"type": "InternalIP", "address": address}, {"type": "Hostname", "address": self.machine.name}],
+            "addresses": [{"type": "InternalIP", "address": address},
+                          {"type": "Hostname", "address": self.machine.name}],
             "capacity": room,
             "allocatable": room,
             "conditions": [ready],

@@ -36,7 +36,7 @@ class Logs:
                 self.end_headers()
                 self.wfile.write(text)
 
-            def log_message(self, format: str, *args: Any) -> None:
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (its name in the library)
                 """Of requests nobody wants to read."""
 
         self._server = kubelet.machine.within(lambda: Server((kubelet.machine.host.address, PORT), Handler))

@@ -61,12 +61,13 @@ mount -t devpts -o newinstance,ptmxmode=0666 devpts dev/pts
 ln -s pts/ptmx dev/ptmx
 pivot_root . old
 exec /bin/busybox sh -c '
-    /bin/busybox umount -l /old && /bin/busybox mount --make-rshared / && trap "" CHLD && exec /bin/busybox sleep infinity'
+    /bin/busybox umount -l /old && /bin/busybox mount --make-rshared /
+    trap "" CHLD; exec /bin/busybox sleep infinity'
 """
 """By the tools of the machine that runs the tests; the last line by what is in the root."""
 CGROUPS: Final = Path("/sys/fs/cgroup")
 SHARES: Final = {"cpu/{name}/cpu.shares": "65536", "{name}/cpu.weight": "6000"}
-"""By version of cgroups. All that a machine runs has the machine for itself, and not a share beside what runs the tests."""
+"""By version of cgroups: pods have a machine to themselves, and not a small share beside what runs the tests."""
 START_SECONDS: Final = 20.0
 IMPORT_SECONDS: Final = 120.0
 services: Any = api_pb2_grpc
@@ -105,9 +106,10 @@ class Machine:
     def __exit__(self, *_: object) -> None:
         self.power_off()
         shutil.rmtree(self.root, ignore_errors=True)
-        for path in sorted(CGROUPS.glob(f"**/{self.slice}/**/"), reverse=True):
-            with contextlib.suppress(OSError):  # what the kernel has not buried yet
-                path.rmdir()
+        for top in (CGROUPS / self.slice, *CGROUPS.glob(f"*/{self.slice}")):
+            for path in sorted(top.glob("**/"), reverse=True):
+                with contextlib.suppress(OSError):  # what the kernel has not buried yet
+                    path.rmdir()
 
     def _furnish(self) -> None:
         for directory in DIRECTORIES:

@@ -1,6 +1,6 @@
 """One pod's life on a machine: sandbox, containers, restarts, status, end; a kubelet's pod worker.
 
-    no sandbox ──(RunPodSandbox: CNI ADD)──> containers ──(probes)──> Ready      a container ends ──> started again, later
+    no sandbox ──(RunPodSandbox: CNI ADD)──> containers ──(probes)──> Ready    a container ends ──> started again, later
     deletionTimestamp ──> SIGTERM, grace, SIGKILL ──(StopPodSandbox: CNI DEL)──> the object goes
 
 Law: what is wrong is said as a kubelet says it, as an Event at the pod, in the runtime's own words; and tried again.
@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc  # type: ignore[import-untyped]
@@ -115,7 +116,7 @@ class PodWorker(threading.Thread):
                     return
             elif self.sandbox or self._attempt(self._make_sandbox):
                 for container in self.containers.values():
-                    self._attempt(lambda container=container: self._sync(container))
+                    self._attempt(partial(self._sync, container))
             self._tell()
             self._left.wait(TICK_SECONDS)
 

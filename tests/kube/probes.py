@@ -1,4 +1,4 @@
-"""The probes of one container, as a kubelet's prober runs them: startup first, then liveness and readiness side by side.
+"""The probes of one container, as a kubelet runs them: startup first, then liveness and readiness side by side.
 
 Law: a container that has a startup probe is not started before it answers, and is neither found dead nor ready before;
 one without a readiness probe is ready when it is started.

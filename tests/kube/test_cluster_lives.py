@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
@@ -21,6 +23,14 @@ MIB = 1 << 20
 SECONDS = 75
 """Of a stream, in which everything has to have happened."""
 GAP_SECONDS = 3.0
+OPTIONS = """\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: weave-net, namespace: kube-system}
+data: {IPALLOC_RANGE: 10.32.0.0/29}
+"""
+ROOM = 5
+"""Pods in a block of eight addresses."""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +48,9 @@ IMAGE = "docker.io/tunrouter/tunrouter:0.1.0"
 NEXT = "docker.io/tunrouter/tunrouter:next"
 
 
-def test_an_update_of_the_image_breaks_no_connection(up: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_update_of_the_image_breaks_no_connection(
+    up: Cluster, record_property: Callable[[str, object], None]
+) -> None:
     one, two = up.kubelets
     for name, kubelet in (("a", one), ("near", one), ("b", two)):
         up.bring(name, kubelet)
@@ -56,10 +68,9 @@ def test_an_update_of_the_image_breaks_no_connection(up: Cluster, capsys: pytest
         up.wait("all are of the next image", lambda: _updated(up, NEXT), SECONDS - 10)
         assert not any(stream.done() for stream in streams)
         results = [stream.result() for stream in streams]
-    pauses = [result.longest_pause for result in results]
-    with capsys.disabled():
-        print(f"\nrolling update: pings stopped for {far.gap:.2f} s, local ones for {local.gap:.2f} s; "
-              f"TCP for {max(pauses):.2f} s")  # fmt: skip
+    pauses = {"far": far.gap, "local": local.gap, "tcp": max(result.longest_pause for result in results)}
+    for what, seconds in pauses.items():
+        record_property(what, seconds)
     assert far.gap <= GAP_SECONDS
     assert local.gap < 0.5
     up.remove("a", "near", "b")
@@ -86,11 +97,9 @@ def test_a_node_that_boots_while_the_api_is_away_has_its_pods_back(up: Cluster) 
     sandbox = one.worker("a").sandbox
     up.scene.control.do("down")
     try:
-        began = time.monotonic()
         one.reboot(lambda: proxy(one.machine.host))
         up.wait("the agent answers", lambda: _status(one)[0] == 0, 40)
         up.wait("the pod is back", lambda: one.worker("a").sandbox not in ("", sandbox) and _runs(one, "a"), 30)
-        print(f"after {time.monotonic() - began:.1f} s")
         assert one.worker("a").address == before
         up.wait("it reaches the other node", lambda: _pings(one, "a", b), 15)
         assert "out of touch with the Kubernetes API" in _status(one)[1]
@@ -156,3 +165,30 @@ def _runs(kubelet: Kubelet, pod: str) -> bool:
 def _pings(kubelet: Kubelet, pod: str, address: str) -> bool:
     said = kubelet.execute(pod, "only", "ping", "-n", "-c", "1", "-W", "2", address)[1]
     return "1 packets received" in said
+
+
+def test_when_no_address_is_left_a_pod_says_so_in_a_sentence_and_comes_when_one_is() -> None:
+    """A range of one small block; the options are those of the ConfigMap."""
+    with cluster(1) as made:
+        (one,) = made.kubelets
+        made.start()
+        made.kubectl("apply -f -", stdin=OPTIONS)
+        made.apply()
+        made.wait("the node is Ready", partial(made.node_ready, one), 30)
+        names = [f"pod{number}" for number in range(ROOM)]
+        for name in names:
+            made.bring(name, one)
+        assert {made.address(name) for name in names} == {f"10.32.0.{2 + number}" for number in range(ROOM)}
+        made.bring("stuck", one)
+        made.wait("the pod says why", partial(_said, made, "stuck"), 25)
+        (line,) = set(re.findall(r"FailedCreatePodSandBox.*", made.kubectl("describe pod stuck")))
+        assert re.search(r"no address is free: .*; ", line), line
+        code, text = _status(one)
+        assert code != 0
+        assert "no address is free" in text, text
+        made.remove(names[0])
+        made.address("stuck", 90)  # an address rests for a minute
+
+
+def _said(up: Cluster, pod: str) -> bool:
+    return any(each["reason"] == "FailedCreatePodSandBox" for each in up.events(pod))

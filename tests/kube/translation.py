@@ -1,4 +1,4 @@
-"""A Pod of the API as the Container Runtime Interface has it: what a kubelet makes of the fields that our manifest uses.
+"""A Pod of the API as the Container Runtime Interface has it: what a kubelet makes of the fields we use.
 
 Law: a field that is not known here is an error, so that no manifest seems to work by something that was left out.
 """
@@ -12,23 +12,36 @@ from cri_api.v1 import api_pb2 as cri
 
 Json = dict[str, Any]
 Variables = Mapping[str, str]
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 PROPAGATION: Final = {
     "None": cri.PROPAGATION_PRIVATE,
     "HostToContainer": cri.PROPAGATION_HOST_TO_CONTAINER,
     "Bidirectional": cri.PROPAGATION_BIDIRECTIONAL,
 }
-POD_FIELDS: Final = frozenset(
-    "affinity containers dnsPolicy enableServiceLinks hostNetwork hostPID nodeName priorityClassName restartPolicy "
-    "securityContext serviceAccountName serviceAccount terminationGracePeriodSeconds tolerations volumes "
-    "schedulerName automountServiceAccountToken".split()
+POD_FIELDS: Final = _words(
+    """
+    affinity containers dnsPolicy enableServiceLinks hostNetwork hostPID nodeName priorityClassName
+    restartPolicy securityContext serviceAccountName serviceAccount terminationGracePeriodSeconds tolerations
+    volumes schedulerName automountServiceAccountToken
+    """
 )
-CONTAINER_FIELDS: Final = frozenset(
-    "command args env envFrom image imagePullPolicy livenessProbe name ports readinessProbe resources securityContext "
-    "startupProbe volumeMounts terminationMessagePath terminationMessagePolicy stdin stdinOnce tty".split()
+CONTAINER_FIELDS: Final = _words(
+    """
+    command args env envFrom image imagePullPolicy livenessProbe name ports readinessProbe resources
+    securityContext startupProbe volumeMounts terminationMessagePath terminationMessagePolicy stdin stdinOnce
+    tty
+    """
 )
-SECURITY_FIELDS: Final = frozenset(
-    "allowPrivilegeEscalation capabilities privileged readOnlyRootFilesystem runAsUser runAsNonRoot runAsGroup "
-    "seccompProfile".split()
+SECURITY_FIELDS: Final = _words(
+    """
+    allowPrivilegeEscalation capabilities privileged readOnlyRootFilesystem runAsUser runAsNonRoot runAsGroup
+    seccompProfile
+    """
 )
 MASKED: Final = (
     "/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -108,6 +108,7 @@ class Volumes:
             inside.mkdir(mode=0o755, parents=True, exist_ok=True)
         elif kind == "FileOrCreate" and not inside.exists():
             inside.touch(mode=0o644)
+        tests: dict[str, Callable[[int], bool]]
         tests = {"Directory": stat.S_ISDIR, "DirectoryOrCreate": stat.S_ISDIR, "File": stat.S_ISREG,
                  "FileOrCreate": stat.S_ISREG, "CharDevice": stat.S_ISCHR, "Socket": stat.S_ISSOCK,
                  "": lambda mode: True}  # fmt: skip
