@@ -182,7 +182,12 @@ def test_when_no_address_is_left_a_pod_says_so_in_a_sentence_and_comes_when_one_
         made.bring("stuck", one)
         made.wait("the pod says why", partial(_said, made, "stuck"), 25)
         (line,) = set(re.findall(r"FailedCreatePodSandBox.*", made.kubectl("describe pod stuck")))
-        assert re.search(r"no address is free: .*; ", line), line
+        agents = "kubectl get pods -n kube-system -l name=weave-net --field-selector spec.nodeName=host1"
+        within = f"kubectl exec -n kube-system $({agents} -o name) -c weave -- tunrouter status ipam"
+        assert re.search(r"no address is free: .*; see: ", line), line
+        assert line.endswith(within)
+        assert made.kubectl(f"{agents} -o name".removeprefix("kubectl ")).startswith("pod/weave-net-")
+        assert "Addresses: 5 used, 0 free" in made.exec(one, "tunrouter", "status", "ipam")[1]
         code, text = _status(one)
         assert code != 0
         assert "no address is free" in text, text

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from tunrouter.agent.kubernetes import kubectl
 from tunrouter.cni.request import VERSIONS
 from tunrouter.config import Config
 from tunrouter.edge import runtimes
@@ -46,7 +47,7 @@ class Presence:
         """`repaired` is told what somebody took away and is there again."""
         self._name = config.name
         self._where = Directories(Path(config.cni_bin_dir), Path(config.cni_conf_dir))
-        shown = f"kubectl get pods -n kube-system -l name=weave-net --field-selector spec.nodeName={config.name}"
+        shown = kubectl.shown(config.name)
         self._keys = {"socket": str(config.socket), "notes": str(config.notes), "fix": f"see: {shown}"}
         self._unready = unready
         self._repaired = repaired
