@@ -12,7 +12,6 @@
 #include "call.h"
 
 #define SOCKET "/run/tunrouter/tunrouter.sock"
-#define FIX "see: systemctl status tunrouter, or start it with: tunrouter up"
 
 enum { AGAIN_MS = 50, PART = 1 << 16 };
 
@@ -27,7 +26,7 @@ static bool is_away(struct away *away, const char *words, const struct text *pat
     text_join(&away->what, path);
     text_say(&away->what, more);
     text_say(&away->what, why);
-    away->fix = text_of(FIX);
+    away->fix = text_of("");
     return false;
 }
 
@@ -122,7 +121,7 @@ static bool understand(struct reply *reply, const struct text *path, struct away
     struct json what = json_member(error, "what"), fix = json_member(error, "fix");
     if (json_is(what, '"')) {
         away->what = json_text(what);
-        away->fix = json_is(fix, '"') ? json_text(fix) : text_of(FIX);
+        away->fix = json_is(fix, '"') ? json_text(fix) : text_of("");
         return false;
     }
     struct json output = json_member(result, "output");

@@ -58,7 +58,7 @@ void show(struct text *to, const char *value, size_t characters);
 
 /* --- agent.c ------------------------------------------------------------------------------------------------------ */
 
-/* The agent gives no answer of the specification. */
+/* The agent gives no answer of the specification; `fix` is its own, or empty. */
 struct away {
     struct text what, fix;
 };

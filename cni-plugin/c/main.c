@@ -16,7 +16,9 @@
 
 #include "call.h"
 
-enum { PART = 1 << 16, MAX_SHOWN = 20, AWAY_MS = 4000 };
+enum { PART = 1 << 16, MAX_SHOWN = 20, AWAY_MS = 10000 };
+
+#define FIX "see: systemctl status tunrouter, or start it with: tunrouter up"
 
 static const char *const versions[] = {"0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"};
 enum { VERSIONS = sizeof versions / sizeof *versions };
@@ -106,6 +108,13 @@ static void say_versions(const struct call *call) {
     text_free(&said);
 }
 
+/* The next step is the agent's, or what the network names for its cluster. */
+static _Noreturn void fail_away(const struct call *call, const struct away *away) {
+    int code = call->verb->while_away == FAILS ? TRY_AGAIN : NOT_AVAILABLE;
+    struct text fix = away->fix.size ? away->fix : network_text(call, "fix", FIX);
+    fail(call->version, code, &away->what, &fix);
+}
+
 /* The exit code, after the agent's own words. */
 static int carry_out(struct call *call) {
     struct reply reply = {0};
@@ -113,7 +122,7 @@ static int carry_out(struct call *call) {
     read_environment(call);
     if (!ask_patiently(call, &reply, &away)) {
         if (call->verb->while_away != IS_NOTED)
-            fail(call->version, call->verb->while_away == FAILS ? TRY_AGAIN : NOT_AVAILABLE, &away.what, &away.fix);
+            fail_away(call, &away);
         write_down(call, &away.what);
     } else if (reply.output.at) {
         struct text said = {0};

@@ -267,6 +267,13 @@ def test_warnings_stay() -> None:
     assert report(warned, None, Style()) == SUMMARY + ending
 
 
+def test_the_summary_says_why_no_pod_can_be_added() -> None:
+    """Before all else, for it is what `status` exits with 1 for."""
+    full = msgspec.structs.replace(SNAPSHOT, unready="no address is free: all are held", warnings=("slow",))
+    ending = "\n        Warning: no pod can be added: no address is free: all are held\n        Warning: slow\n"
+    assert report(full, None, Style()) == SUMMARY + ending
+
+
 def test_the_wide_summary_adds_and_changes_nothing() -> None:
     wide = report(SNAPSHOT, None, Style(wide=True))
     assert [line for line in SUMMARY.splitlines() if line not in wide.splitlines()] == []

@@ -23,12 +23,12 @@ Change = tuple[str, str]
 """Right and wrong."""
 HASTY: Final[dict[str, tuple[Change, ...]]] = {
     "python": (
-        ("AWAY_SECONDS = 4.0", "AWAY_SECONDS = 0.1"),
+        ("AWAY_SECONDS = 10.0", "AWAY_SECONDS = 0.1"),
         ('{"ADD": 35.0, "DEL": 10.0, "CHECK": 10.0, "GC": 60.0, "STATUS": 5.0}',
          'dict.fromkeys(("ADD", "DEL", "CHECK", "GC", "STATUS"), 0.5)'),
     ),
     "compiled": (
-        ("AWAY_MS = 4000", "AWAY_MS = 100"),
+        ("AWAY_MS = 10000", "AWAY_MS = 100"),
         ('"ADD", 35000', '"ADD", 500'), ('"DEL", 10000', '"DEL", 500'), ('"CHECK", 10000', '"CHECK", 500'),
         ('"GC", 60000', '"GC", 500'), ('"STATUS", 5000', '"STATUS", 500'),
     ),

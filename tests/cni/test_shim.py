@@ -185,13 +185,24 @@ def test_a_socket_that_is_no_path_is_away(runtime: Runtime, path: str) -> None:
 
 
 # --- without an agent ------------------------------------------------------------------------------------------------
-def test_add_waits_at_most_five_seconds_for_an_agent_that_is_away(runtime: Runtime) -> None:
+def test_add_waits_at_least_as_long_as_an_agent_is_replaced(runtime: Runtime) -> None:
     before = time.monotonic()
     said = runtime.run("ADD")
     seconds = time.monotonic() - before
     assert said.error() == 11
     assert str(runtime.socket) in said.output["msg"]
-    assert 3 < seconds < 5
+    assert 9 < seconds < 12
+
+
+@pytest.mark.parametrize("verb", ["ADD", "STATUS"])
+def test_the_network_names_the_next_step_in_its_cluster(runtime: Runtime, answering: Answering, verb: str) -> None:
+    said = runtime.hastily(verb, fix="see: kubectl get pods")
+    assert said.output["details"] == "see: kubectl get pods"
+    assert runtime.hastily(verb).output["details"].startswith("see: systemctl status tunrouter")
+    assert runtime.hastily(verb, fix=5).error() == 7
+    agrees(runtime, runtime.hastily("DEL", fix=5), "DEL")
+    answering(refusal("it is leaving"))
+    assert runtime.hastily(verb, fix="see: kubectl get pods").output["details"] == "do something"
 
 
 @pytest.mark.parametrize("verb", ["CHECK", "GC", "STATUS"])

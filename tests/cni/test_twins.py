@@ -164,6 +164,7 @@ def configurations(twins: Twins) -> st.SearchStrategy[bytes]:
         st.tuples(st.just("name"), texts | values),
         st.tuples(st.just("socket"), paths(twins.socket)),
         st.tuples(st.just("notes"), paths(twins.notes)),
+        st.tuples(st.just("fix"), texts | values),
     )
     usual = [("cniVersion", "1.0.0"), ("name", "dbnet"), ("socket", str(twins.socket)), ("notes", str(twins.notes))]
     good = objects(st.lists(st.tuples(texts, values), max_size=3).map(lambda members: usual + members))

@@ -9,6 +9,7 @@ that the manifest gives, so that an agent which asks for more fails here.
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,15 +17,20 @@ from pathlib import Path
 from typing import Any
 
 from tests.kube.apiserver.control import Remote
+from tests.kube.apiserver.rights import ADMIN
+from tests.kube.caller import Caller
 from tunrouter.bench.fabric import GATEWAY
 from tunrouter.bench.lab import Host, Lab
-from tunrouter.bench.namespaces import stop, wait_until
+from tunrouter.bench.namespaces import Namespace, stop, wait_until
+from tunrouter.edge import netns
 
 ROOT = Path(__file__).parents[2]
 MANIFEST = ROOT / "k8s" / "tunrouter-daemonset-k8s.yaml"
 PORT = 6443
 ACCOUNT = "system:serviceaccount:kube-system:weave-net"
 BLOCKS = "weave-net-blocks"
+SERVICE = "10.96.0.1"
+"""Of the Service `kubernetes`, which leads to the server by kube-proxy."""
 Json = dict[str, Any]
 
 
@@ -34,6 +40,7 @@ class Scene:
         self.directory = lab.directory
         self.control = Remote(self.directory / "apiserver.sock")
         self.account = self.directory / "account"
+        self.authority = self.directory / "tls" / "ca.crt"
 
     # --- the cluster -------------------------------------------------------------------------------------------------
     def add_node(self, host: Host, **annotations: str) -> str:
@@ -78,6 +85,15 @@ class Scene:
         found: list[Json] = self.control.do("writes", node=host.name)
         return found
 
+    def caller(self, namespace: Namespace) -> Caller:
+        """An administrator who calls out of this network."""
+
+        def dial() -> socket.socket:
+            with netns.Namespace(str(namespace.path)) as entered:
+                return netns.within(entered, lambda: socket.create_connection((GATEWAY, PORT), 10))
+
+        return Caller(dial, GATEWAY, self.authority, self.control.do("token", user=ADMIN))
+
     # --- agents ------------------------------------------------------------------------------------------------------
     def start(
         self, *hosts: Host, password: str | None = "of this lab only", wait: bool = True, **environment: str
@@ -106,14 +122,16 @@ class Scene:
 
 
 @contextmanager
-def scene(hosts: int, *, nodes: bool = True) -> Iterator[Scene]:
+def scene(hosts: int, *, nodes: bool = True, applied: bool = True) -> Iterator[Scene]:
+    """`nodes`: have their objects; `applied`: the manifest's objects are there, too."""
+    objects = ("--manifest", str(MANIFEST)) if applied else ()
     with Lab(hosts=hosts, offloads="off") as lab:
         made = Scene(lab)
         log = (lab.directory / "apiserver.log").open("wb")
         server = lab.fabric.namespace.spawn(
             sys.executable, "-m", "tests.kube.apiserver", "--host", GATEWAY, "--port", str(PORT),
             "--tls", str(lab.directory / "tls"), "--mount", str(made.account), "--user", ACCOUNT,
-            "--manifest", str(MANIFEST), "--rbac", "--control", str(made.directory / "apiserver.sock"),
+            *objects, "--name", SERVICE, "--rbac", "--control", str(made.directory / "apiserver.sock"),
             stdout=log, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
         )  # fmt: skip
         try:

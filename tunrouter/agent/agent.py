@@ -31,6 +31,7 @@ from tunrouter.agent.cni import Cni
 from tunrouter.agent.control import Control
 from tunrouter.agent.exposure import Exposure, kept_on
 from tunrouter.agent.hostside import HostSide
+from tunrouter.agent.kubernetes import kubectl
 from tunrouter.agent.ledger import Ledger
 from tunrouter.agent.memory import Memory
 from tunrouter.agent.monitoring import Monitoring
@@ -223,7 +224,9 @@ class Agent:
         self._tickets = Tickets(self._loop, control.ask)
         control.answered, control.fatal = self._tickets.answered, self._end
         self._attachments = Attachments(self._host, self._tickets)
-        self._cni = Cni(node, self._host, plan, self._attachments, self.config.notes, self.readiness.hindrance)
+        before = kubectl.inside(self.config.name) if self.config.kubernetes else ""
+        notes, hindrance = self.config.notes, self.readiness.hindrance
+        self._cni = Cni(node, self._host, plan, self._attachments, notes, hindrance, before)
         self._addresses = Addressing(control, self._tickets)
         self._bench = Bench(
             self._loop,

@@ -47,13 +47,16 @@ class Cni:
         attachments: Attachments,
         notes: Path,
         hindrance: Callable[[], str],
+        before_ours: str = "",
     ) -> None:
+        """`before_ours`: what a person types before our own commands, which a cluster's hosts do not have."""
         self._node = node
         self._host = host
         self._plan = plan
         self._attachments = attachments
         self._notes = Notes(notes)
         self._hindrance = hindrance
+        self._before_ours = before_ours
         self._settling = asyncio.Lock()
 
     async def answer(self, call: CniCall) -> CniReply:
@@ -63,10 +66,15 @@ class Cni:
             version = asked.version
             said = await self._obey(asked, again=call.again)
         except CniError as error:
-            return _refuse(error, version or _version(call))
+            return self._refuse(error, version or _version(call))
         except TunrouterError as error:
-            return _refuse(errors.of(error), version)
+            return self._refuse(errors.of(error), version)
         return CniReply(msgspec.Raw(msgspec.json.encode(said))) if said is not None else NOTHING
+
+    def _refuse(self, error: CniError, version: str) -> CniReply:
+        details = error.details.replace("see: tunrouter ", f"see: {self._before_ours}tunrouter ")
+        said = result.failed(CniError(error.code, error.message, details), version)
+        return CniReply(msgspec.Raw(msgspec.json.encode(said)), failed=True)
 
     def _local(self) -> request.Local:
         host = self._host.host
@@ -208,7 +216,3 @@ def _version(call: CniCall) -> str:
         return str(request.decode(bytes(call.config)).get("cniVersion", ""))
     except CniError:
         return ""
-
-
-def _refuse(error: CniError, version: str) -> CniReply:
-    return CniReply(msgspec.Raw(msgspec.json.encode(result.failed(error, version))), failed=True)

@@ -24,6 +24,7 @@ from typing import Final, Literal
 from tunrouter.bench.namespaces import Namespace, run
 
 BRIDGE: Final = "underlay"
+MAC: Final = "02:00:00:00:00:fe"
 GATEWAY: Final = "192.0.2.254"
 """Every host's default route, so that what leaks is seen on the wire; it forwards nothing."""
 GATEWAY6: Final = "2001:db8::ffff"
@@ -72,7 +73,8 @@ class Fabric:
     def create(self) -> None:
         self.namespace.create()
         self.namespace.ip(
-            f"link add {BRIDGE} type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
+            # Without one of its own it has the address of one of its ports, and another one when that port goes.
+            f"link add {BRIDGE} address {MAC} type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
             f"link set {BRIDGE} mtu {self.mtu} addrgenmode none up",
             f"address add {GATEWAY}/24 dev {BRIDGE}",
             f"address add {GATEWAY6}/64 dev {BRIDGE} nodad",

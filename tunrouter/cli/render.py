@@ -46,7 +46,9 @@ def summary(snapshot: Snapshot, style: Style) -> str:
     blocks = [_version(snapshot, style), _router(snapshot, style), ipam.summary(snapshot, wide=style.wide)]
     if style.wide:
         blocks += [_host(snapshot), _counters(snapshot)]
-    blocks.append([f"{paint(label('Warning'), 'yellow', on=style.colour)} {printable(w)}" for w in snapshot.warnings])
+    unready = (f"no pod can be added: {snapshot.unready}",) if snapshot.unready else ()
+    warnings = (*unready, *snapshot.warnings)
+    blocks.append([f"{paint(label('Warning'), 'yellow', on=style.colour)} {printable(each)}" for each in warnings])
     return "\n" + "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
 

@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument(
         "--tls", type=Path, metavar="DIRECTORY", help="makes certificates there, its ca.crt for clients"
     )
+    parser.add_argument("--name", action="append", default=[], help="a further address in its certificate")
     parser.add_argument(
         "--mount", type=Path, metavar="DIRECTORY", help="puts a service account's token and ca.crt there"
     )
@@ -36,7 +37,7 @@ def main() -> None:
 
 async def _run(options: argparse.Namespace) -> None:
     server = ApiServer(bookmark_seconds=options.bookmarks)
-    certificates = make(options.tls, options.host) if options.tls else None
+    certificates = make(options.tls, options.host, *options.name) if options.tls else None
     for manifest in options.manifest:
         server.load(manifest)
     if options.rbac:

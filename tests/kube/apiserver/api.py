@@ -10,6 +10,7 @@ from typing import Any, Final
 from tests.kube.apiserver.events import received, shown
 from tests.kube.apiserver.faults import Faults
 from tests.kube.apiserver.kinds import Json, Kind, discovery, stored_as
+from tests.kube.apiserver.kubelets import logs
 from tests.kube.apiserver.patches import json_patched, merged, strategic
 from tests.kube.apiserver.refusals import Refusal, bad_request, expired, no_such_path
 from tests.kube.apiserver.request import Request
@@ -48,6 +49,10 @@ class Api:
     async def answer(self, request: Request, respond: Respond) -> None:
         if request.kind is None:
             await self._answer_other(request, respond)
+        elif request.subresource == "log" and request.kind.plural == "pods":
+            pod = self._store.get(request.kind, request.namespace, request.name)
+            code, text = await logs(self._store, pod, request.query)
+            await respond.whole(code, text, content="text/plain")
         elif request.verb == "watch":
             await self._watch(request, request.kind, respond)
         elif request.verb == "list":
@@ -89,7 +94,10 @@ class Api:
         if request.verb == "patch":
             return 200, self._patch(request, kind, status)
         if request.verb == "delete":
-            gone = store.delete(kind, namespace, name, _body(request, {}).get("preconditions"))
+            options = _body(request, {})
+            grace = options.get("gracePeriodSeconds", request.query.get("gracePeriodSeconds"))
+            gone = store.delete(kind, namespace, name, options.get("preconditions"),
+                                grace=None if grace is None else int(grace))  # fmt: skip
             return 200, _deleted(kind, gone)
         if request.verb == "deletecollection":
             for thing in store.select(kind, namespace, _selected(request)):

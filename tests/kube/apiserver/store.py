@@ -10,7 +10,7 @@ import secrets
 import uuid
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from tests.kube.apiserver.kinds import BY_PATH, Json, Kind, stored_as
@@ -132,7 +132,9 @@ class Store:
             raise conflict(kind, name)
         return self._update(kind, namespace, name, known, self._received(kind, namespace, thing), status)
 
-    def delete(self, kind: Kind, namespace: str, name: str, preconditions: Json | None = None) -> Json:
+    def delete(self, kind: Kind, namespace: str, name: str, preconditions: Json | None = None, *,
+               grace: int | None = 0) -> Json:  # fmt: skip
+        """`grace`: seconds that a pod has on its node, whose kubelet then deletes it for good; none: its own."""
         known = self.get(kind, namespace, name)
         metadata = known["metadata"]
         for field, label in (("uid", "UID"), ("resourceVersion", "ResourceVersion")):
@@ -147,10 +149,23 @@ class Store:
             return self._put(
                 kind, namespace, name, known, {**known, "metadata": {**metadata, "deletionTimestamp": now}}
             )
+        if kind.plural == "pods" and known["spec"].get("nodeName"):
+            seconds = known["spec"].get("terminationGracePeriodSeconds", 30) if grace is None else grace
+            if seconds:
+                return self._doom(kind, known, seconds)
         if kind is NAMESPACES:
             for each, within, inside in [key for key in self.objects if key[1] == name]:
                 self._remove(each, within, inside)
         return self._remove(kind, namespace, name)
+
+    def _doom(self, kind: Kind, pod: Json, seconds: int) -> Json:
+        """It is to end; a second time changes nothing."""
+        metadata = pod["metadata"]
+        if metadata.get("deletionTimestamp"):
+            return pod
+        until = (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        doomed = {**metadata, "deletionTimestamp": until, "deletionGracePeriodSeconds": seconds}
+        return self._put(kind, metadata["namespace"], metadata["name"], pod, {**pod, "metadata": doomed})
 
     def changes(self, since: int) -> list[Change]:
         """After this version. Raises Refusal when they are forgotten, or not made yet."""
@@ -204,14 +219,16 @@ class Store:
             thing.pop("status", None)
             if "status" in known:
                 thing["status"] = known["status"]
-        fixed = ("uid", "creationTimestamp", "generation", "deletionTimestamp", "resourceVersion")
+        fixed = ("uid", "creationTimestamp", "generation", "deletionTimestamp", "resourceVersion",
+                 "deletionGracePeriodSeconds")  # fmt: skip
         thing["metadata"] = {**thing["metadata"], **{key: old[key] for key in fixed if key in old}}
         self._validate(kind, thing)
         if thing == known:
             return known
         if kind.group in WITH_GENERATION and thing.get("spec") != known.get("spec"):
             thing["metadata"]["generation"] = old.get("generation", 0) + 1
-        if old.get("deletionTimestamp") and not thing["metadata"].get("finalizers"):
+        doomed = old.get("deletionTimestamp") and not old.get("deletionGracePeriodSeconds")
+        if doomed and not thing["metadata"].get("finalizers"):
             return self._remove(kind, namespace, name)
         return self._put(kind, namespace, name, known, thing)
 

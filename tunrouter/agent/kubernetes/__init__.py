@@ -4,6 +4,7 @@
     blocks.py:  Leases ──> core/leases.py ──> made and deleted
     presence.py: ready ──> plugin and network on the host, kept there
     reports.py: the Node's condition; conflicts.py, troubles.py: what a user must know, as Events
+    kubectl.py: what to type where only kubectl is at hand
 
 `cluster.py` joins them. Law: nothing here stops the agent. While the API is away all of it waits, and pods go on.
 """

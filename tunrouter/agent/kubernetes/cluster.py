@@ -42,6 +42,9 @@ from tunrouter.errors import ClusterError
 from tunrouter.host.choice import Wish
 
 LOOK_SECONDS: Final = 1.0
+START_LOOK_SECONDS: Final = 0.1
+START_SECONDS: Final = 30.0
+"""So long it looks oftener, until pods may come: a whole node waits for that."""
 KNOWN_SECONDS: Final = 2.0
 """So long the start waits to hear which address the cluster knows this node by."""
 AWAY_SECONDS: Final = 2.0
@@ -88,6 +91,7 @@ class Cluster:
         self._spawn = spawn
         self._state = state
         self._state_at = 0.0
+        self._started_at = asyncio.get_running_loop().time()
         """When the state is logged next: first when the node is ready, or has had the time to be."""
         self._members = Members(config.name)
         self._members.changed_at_all = self._on_members
@@ -103,7 +107,8 @@ class Cluster:
         self._id = 0
         self._known = asyncio.Event()
         """Our own Node object was seen."""
-        self._told_away: bool | None = None
+        self._told_away: str | None = None
+        """Why the API is away, as the core was told; empty if it is not."""
         self._alone = 0.0
 
     @property
@@ -266,7 +271,7 @@ class Cluster:
         found, mine = self._leases, self._blocks
         if self._joined is None or mine is None or found is None or not found.synced or not self._id:
             return
-        self._told_away = False
+        self._told_away = ""
         news = Synced(self._id, mine.all(found.objects), blocks.revision(found.version))
         self._joined.control.hear_api(news)
         mine.tell_cut()
@@ -293,21 +298,26 @@ class Cluster:
             for look in (self._look_at_touch, self._look_at_peers, self._log_state):
                 with self._barrier:
                     look(loop.time())
-            await asyncio.sleep(LOOK_SECONDS)
+            await self._pause()
 
     async def _keep_presence(self) -> None:
         while True:
             await self._presence.look()
-            await asyncio.sleep(LOOK_SECONDS)
+            await self._pause()
+
+    async def _pause(self) -> None:
+        starting = not self._presence.installed and asyncio.get_running_loop().time() < self._started_at + START_SECONDS
+        await asyncio.sleep(START_LOOK_SECONDS if starting else LOOK_SECONDS)
 
     def _look_at_touch(self, now: float) -> None:
         assert self._joined is not None
         since = self._leases.out_of_touch_since if self._leases is not None else -AWAY_SECONDS
-        if since is None and self._told_away is not False:
+        why = self._leases.why if self._leases is not None else self.why
+        if since is None and self._told_away != "":
             self._tell_leases()
-        elif since is not None and now - since >= AWAY_SECONDS and not self._told_away:
-            self._told_away = True
-            self._joined.control.hear_api(Away(self._leases.why if self._leases is not None else self.why))
+        elif since is not None and now - since >= AWAY_SECONDS and self._told_away != why:
+            self._told_away = why
+            self._joined.control.hear_api(Away(why))
 
     def _look_at_peers(self, now: float) -> None:
         assert self._joined is not None

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from tunrouter.agent.kubernetes import kubectl
 from tunrouter.cni.request import VERSIONS
 from tunrouter.config import Config
 from tunrouter.edge import runtimes
@@ -46,7 +47,8 @@ class Presence:
         """`repaired` is told what somebody took away and is there again."""
         self._name = config.name
         self._where = Directories(Path(config.cni_bin_dir), Path(config.cni_conf_dir))
-        self._keys = {"socket": str(config.socket), "notes": str(config.notes)}
+        shown = kubectl.shown(config.name)
+        self._keys = {"socket": str(config.socket), "notes": str(config.notes), "fix": f"see: {shown}"}
         self._unready = unready
         self._repaired = repaired
         self._installed = self._noted = False
@@ -57,6 +59,11 @@ class Presence:
         """Why the host has not got its plugins; empty if it has, or is not to."""
         self.left_out: tuple[str, ...] = ()
         """Plugins of this host that cannot be chained behind ours, each with why."""
+
+    @property
+    def installed(self) -> bool:
+        """Pods may have come since."""
+        return self._installed
 
     def takes_note(self) -> bool:
         """Once: whether pods may come from now on."""
