@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.k8s.rendered import BASE, OVERLAYS, ROOT, container, objects, pod, the
+from tests.k8s.rendered import BASE, OVERLAYS, ROOT, Tree, container, objects, pod, the
 from tunrouter.config import resolve
 from tunrouter.config.values import listening
 from tunrouter.edge import sysctl
@@ -123,14 +123,24 @@ def test_mounts_are_where_the_program_looks() -> None:
 
 
 def environment(name: str) -> dict[str, str]:
-    return {one["name"]: one.get("value", "node-a") for one in container(name)["env"]}
+    return variables(container(name))
+
+
+def variables(one: Tree) -> dict[str, str]:
+    return {each["name"]: each.get("value", "node-a") for each in one.get("env", [])}
 
 
 def agent(**more: str) -> Any:
+    return configured(container("weave"), more)
+
+
+def configured(one: Tree, more: dict[str, str]) -> Any:
+    """`more` is in the ConfigMap, over which `env` wins."""
+
     def nothing(path: Path) -> Any:
         raise FileNotFoundError(path)
 
-    return resolve({}, environment("weave") | more, nothing).config
+    return resolve({}, more | variables(one), nothing, hostname="a-host-of-another-name").config
 
 
 def test_the_agent_is_told_its_node_and_that_it_is_one_of_a_cluster() -> None:
@@ -282,3 +292,22 @@ def test_the_uninstaller_waits_for_the_agent_to_be_gone_and_asks_nobody() -> Non
     here = {one["name"]: one["hostPath"]["path"] for one in pod()["volumes"] if "hostPath" in one}
     there = {one["name"]: one["hostPath"]["path"] for one in spec["volumes"] if "hostPath" in one}
     assert there.items() <= here.items()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"WEAVE_CNI_PLUGIN_DIR": "/srv/bin"},
+        {"EXTRA_ARGS": "--weave-bridge=wv0 --ipalloc-range=10.50.0.0/16 --port=6793"},
+        {"TUNROUTER_STATE_DIR": "/srv/state", "TUNROUTER_RUN_DIR": "/srv/run", "TUNROUTER_CNI_CONF_DIR": "/srv/net.d"},
+    ],
+)
+def test_the_uninstaller_takes_away_what_the_agent_made_by_the_same_options(options: dict[str, str]) -> None:
+    (folder,) = (one for one in OVERLAYS if one.name == "uninstall")
+    (reset,) = pod(folder)["initContainers"]
+    up, down = configured(container("weave"), options), configured(reset, options)
+    for name in ("name", "kubernetes", "bridge", "tun", "port", "state_dir", "run_dir", "socket", "notes"):
+        assert getattr(down, name) == getattr(up, name), name
+    assert (down.cni_bin_dir, down.cni_conf_dir) == (up.cni_bin_dir, up.cni_conf_dir)
+    assert reset["envFrom"] == container("weave")["envFrom"]
