@@ -80,7 +80,7 @@ def test_no_container_that_stays_has_more_rights_than_it_needs(folder: Path) -> 
 def test_capabilities_are_those_that_the_documentation_explains() -> None:
     text = (ROOT / "docs/kubernetes.md").read_text()
     added = {name: container(name)["securityContext"]["capabilities"]["add"] for name in NAMES}
-    assert added == {"weave": ["NET_ADMIN", "NET_RAW", "SYS_ADMIN"], "weave-npc": ["NET_ADMIN"]}
+    assert added == {"weave": ["DAC_OVERRIDE", "NET_ADMIN", "NET_RAW", "SYS_ADMIN"], "weave-npc": ["NET_ADMIN"]}
     for name, capabilities in added.items():
         for capability in capabilities:
             assert re.search(rf"^\| `{name}` \| {capability} \|", text, re.MULTILINE)
@@ -286,6 +286,8 @@ def test_the_uninstaller_waits_for_the_agent_to_be_gone_and_asks_nobody() -> Non
     (reset,) = spec["initContainers"]
     # Without --force it refuses beside a running agent, and the kubelet tries it again.
     assert reset["command"] == ["tunrouter", "reset", "--purge"]
+    agents, its = (one["securityContext"]["capabilities"]["add"] for one in (container("weave"), reset))
+    assert its == [name for name in agents if name != "SYS_ADMIN"], "it writes where the agent did"
     assert spec["automountServiceAccountToken"] is False
     assert daemonset["metadata"]["name"] != "weave-net"
     assert daemonset["spec"]["selector"]["matchLabels"] == {"name": "weave-net-reset"}
