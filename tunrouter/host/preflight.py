@@ -6,6 +6,7 @@ adopted only if we made it, or made all of its ports.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,6 +14,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Final
 
+from tunrouter.edge import processes
 from tunrouter.edge.firewall import nftables
 from tunrouter.edge.listeners import listening
 from tunrouter.edge.netlink import PROTOCOL, Link, Netlink, Route, nft
@@ -30,6 +32,8 @@ DATAPATH, VXLAN = "datapath", "vxlan-6784"
 
 WEAVER_PORTS: Final = frozenset({6783, 6784})
 """TCP ports of Weave Net's router: its peers', and its own control. Ours speak UDP, and a unix socket."""
+AGENT: Final = ("tunrouter.agent", "--config-fd")
+"""The module, and its argument."""
 
 
 def check_tools() -> None:
@@ -44,7 +48,7 @@ def check_tools() -> None:
 
 def check_place(netlink: Netlink, network: IPv4Network, bridge: str, tun: str, peers: Sequence[str] = ()) -> None:
     """Raises ConfigError: Weave Net runs, the bridge is another network's, or others or `peers` use the range."""
-    _check_weaver()
+    check_weaver()
     _check_bridge(netlink, bridge)
     routes = netlink.routes()
     _check_earlier(network, routes)
@@ -55,8 +59,9 @@ def check_place(netlink: Netlink, network: IPv4Network, bridge: str, tun: str, p
         raise ConfigError(f"peer {inside[0]} lies in the range {network}", fix)
 
 
-def _check_weaver() -> None:
-    if listening() >= WEAVER_PORTS:
+def check_weaver() -> None:
+    """Raises ConfigError: Weave Net runs. What our own agents serve may be at the same ports."""
+    if listening(but=(os.getpid(), *processes.running(*AGENT))) >= WEAVER_PORTS:
         what = "Weave Net runs on this host: its router listens on TCP 6783 and 6784"
         fix = "stop it first: weave stop, in Kubernetes kubectl delete daemonset -n kube-system weave-net"
         raise ConfigError(what, fix)
