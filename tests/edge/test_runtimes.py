@@ -256,7 +256,8 @@ def test_in_somebody_elses_directory_root_needs_a_capability(where: Directories)
 
     def installed(*without: str) -> str:
         left = ",".join(f"+{name.lower()}" for name in has if name not in without)
-        command = ["setpriv", "--inh-caps=-all", f"--bounding-set=-all,{left}", sys.executable, "-c", INSTALL, *where]
+        rights = ("setpriv", "--inh-caps=-all", f"--bounding-set=-all,{left}")
+        command = [*rights, sys.executable, "-c", INSTALL, *map(str, where)]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30).stderr.strip()
 
     refused = installed("DAC_OVERRIDE")

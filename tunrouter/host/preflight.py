@@ -67,12 +67,17 @@ def check_weaver() -> None:
         raise ConfigError(what, fix)
 
 
-def _check_bridge(netlink: Netlink, bridge: str) -> None:
-    found = netlink.link(bridge)
+def others_ports(links: Sequence[Link], bridge: str) -> tuple[str, ...]:
+    """Of a bridge that is not ours, those that make it another's; none of one that we made, or may adopt."""
+    found = next((link for link in links if link.name == bridge), None)
     if found is None or found.alias.startswith(switches.MARK):
-        return
+        return ()
+    return strangers.foreign_ports(link for link in links if link.master == found.index)
+
+
+def _check_bridge(netlink: Netlink, bridge: str) -> None:
     links = netlink.links()
-    ports = strangers.foreign_ports(link for link in links if link.master == found.index)
+    ports = others_ports(links, bridge)
     if not ports:
         return
     who = next(filter(None, map(strangers.maker_of, ports)), "")
