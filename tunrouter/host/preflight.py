@@ -16,6 +16,7 @@ from typing import Final
 
 from tunrouter.edge import processes
 from tunrouter.edge.firewall import nftables
+from tunrouter.edge.holders import open_by
 from tunrouter.edge.listeners import listening
 from tunrouter.edge.netlink import PROTOCOL, Link, Netlink, Route, nft
 from tunrouter.errors import ConfigError, HostError
@@ -61,7 +62,8 @@ def check_place(netlink: Netlink, network: IPv4Network, bridge: str, tun: str, p
 
 def check_weaver() -> None:
     """Raises ConfigError: Weave Net runs. What our own agents serve may be at the same ports."""
-    if listening(but=(os.getpid(), *processes.running(*AGENT))) >= WEAVER_PORTS:
+    ours = {target for pid in (os.getpid(), *processes.running(*AGENT)) for target in open_by(str(pid))}
+    if listening(but=ours) >= WEAVER_PORTS:
         what = "Weave Net runs on this host: its router listens on TCP 6783 and 6784"
         fix = "stop it first: weave stop, in Kubernetes kubectl delete daemonset -n kube-system weave-net"
         raise ConfigError(what, fix)

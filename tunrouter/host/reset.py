@@ -19,7 +19,7 @@ from tunrouter.host.strangers import EARLIER, maker
 
 
 def reset(bridge: str = "weave", tun: str = "tunrouter0", port: int = 6783) -> list[str]:
-    """Answers with what was removed, in order, and what was left; nothing where there was nothing. Raises ConfigError."""
+    """Answers with what was removed, in order, and what was left; nothing where there was nothing."""
     check_weaver()
     done = nft.delete(*TABLES)
     everything = ipaddress.IPv4Network("0.0.0.0/0")
