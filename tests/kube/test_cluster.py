@@ -61,8 +61,11 @@ class Scene:
             lambda: self.troubles, lambda: "it runs",
         )  # fmt: skip
         local = SimpleNamespace(block_length=24, id=7)
+        self.leases = SimpleNamespace(cluster=0)
         self.control = SimpleNamespace(
-            node=SimpleNamespace(local=local, sessions={}), hear_api=self.heard.append, leased=lambda effect: None
+            node=SimpleNamespace(local=local, sessions={}, allocator=SimpleNamespace(leases=self.leases)),
+            hear_api=self.heard.append,
+            leased=lambda effect: None,
         )
         self.targets = SimpleNamespace(configure=lambda peers: None)
 
@@ -74,10 +77,11 @@ class Scene:
 
 
 @contextlib.asynccontextmanager
-async def scene(url: str, account: Path, directory: Path) -> AsyncIterator[Scene]:
-    """Started and joined."""
+async def scene(url: str, account: Path, directory: Path, *, before: int = 0) -> AsyncIterator[Scene]:
+    """Started and joined. `before`: the cluster's id on the disk."""
     async with contextlib.AsyncExitStack() as stack:
         made = Scene(url, account, directory)
+        made.leases.cluster = before
         await made.cluster.start(stack)
         made.join()
         try:
@@ -222,6 +226,39 @@ def test_leases_are_never_listed_as_some_server_remembers_them(served: Served, t
 def lists(served: Served, plural: str) -> list[str]:
     found = served.do(lambda server: server.journal.requests("list"))
     return [each.query for each in found if each.plural == plural]
+
+
+# --- which cluster it is ---------------------------------------------------------------------------------------------
+@pytest.mark.usefixtures("brief")
+@pytest.mark.parametrize("before", [0, 77])
+def test_what_cluster_it_is_may_be_refused(served: Served, tmp_path: Path, before: int) -> None:
+    """It is said, and seldom asked again. The disk's word counts meanwhile, and the API's as soon as there is one."""
+
+    async def scenario() -> None:
+        there(served)
+        served.do(lambda server: server.faults.plant("error", verbs=["get"], plurals=["namespaces"], code=403))
+        async with scene(served.url, tmp_path / "account", tmp_path, before=before) as made:
+            began = asyncio.get_running_loop().time()
+            await until("a warning says so", lambda: "which cluster this is" in " ".join(made.cluster.warnings), 3)
+            if before:
+                await until("the disk's word counts", lambda: made.last(Synced), 3)
+                assert made.cluster.report.away == ""
+            else:
+                await until("the core knows", lambda: "which cluster" in getattr(made.last(Away), "why", ""), 5)
+                assert "which cluster" in made.cluster.report.away
+                assert made.last(Synced) is None
+            await asyncio.sleep(began + 2.0 - asyncio.get_running_loop().time())
+            assert asked(served) <= 4
+            served.do(lambda server: server.faults.clear())
+            await until("the API has said it", lambda: getattr(made.last(Synced), "cluster", before) != before)
+            assert made.cluster.warnings == ()
+
+    run(scenario())
+
+
+def asked(served: Served) -> int:
+    found = served.do(lambda server: server.journal.requests("get"))
+    return len([each for each in found if each.plural == "namespaces"])
 
 
 # --- blocks ----------------------------------------------------------------------------------------------------------

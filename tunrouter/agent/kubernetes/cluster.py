@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from hashlib import blake2b
 from ipaddress import IPv4Network, ip_address
 from typing import Any, Final, NamedTuple
 
@@ -22,9 +21,10 @@ from tunrouter.agent.barrier import Barrier
 from tunrouter.agent.control import Control
 from tunrouter.agent.kubernetes import blocks
 from tunrouter.agent.kubernetes.blocks import Blocks
+from tunrouter.agent.kubernetes.identity import Identity
 from tunrouter.agent.kubernetes.members import Members
 from tunrouter.agent.kubernetes.presence import Presence
-from tunrouter.agent.kubernetes.reports import SYSTEM, Reports
+from tunrouter.agent.kubernetes.reports import Reports
 from tunrouter.agent.supervision import supervised
 from tunrouter.agent.targets import Targets
 from tunrouter.agent.underlay import Rank, Underlay
@@ -36,7 +36,7 @@ from tunrouter.core.states import STANDING
 from tunrouter.edge.kube import access
 from tunrouter.edge.kube.client import Client
 from tunrouter.edge.kube.events import Events
-from tunrouter.edge.kube.objects import LEASES, NAMESPACES, NODES, Lease, Node
+from tunrouter.edge.kube.objects import LEASES, NODES, Lease, Node
 from tunrouter.edge.kube.reflector import Reflector
 from tunrouter.errors import ClusterError
 from tunrouter.host.choice import Wish
@@ -104,7 +104,7 @@ class Cluster:
         self._leases: Reflector[Lease] | None = None
         self._blocks: Blocks | None = None
         self._joined: Joined | None = None
-        self._id = 0
+        self._identity = Identity()
         self._known = asyncio.Event()
         """Our own Node object was seen."""
         self._told_away: str | None = None
@@ -117,12 +117,20 @@ class Cluster:
         if self._client is None:
             return self._unknown
         found = [one.why for one in (self._nodes, self._leases) if one is not None and one.why]
+        if not self._id:
+            found.append(self._identity.why)
         return found[0] if found else ""
+
+    @property
+    def _id(self) -> int:
+        """The cluster's; 0: not known."""
+        leases = self._joined.control.node.allocator.leases if self._joined is not None else None
+        return self._identity.known(leases.cluster if leases is not None else 0)
 
     @property
     def warnings(self) -> tuple[str, ...]:
         lost = f"out of touch with the Kubernetes API: {self.why}" if self.why else ""
-        told = filter(None, [lost, self._strange, self._presence.trouble])
+        told = filter(None, [lost or self._identity.why, self._strange, self._presence.trouble])
         return (*told, *self._presence.left_out, *map(str, self._reports.conflicts))
 
     @property
@@ -185,22 +193,10 @@ class Cluster:
         self._client = client = Client(found, node=self._config.name)
         self._nodes = Reflector(client, NODES, self._members)
         self._supervise(self._nodes.run)
-        self._supervise(lambda: self._identify(client))
+        self._supervise(lambda: self._identity.find(client, self._tell_leases))
         self._supervise(lambda: self._reports.keep_condition(client))
         self._supervise(lambda: self._reports.keep_events(client))
         self._follow_leases()
-
-    async def _identify(self, client: Client) -> None:
-        """The cluster is known by the UID of a namespace that is never deleted."""
-        while not self._id:
-            try:
-                system = await client.get(NAMESPACES, SYSTEM)
-            except ClusterError as error:
-                log.debug("the cluster has not told its id: %s", error)
-                await client.reachability.wait(LOOK_SECONDS)
-            else:
-                self._id = int.from_bytes(blake2b(system.metadata.uid.encode(), digest_size=8).digest(), "big")
-                self._tell_leases()
 
     def join(self, control: Control, targets: Targets) -> None:
         """The core stands, and hears of the API from now on."""
@@ -313,6 +309,8 @@ class Cluster:
         assert self._joined is not None
         since = self._leases.out_of_touch_since if self._leases is not None else -AWAY_SECONDS
         why = self._leases.why if self._leases is not None else self.why
+        if since is None and not self._id and self._identity.why:
+            since, why = self._identity.since, self._identity.why
         if since is None and self._told_away != "":
             self._tell_leases()
         elif since is not None and now - since >= AWAY_SECONDS and self._told_away != why:

@@ -281,10 +281,14 @@ class Reflector(Generic[T]):
         self.why = str(error)
 
     async def _pause(self, error: ClusterError, begun: float) -> None:
-        seconds = jittered(min(FIRST_SECONDS * 2**self._failures, MOST_SECONDS))
-        self._failures = min(self._failures + 1, _MOST_DOUBLINGS)
-        asked = error.retry_after if isinstance(error, UnreachableError) else 0.0
-        await self._client.reachability.wait(max(seconds, asked), begun)
+        failures, self._failures = self._failures, min(self._failures + 1, _MOST_DOUBLINGS)
+        await self._client.reachability.wait(backoff(error, failures), begun)
+
+
+def backoff(error: ClusterError, failures: int) -> float:
+    """Seconds until it is tried again, after so many failures before this one; at least what the server asks for."""
+    seconds = jittered(min(FIRST_SECONDS * 2 ** min(failures, _MOST_DOUBLINGS), MOST_SECONDS))
+    return max(seconds, error.retry_after if isinstance(error, UnreachableError) else 0.0)
 
 
 async def _take_turns(number: int) -> None:
