@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.k8s.rendered import container
 from tunrouter.cni.request import VERSIONS
 from tunrouter.edge import runtimes
 from tunrouter.edge.runtimes import LIST, PLUGIN, Directories, Installed
@@ -228,3 +230,41 @@ def test_who_delegates_to_us_is_not_in_the_way(where: Directories, text: object,
     first.write_text(text if isinstance(text, str) else json.dumps(text))
     assert bool(where.hindrance()) == wins
     assert bool(install(where, exclusive=True).aside) == wins
+
+
+INSTALL = """
+import sys
+from pathlib import Path
+from tunrouter.edge import runtimes
+from tunrouter.errors import HostError
+where = runtimes.Directories(Path(sys.argv[1]), Path(sys.argv[2]))
+try:
+    runtimes.install(where, "pods", {}, ("1.1.0",), exclusive=False)
+except HostError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.root
+def test_in_somebody_elses_directory_root_needs_a_capability(where: Directories) -> None:
+    """With those of the manifest it installs; without that one it says what helps, and that helps."""
+    for path in where:
+        path.mkdir()
+        os.chown(path, 65534, 65534)
+        path.chmod(0o755)
+    has = container("weave")["securityContext"]["capabilities"]["add"]
+
+    def installed(*without: str) -> str:
+        left = ",".join(f"+{name.lower()}" for name in has if name not in without)
+        rights = ("setpriv", "--inh-caps=-all", f"--bounding-set=-all,{left}")
+        command = [*rights, sys.executable, "-c", INSTALL, *map(str, where)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30).stderr.strip()
+
+    refused = installed("DAC_OVERRIDE")
+    fix = f"chown root {where.binaries}, or give the container DAC_OVERRIDE"
+    assert "Permission denied" in refused
+    assert refused.endswith(f"; {fix}")
+    assert installed() == ""
+    for path in where:
+        os.chown(path, 0, 0)
+    assert installed("DAC_OVERRIDE") == ""

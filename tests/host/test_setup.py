@@ -13,8 +13,8 @@ import msgspec
 import pytest
 
 from tests.host.lab import LISTEN, PLAN, SEND, Lab, Tun, udp, wait_until
-from tunrouter.errors import ConfigError, HostError
-from tunrouter.host import Host, HostPlan, reset, underlay_mtu
+from tunrouter.errors import ConfigError
+from tunrouter.host import Host, HostPlan, underlay_mtu
 from tunrouter.host.choice import Chosen
 
 pytestmark = pytest.mark.root
@@ -31,34 +31,6 @@ def test_applying_twice_changes_nothing(lab: Lab) -> None:
     done = lab.inside(again.apply)
     assert done == ["table inet tunrouter", "table bridge tunrouter"], "a restarted agent replaces its tables, only"
     assert lab.state() == before
-
-
-@pytest.mark.parametrize("forwarding", [0, 1])
-def test_reset_leaves_nothing(lab: Lab, forwarding: int) -> None:
-    lab.host_ns.run("sysctl", "-qw", f"net.ipv4.ip_forward={forwarding}")
-    lab.host_ns.run("iptables-nft", "-P", "FORWARD", "DROP")
-    lab.host_ns.run("iptables-legacy", "-P", "FORWARD", "DROP")
-    lab.host_ns.run("ip", "link", "del", PLAN.tun)
-    before = lab.state()
-    lab.host_ns.run("ip", "tuntap", "add", "mode", "tun", "multi_queue", "vnet_hdr", "name", PLAN.tun)
-    host = lab.host()
-    lab.inside(host.apply)
-    lab.pod(host, "10.32.1.2")
-    lab.inside(lambda: host.set_path_mtus({IPv4Network("10.32.7.0/24"): 1200}))
-    done = lab.inside(reset)
-    assert lab.state() == before
-    for word in ("table inet tunrouter", "accepts in FORWARD", "bridge weave", "tun tunrouter0", "route unreachable"):
-        assert any(word in line for line in done), (word, done)
-    assert lab.inside(reset) == []
-
-
-def test_reset_does_not_touch_a_device_that_is_no_bridge(lab: Lab) -> None:
-    lab.host_ns.run("ip", "link", "add", "weave", "type", "veth")
-    with pytest.raises(HostError, match="weave is no bridge"):
-        lab.inside(reset)
-    host = lab.host()
-    with pytest.raises(ConfigError, match="weave exists and is no bridge"):
-        lab.inside(host.apply)
 
 
 SABOTAGE: list[tuple[str, ...]] = [

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
 from ipaddress import IPv4Interface, IPv4Network
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +25,8 @@ from tunrouter.host.strangers import Strangers, maker, removal
 pytestmark = pytest.mark.root
 
 INSIDE = "10.40.0.1/16"
+LISTENER = "import socket; s = [socket.create_server(('127.0.0.1', port)) for port in {}]; input()"
+WEAVERS = [6783, 6784]
 ELSEWHERE = "else use --range 10.48.0.0/12 on every node"
 DOWN = [
     ("cni0", "bridge", " (probably the bridge of another CNI plugin)"),
@@ -297,15 +301,35 @@ def test_makers_are_told_by_name_and_alias() -> None:
     assert maker(link("eth0", "")) == ""
 
 
-def _listen(lab: Lab, ports: list[str]) -> bool:
-    return lab.inside(listening) >= {int(port) for port in ports}
+def _listen(lab: Lab, ports: list[int]) -> bool:
+    return lab.inside(listening) >= set(ports)
+
+
+def test_what_we_serve_at_these_ports_is_no_weave_net(lab: Lab) -> None:
+    """Metrics and health may be served anywhere."""
+    sockets = [lab.inside(partial(socket.create_server, ("127.0.0.1", port))) for port in WEAVERS]
+    lab.inside(lab.host().preflight)
+    for one in sockets:
+        one.close()
+
+
+def test_nor_is_what_an_agent_serves_that_the_doctor_looks_at(lab: Lab, tmp_path: Path) -> None:
+    package = tmp_path / "tunrouter" / "agent"
+    package.mkdir(parents=True)
+    (package / "__main__.py").write_text(LISTENER.format(WEAVERS))
+    command = ["ip", "netns", "exec", lab.host_ns.name, sys.executable, "-m", "tunrouter.agent", "--config-fd", "3"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=tmp_path) as agent:
+        try:
+            wait_until(partial(_listen, lab, WEAVERS))
+            lab.inside(lab.host().preflight)
+        finally:
+            agent.kill()
 
 
 def test_a_live_router_of_weave_net_is_not_joined(lab: Lab) -> None:
     """Whatever address it listens on; what listens on one of its ports alone is somebody else."""
-    program = "import socket, sys; s = [socket.create_server(('127.0.0.1', int(p))) for p in sys.argv[1:]]; input()"
-    for ports in (["6783"], ["6784"], ["6783", "6784"]):
-        command = ["ip", "netns", "exec", lab.host_ns.name, sys.executable, "-c", program, *ports]
+    for ports in ([6783], [6784], WEAVERS):
+        command = ["ip", "netns", "exec", lab.host_ns.name, sys.executable, "-c", LISTENER.format(ports)]
         listener = subprocess.Popen(command, stdin=subprocess.PIPE)
         try:
             wait_until(partial(_listen, lab, ports))

@@ -17,7 +17,7 @@ from tunrouter.bench.lab import Host
 from tunrouter.bench.namespaces import wait_until
 from tunrouter.errors import HostError
 
-CAPABILITIES: Final = ("NET_ADMIN", "NET_RAW", "SYS_ADMIN")
+CAPABILITIES: Final = ("DAC_OVERRIDE", "NET_ADMIN", "NET_RAW", "SYS_ADMIN")
 START_SECONDS: Final = 20
 CONFINED: Final = ("--cap-drop=all", "--read-only", "--read-only-tmpfs=false", "--security-opt=no-new-privileges")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.k8s.rendered import BASE, OVERLAYS, ROOT, container, objects, pod, the
+from tests.k8s.rendered import BASE, OVERLAYS, ROOT, Tree, container, objects, pod, the
 from tunrouter.config import resolve
 from tunrouter.config.values import listening
 from tunrouter.edge import sysctl
@@ -28,15 +28,6 @@ HOST_PATHS = {
     "/run/xtables.lock": "iptables-legacy's lock",
 }
 """All that is seen of the host, and why."""
-POLICY = {
-    ("", "pods", "list"),
-    ("", "pods", "watch"),
-    ("", "namespaces", "list"),
-    ("", "namespaces", "watch"),
-    ("networking.k8s.io", "networkpolicies", "list"),
-    ("networking.k8s.io", "networkpolicies", "watch"),
-}
-"""What enforcing policies takes."""
 VERBS = ("get", "list", "create", "patch", "update", "delete")
 ENFORCED = [folder for folder in [BASE, *OVERLAYS] if folder.name not in ("uninstall", "no-npc")]
 
@@ -89,7 +80,7 @@ def test_no_container_that_stays_has_more_rights_than_it_needs(folder: Path) -> 
 def test_capabilities_are_those_that_the_documentation_explains() -> None:
     text = (ROOT / "docs/kubernetes.md").read_text()
     added = {name: container(name)["securityContext"]["capabilities"]["add"] for name in NAMES}
-    assert added == {"weave": ["NET_ADMIN", "NET_RAW", "SYS_ADMIN"], "weave-npc": ["NET_ADMIN"]}
+    assert added == {"weave": ["DAC_OVERRIDE", "NET_ADMIN", "NET_RAW", "SYS_ADMIN"], "weave-npc": ["NET_ADMIN"]}
     for name, capabilities in added.items():
         for capability in capabilities:
             assert re.search(rf"^\| `{name}` \| {capability} \|", text, re.MULTILINE)
@@ -132,14 +123,24 @@ def test_mounts_are_where_the_program_looks() -> None:
 
 
 def environment(name: str) -> dict[str, str]:
-    return {one["name"]: one.get("value", "node-a") for one in container(name)["env"]}
+    return variables(container(name))
+
+
+def variables(one: Tree) -> dict[str, str]:
+    return {each["name"]: each.get("value", "node-a") for each in one.get("env", [])}
 
 
 def agent(**more: str) -> Any:
+    return configured(container("weave"), more)
+
+
+def configured(one: Tree, more: dict[str, str]) -> Any:
+    """`more` is in the ConfigMap, over which `env` wins."""
+
     def nothing(path: Path) -> Any:
         raise FileNotFoundError(path)
 
-    return resolve({}, environment("weave") | more, nothing).config
+    return resolve({}, more | variables(one), nothing, hostname="a-host-of-another-name").config
 
 
 def test_the_agent_is_told_its_node_and_that_it_is_one_of_a_cluster() -> None:
@@ -247,7 +248,7 @@ def asked(call: ast.Call) -> Iterator[tuple[str, str, str]]:
 def test_every_right_is_used_and_every_use_has_its_right() -> None:
     found = used()
     assert ("", "nodes/status", "patch") in found
-    assert granted("ClusterRole", "Role") == found | POLICY
+    assert granted("ClusterRole", "Role") == found
 
 
 def test_what_is_asked_for_by_name_is_granted_by_name() -> None:
@@ -285,9 +286,30 @@ def test_the_uninstaller_waits_for_the_agent_to_be_gone_and_asks_nobody() -> Non
     (reset,) = spec["initContainers"]
     # Without --force it refuses beside a running agent, and the kubelet tries it again.
     assert reset["command"] == ["tunrouter", "reset", "--purge"]
+    agents, its = (one["securityContext"]["capabilities"]["add"] for one in (container("weave"), reset))
+    assert its == [name for name in agents if name != "SYS_ADMIN"], "it writes where the agent did"
     assert spec["automountServiceAccountToken"] is False
     assert daemonset["metadata"]["name"] != "weave-net"
     assert daemonset["spec"]["selector"]["matchLabels"] == {"name": "weave-net-reset"}
     here = {one["name"]: one["hostPath"]["path"] for one in pod()["volumes"] if "hostPath" in one}
     there = {one["name"]: one["hostPath"]["path"] for one in spec["volumes"] if "hostPath" in one}
     assert there.items() <= here.items()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"WEAVE_CNI_PLUGIN_DIR": "/srv/bin"},
+        {"EXTRA_ARGS": "--weave-bridge=wv0 --ipalloc-range=10.50.0.0/16 --port=6793"},
+        {"TUNROUTER_STATE_DIR": "/srv/state", "TUNROUTER_RUN_DIR": "/srv/run", "TUNROUTER_CNI_CONF_DIR": "/srv/net.d"},
+    ],
+)
+def test_the_uninstaller_takes_away_what_the_agent_made_by_the_same_options(options: dict[str, str]) -> None:
+    (folder,) = (one for one in OVERLAYS if one.name == "uninstall")
+    (reset,) = pod(folder)["initContainers"]
+    up, down = configured(container("weave"), options), configured(reset, options)
+    for name in ("name", "kubernetes", "bridge", "tun", "port", "state_dir", "run_dir", "socket", "notes"):
+        assert getattr(down, name) == getattr(up, name), name
+    assert (down.cni_bin_dir, down.cni_conf_dir) == (up.cni_bin_dir, up.cni_conf_dir)
+    assert reset["envFrom"] == container("weave")["envFrom"]

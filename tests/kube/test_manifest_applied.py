@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(400)]
 STATUS = ("/home/weave/weave", "--local", "status")
 FOREIGN = re.compile(r"python|iptables|nft|xtables|perl|(^|/)sh$|bash")
 """What hosts need not have."""
-MASK = {"NET_ADMIN": 12, "NET_RAW": 13, "SYS_ADMIN": 21}
+MASK = {"DAC_OVERRIDE": 1, "NET_ADMIN": 12, "NET_RAW": 13, "SYS_ADMIN": 21}
 
 
 @pytest.fixture(scope="module")

@@ -66,13 +66,13 @@ def _processes(inodes: set[int]) -> dict[int, set[int]]:
     found: dict[int, set[int]] = {inode: set() for inode in inodes}
     wanted = {f"socket:[{inode}]": inode for inode in inodes if inode}
     for pid in filter(str.isdecimal, os.listdir("/proc")) if wanted else ():
-        for target in _open_by(pid):
+        for target in open_by(pid):
             if target in wanted:
                 found[wanted[target]].add(int(pid))
     return found
 
 
-def _open_by(pid: str) -> Iterator[str]:
+def open_by(pid: str) -> Iterator[str]:
     """What its descriptors lead to; nothing of one that is gone by now, or is not ours to see."""
     directory = f"/proc/{pid}/fd"
     with suppress(OSError):

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
 TABLES: Final = (Path("/proc/thread-self/net/tcp"), Path("/proc/thread-self/net/tcp6"))
 LISTEN: Final = "0A"
 """TCP_LISTEN of the kernel's tcp_states.h."""
+LOCAL, STATE, INODE = 1, 3, 9
+"""Columns of a row."""
 
 
-def listening() -> frozenset[int]:
-    """Of all addresses. A table that cannot be read has none."""
+def listening(but: Collection[str] = ()) -> frozenset[int]:
+    """Of all addresses, without those sockets, as descriptors lead to them. A table that cannot be read has none."""
     ports: set[int] = set()
     for table in TABLES:
         try:
-            rows = table.read_text().splitlines()[1:]
+            lines = table.read_text().splitlines()[1:]
         except OSError:
             continue
-        fields = (row.split() for row in rows)
-        ports.update(int(row[1].rpartition(":")[2], 16) for row in fields if len(row) > 3 and row[3] == LISTEN)
+        rows = (row for line in lines if len(row := line.split()) > INODE and row[STATE] == LISTEN)
+        ports.update(int(row[LOCAL].rpartition(":")[2], 16) for row in rows if f"socket:[{row[INODE]}]" not in but)
     return frozenset(ports)

@@ -48,7 +48,7 @@ def running(module: str, prefix: str) -> list[int]:
 
     Whose they are stands in `status`: the files of processes that nobody may look into belong to root.
     """
-    here, ours = os.stat("/proc/self/ns/net"), f"\nUid:\t{os.getuid()}\t{os.geteuid()}\t"
+    here, ours = os.stat("/proc/thread-self/ns/net"), f"\nUid:\t{os.getuid()}\t{os.geteuid()}\t"
     found = []
     for entry in Path("/proc").iterdir():
         try:

@@ -8,6 +8,7 @@ gives, and more: it is in the way only if it says to whom it delegates, and we a
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -244,4 +245,11 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise HostError(f"{error.filename}: {error.strerror}", "run as root, or choose other directories") from None
+        raise HostError(f"{error.filename}: {error.strerror}", _advice(error)) from None
+
+
+def _advice(error: OSError) -> str:
+    """Root without CAP_DAC_OVERRIDE may write where any other user may: not into what is somebody else's."""
+    if error.errno == errno.EACCES and os.geteuid() == 0:
+        return f"chown root {Path(error.filename).parent}, or give the container DAC_OVERRIDE"
+    return "run as root, or choose other directories"

@@ -6,6 +6,7 @@ adopted only if we made it, or made all of its ports.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,7 +14,9 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Final
 
+from tunrouter.edge import processes
 from tunrouter.edge.firewall import nftables
+from tunrouter.edge.holders import open_by
 from tunrouter.edge.listeners import listening
 from tunrouter.edge.netlink import PROTOCOL, Link, Netlink, Route, nft
 from tunrouter.errors import ConfigError, HostError
@@ -30,6 +33,8 @@ DATAPATH, VXLAN = "datapath", "vxlan-6784"
 
 WEAVER_PORTS: Final = frozenset({6783, 6784})
 """TCP ports of Weave Net's router: its peers', and its own control. Ours speak UDP, and a unix socket."""
+AGENT: Final = ("tunrouter.agent", "--config-fd")
+"""The module, and its argument."""
 
 
 def check_tools() -> None:
@@ -44,7 +49,7 @@ def check_tools() -> None:
 
 def check_place(netlink: Netlink, network: IPv4Network, bridge: str, tun: str, peers: Sequence[str] = ()) -> None:
     """Raises ConfigError: Weave Net runs, the bridge is another network's, or others or `peers` use the range."""
-    _check_weaver()
+    check_weaver()
     _check_bridge(netlink, bridge)
     routes = netlink.routes()
     _check_earlier(network, routes)
@@ -55,19 +60,26 @@ def check_place(netlink: Netlink, network: IPv4Network, bridge: str, tun: str, p
         raise ConfigError(f"peer {inside[0]} lies in the range {network}", fix)
 
 
-def _check_weaver() -> None:
-    if listening() >= WEAVER_PORTS:
+def check_weaver() -> None:
+    """Raises ConfigError: Weave Net runs. What our own agents serve may be at the same ports."""
+    ours = {target for pid in (os.getpid(), *processes.running(*AGENT)) for target in open_by(str(pid))}
+    if listening(but=ours) >= WEAVER_PORTS:
         what = "Weave Net runs on this host: its router listens on TCP 6783 and 6784"
         fix = "stop it first: weave stop, in Kubernetes kubectl delete daemonset -n kube-system weave-net"
         raise ConfigError(what, fix)
 
 
-def _check_bridge(netlink: Netlink, bridge: str) -> None:
-    found = netlink.link(bridge)
+def others_ports(links: Sequence[Link], bridge: str) -> tuple[str, ...]:
+    """Of a bridge that is not ours, those that make it another's; none of one that we made, or may adopt."""
+    found = next((link for link in links if link.name == bridge), None)
     if found is None or found.alias.startswith(switches.MARK):
-        return
+        return ()
+    return strangers.foreign_ports(link for link in links if link.master == found.index)
+
+
+def _check_bridge(netlink: Netlink, bridge: str) -> None:
     links = netlink.links()
-    ports = strangers.foreign_ports(link for link in links if link.master == found.index)
+    ports = others_ports(links, bridge)
     if not ports:
         return
     who = next(filter(None, map(strangers.maker_of, ports)), "")

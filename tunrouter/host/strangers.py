@@ -21,6 +21,7 @@ from tunrouter.host.pods import from_link
 from tunrouter.host.ruleset import PORT_PREFIX
 
 WEAVE_NET: Final = "Weave Net"
+EARLIER: Final = "an earlier tunrouter"
 MAKERS: Final = (
     ("cni0", "the bridge of another CNI plugin"),
     ("cbr0", "kubenet's bridge"),
@@ -113,7 +114,7 @@ def foreign_ports(ports: Iterable[Link]) -> tuple[str, ...]:
 
 def maker(link: Link) -> str:
     if link.alias.startswith(switches.MARK) or (link.kind == "tun" and link.name.startswith("tunrouter")):
-        return "an earlier tunrouter"
+        return EARLIER
     return maker_of(link.name)
 
 
