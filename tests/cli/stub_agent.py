@@ -8,6 +8,7 @@ import sys
 
 from tests.cli.test_render import SNAPSHOT
 from tunrouter.config import read_handed_over
+from tunrouter.daemon import signals
 from tunrouter.edge.api import Call
 from tunrouter.edge.api.server import serve
 
@@ -17,6 +18,7 @@ async def main() -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    signals.release()
 
     async def answer(_: Call) -> object:
         return SNAPSHOT

@@ -18,6 +18,7 @@ from tunrouter.agent.agent import Agent
 from tunrouter.agent.reload import Reload
 from tunrouter.agent.service import Service
 from tunrouter.config import Config, Given
+from tunrouter.daemon import signals
 from tunrouter.edge.notify import Notifier
 from tunrouter.errors import TunrouterError
 
@@ -33,6 +34,7 @@ async def run(config: Config, given: Given) -> None:
     loop.add_signal_handler(signal.SIGINT, agent.stopped.set)
     loop.add_signal_handler(signal.SIGTERM, agent.depart if notifier.heard else agent.stopped.set)
     loop.add_signal_handler(signal.SIGHUP, reload.ask)
+    signals.release()
     async with contextlib.AsyncExitStack() as stack:
         service.starting("setting this host up")
         agent.underlay.waits = service.starting

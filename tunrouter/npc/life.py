@@ -18,6 +18,7 @@ from typing import Any
 
 from tunrouter import __version__
 from tunrouter.config import Config
+from tunrouter.daemon import signals
 from tunrouter.daemon.logs import OncePerKey
 from tunrouter.daemon.serving import Serving
 from tunrouter.edge import processes
@@ -38,6 +39,7 @@ async def run(config: Config) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
+    signals.release()
     found = access.find({**os.environ, access.SERVER: config.apiserver} if config.apiserver else os.environ)
     log.warning("weave-npc %s on %s: this version does NOT enforce NetworkPolicies", __version__, config.name)
     async with contextlib.AsyncExitStack() as stack:
