@@ -151,10 +151,10 @@ def test_a_block_that_is_known_to_be_anothers_is_not_routed_to_who_claims_it() -
     lab = Lab()
     liar = local(7)
     holders = {(liar.id, 5): False}
-    lab.mesh.allows = lambda node, place: holders.get((node, place), True)
+    lab.mesh.allows = lambda node, place, version: holders.get((node, place), True)
     lab.hear(word(7, 1, BlocksBody((Block("10.32.5.0/24", 1 << 60), Block("10.32.6.0/24", 1)))))
     assert lab.routed() == {("10.32.6.0/24", liar.id)}
     assert lab.out.counters["blocks_not_leased"] == 1
     holders.clear()
-    lab.mesh.reconsider({liar.id})
+    lab.mesh.reconsider(5, set())
     assert lab.routed() == {("10.32.5.0/24", liar.id), ("10.32.6.0/24", liar.id)}

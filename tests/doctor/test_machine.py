@@ -87,7 +87,7 @@ def test_a_missing_tool_is_named_and_what_cannot_be_checked_without_it_says_so(
     assert healthy.ailments() == []
 
 
-@pytest.mark.parametrize("now", [0.0, 86_400.0, time.time() + 3e9])
+@pytest.mark.parametrize("now", [0.0, 86_400.0, time.time() + 3e9], ids=["1970", "a day later", "in a century"])
 def test_a_clock_that_is_far_off_is_named(healthy: Patient, now: float) -> None:
     (found,) = healthy.ailments(now)
     assert (found.check, found.level) == ("clock", "fail")

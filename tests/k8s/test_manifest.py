@@ -29,6 +29,8 @@ HOST_PATHS = {
 }
 """All that is seen of the host, and why."""
 VERBS = ("get", "list", "create", "patch", "update", "delete")
+CALLED = {"replace": "update"}
+"""What the API calls a verb of the client's."""
 ENFORCED = [folder for folder in [BASE, *OVERLAYS] if folder.name not in ("uninstall", "no-npc")]
 
 
@@ -237,12 +239,16 @@ def asked(call: ast.Call) -> Iterator[tuple[str, str, str]]:
     verbs = ("list", "watch") if reflects else (getattr(call.func, "attr", ""),)
     named = call.args[int(reflects) : int(reflects) + 1]
     resource = getattr(kube, named[0].id, None) if named and isinstance(named[0], ast.Name) else None
-    if isinstance(resource, kube.Resource) and {*verbs} <= {*VERBS, "watch"}:
+    if isinstance(resource, kube.Resource) and {*verbs} <= {*VERBS, *CALLED, "watch"}:
         parts = [
             one.value.value for one in call.keywords if one.arg == "subresource" and isinstance(one.value, ast.Constant)
         ]
         for verb in verbs:
-            yield resource.version.rpartition("/")[0], "/".join([resource.plural, *map(str, parts)]), verb
+            yield (
+                resource.version.rpartition("/")[0],
+                "/".join([resource.plural, *map(str, parts)]),
+                CALLED.get(verb, verb),
+            )
 
 
 def test_every_right_is_used_and_every_use_has_its_right() -> None:

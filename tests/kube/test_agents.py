@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -82,6 +83,23 @@ def test_a_node_object_is_deleted_and_made_again_under_its_pods(up: Scene) -> No
     up.wait("the condition is told of the new object", partial(up.condition, host))
     up.wait("it gives addresses again", partial(up.ready, host))
     assert host.add_pod("later").address != pod.address
+
+
+def test_a_disk_is_lost_under_pods(up: Scene) -> None:
+    """The Node is the same, so its block is: written to the new identity in one request, and in use as before."""
+    host, other = up.lab.hosts[2], up.lab.hosts[0]
+    pod, asks = host.add_pod("survivor"), other.add_pod("witness")
+    (block,) = [name for name, holder in up.leases().items() if holder == host.name]
+    before = up.lease(block)["metadata"]
+    host.agent.kill()
+    shutil.rmtree(host.agent.directory / "state")
+    host.agent.restart()
+    label = "tunrouter.io/peer"
+    up.wait("it is ours by name", lambda: up.lease(block)["metadata"]["labels"][label] != before["labels"][label])
+    assert up.lease(block)["metadata"]["uid"] == before["uid"]
+    up.wait("it serves", partial(up.ready, host), 15)
+    up.wait("the pod is reached", lambda: asks.ping(pod.address), 15)
+    assert [name for name, holder in up.leases().items() if holder == host.name].count(block) == 1
 
 
 def test_the_nodes_address_is_the_tunnels(up: Scene) -> None:

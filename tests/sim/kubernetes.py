@@ -11,7 +11,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from tunrouter.core.leases import Away, Gone, Lease, Made, Members, News, Settled, Synced
-from tunrouter.core.outbox import CreateLease, DeleteLease
+from tunrouter.core.outbox import CreateLease, DeleteLease, TakeLease
 
 if TYPE_CHECKING:
     from tests.sim.parliament import Parliament, Seat
@@ -29,6 +29,8 @@ class Api:
         """Seconds that a request, its answer or a watch's event takes at most."""
         self.nodes: dict[int, str] = {}
         """UIDs of the Node objects, by the machine's number."""
+        self.served: set[int] = set()
+        """Machines whose Node objects say that the network is there."""
         self.leases: dict[int, Lease] = {}
         self.writes: dict[int, int] = {}
         """By the machine's number."""
@@ -87,7 +89,8 @@ class Api:
             self._parliament.at(self.members_late, self._tell_members_to, seat)
 
     def _tell_members_to(self, seat: Seat) -> None:
-        self._event(seat, Members(self.nodes.get(seat.machine, ""), frozenset(self.nodes.values())))
+        served = frozenset(uid for number, uid in self.nodes.items() if number in self.served)
+        self._event(seat, Members(self.nodes.get(seat.machine, ""), frozenset(self.nodes.values()), served))
 
     def _tell_members(self) -> None:
         for seat in self._watching:
@@ -116,9 +119,11 @@ class Api:
             seat.hear_api(news)
 
     # --- requests ----------------------------------------------------------------------------------------------------
-    def request(self, seat: Seat, effect: CreateLease | DeleteLease) -> None:
+    def request(self, seat: Seat, effect: CreateLease | TakeLease | DeleteLease) -> None:
         parliament = self._parliament
-        work: Callable[..., None] = self._create if isinstance(effect, CreateLease) else self._delete
+        work: Callable[..., None] = self._delete
+        if not isinstance(effect, DeleteLease):
+            work = self._create if isinstance(effect, CreateLease) else self._take
         parliament.at(parliament.rng.uniform(0.001, self.slow), work, seat, seat.life, effect)
 
     def _create(self, seat: Seat, life: int, effect: CreateLease) -> None:
@@ -130,11 +135,21 @@ class Api:
             number = next(self._uids)
             there = Lease(effect.place, seat.id, number, f"lease-{number}", owner)
             self.leases[effect.place] = there
+            self.served.add(seat.machine)
             self._tell(Made(there))
             if owner not in self.nodes.values():
                 self._parliament.at(COLLECTED_SECONDS, self._collect)
         else:
             self.refused[seat.number] = self.refused.get(seat.number, 0) + 1
+        self._answer(seat, life, Settled(effect.number, there))
+
+    def _take(self, seat: Seat, life: int, effect: TakeLease) -> None:
+        if not self._serves(seat, life, effect.number):
+            return
+        there = self.leases.get(effect.place)
+        if there is not None and there.uid == effect.uid:
+            there = self.leases[effect.place] = there._replace(holder=seat.id, version=next(self._uids))
+            self._tell(Made(there))
         self._answer(seat, life, Settled(effect.number, there))
 
     def _delete(self, seat: Seat, life: int, effect: DeleteLease) -> None:
@@ -146,8 +161,14 @@ class Api:
             there = None
         self._answer(seat, life, Settled(effect.number, there))
 
+    refuses = False
+    """Every change, as where a right is missing."""
+
     def _serves(self, seat: Seat, life: int, number: int) -> bool:
         self.writes[seat.number] = self.writes.get(seat.number, 0) + 1
+        if self.refuses:
+            self._answer(seat, life, Settled(number, None, "forbidden"))
+            return False
         if not self.up:
             self._answer(seat, life, Settled(number, None, "connection refused"), TIMEOUT_SECONDS)
         return self.up

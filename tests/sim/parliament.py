@@ -26,7 +26,7 @@ from tunrouter.core.journal import ClusterRow, Key, Persist, RegisterRow, Row
 from tunrouter.core.leases import News
 from tunrouter.core.leave import Left
 from tunrouter.core.mesh import Mesh
-from tunrouter.core.outbox import Answer, CreateLease, DeleteLease, Fatal, Fenced, Log, Outbox
+from tunrouter.core.outbox import Answer, CreateLease, DeleteLease, Fatal, Fenced, Log, Outbox, TakeLease
 from tunrouter.core.record import ClusterBody, NodeBody
 from tunrouter.core.registers import BLOCK
 from tunrouter.core.requests import Allocate, Claim, Leave, Release, Remove
@@ -78,7 +78,7 @@ class PlayedMesh:
         said = self.view.get(node)
         return NodeBody(self.name_of(node), 1376, (), said.uid) if said is not None else None
 
-    def reconsider(self, nodes: Set[int]) -> None:
+    def reconsider(self, place: int, nodes: Set[int]) -> None:
         """What is announced is not filtered here: who judges it is asked by the checks."""
 
     @property
@@ -219,7 +219,7 @@ class Seat:
                     self.unwritten.append(effect)
                     takes = self.slow + self.parliament.rng.uniform(0.001, 0.02)
                     self.parliament.at(takes, self._written, self.life, effect)
-                case CreateLease() | DeleteLease():
+                case CreateLease() | TakeLease() | DeleteLease():
                     assert self.parliament.api is not None
                     self.parliament.api.request(self, effect)
                 case Answer(ticket, result):

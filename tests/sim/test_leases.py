@@ -11,7 +11,7 @@ from tests.sim import parliament as parliament_module
 from tests.sim.kubernetes import Api
 from tests.sim.parliament import Parliament, Seat
 from tunrouter.core import bounds
-from tunrouter.core.leases import Cut, Gone, Lease, Made, Synced
+from tunrouter.core.leases import Away, Cut, Gone, Lease, Made, Synced
 
 
 def cluster(size: int, seed: int = 1) -> tuple[Parliament, Api]:
@@ -347,11 +347,10 @@ def test_a_lonely_node_does_not_take_what_vanished_under_others() -> None:
     (place,) = victim.ipam.own
     api.delete_node(victim.number)
     parliament.run(3.0)
+    for other in set(range(victim.ipam.places)) - {place}:
+        api.leases.setdefault(other, Lease(other, 0xBEEF, 1, f"filler-{other}", api.nodes[2]))
     parliament.partition({9: 1})
     lonely = parliament.join(9)
-    only = set(range(lonely.ipam.places)) - {place}
-    for other in only:
-        api.leases.setdefault(other, Lease(other, 0xBEEF, 1, f"filler-{other}", api.nodes[2]))
     parliament.run(20.0)
     assert not lonely.ipam.own
     parliament.heal()
@@ -471,11 +470,15 @@ def test_a_node_object_with_two_machines_gives_the_living_ones_block_to_nobody(d
     api.nodes[9] = api.nodes[old.number]
     if disk == "lost":
         new.disk.clear()
+        api.leases = {place: lease for place, lease in api.leases.items() if lease.holder != new.id}
     else:
         parliament.partition({9: 1})
+    kept = set(old.ipam.own)
     new.boot()
     parliament.run(bounds.LONELY_SECONDS + 10)
-    assert not set(old.ipam.own) & set(new.ipam.own)
+    assert kept
+    assert kept <= set(old.ipam.own)
+    assert not kept & set(new.ipam.own)
 
 
 def test_what_a_watch_tells_late_undoes_nothing() -> None:
@@ -492,3 +495,85 @@ def test_what_a_watch_tells_late_undoes_nothing() -> None:
     assert place in seat.ipam.own
     assert usable(seat)
     assert api.writes == before
+
+
+def test_pods_of_a_lost_disk_are_not_cut_off_while_peers_are_waited_for() -> None:
+    """Also where none is up, and a change that fails is tried again."""
+    parliament, api = cluster(2)
+    ready(parliament)
+    seat, other = parliament.all
+    address = with_container(seat)
+    (place,) = seat.ipam.own
+    seat.kill()
+    other.kill()
+    seat.disk.clear()
+    api.leases[place] = api.leases[place]._replace(holder=0xDEAD)
+    seat.boot()
+    parliament.run(bounds.LONELY_SECONDS - 1)
+    assert not seat.fenced
+    api.refuses = True
+    parliament.run(10.0)
+    assert not seat.fenced
+    api.refuses = False
+    parliament.until(lambda: place in seat.ipam.own and usable(seat), 90)
+    assert api.leases[place].holder == seat.id
+    assert seat.allocator.addresses.held_by("web", "eth0") == address
+
+
+def test_a_lease_that_lost_our_name_is_ours_by_its_owner() -> None:
+    parliament, api = cluster(2)
+    ready(parliament)
+    seat = parliament.all[0]
+    with_container(seat)
+    (place,) = seat.ipam.own
+    api.leases[place] = nameless = api.leases[place]._replace(holder=0, version=10**6)
+    for one in parliament.all:
+        one.hear_api(Made(nameless))
+    parliament.run(5.0)
+    assert place in seat.ipam.own
+    assert usable(seat)
+    assert not any("any more" in line for line in seat.log)
+
+
+def test_what_is_refused_is_asked_for_ever_more_rarely() -> None:
+    """A right is missing, or the namespace: with pods on a block whose Lease has gone, and with no block at all."""
+    parliament, api = cluster(1)
+    ready(parliament)
+    seat = parliament.all[0]
+    with_container(seat)
+    api.refuses = True
+    newcomer = parliament.join(2)
+    for place in list(api.leases):
+        api._remove(place)
+    parliament.run(600.0)
+    assert api.writes[seat.number] < 30
+    assert api.writes[newcomer.number] < 30
+    assert usable(seat), "nobody else gets it either"
+    api.refuses = False
+    ready(parliament, 90)
+
+
+def test_the_first_node_of_a_cluster_waits_for_nobody() -> None:
+    """Other Nodes there are may never run this network."""
+    parliament, api = cluster(1)
+    parliament.all[0].kill()
+    parliament.all[0].disk.clear()
+    api.leases.clear()
+    api.served.clear()
+    api.add_node(7)
+    parliament.all[0].boot()
+    assert ready(parliament) < 1.0
+
+
+def test_a_peer_that_heard_later_of_a_lease_is_believed_while_the_api_is_away() -> None:
+    parliament, api = cluster(2)
+    ready(parliament)
+    seat, other = parliament.all
+    ((place, lease),) = [(at, one) for at, one in api.leases.items() if one.holder == other.id]
+    leases = seat.allocator.leases
+    assert leases is not None
+    assert not leases.allows(0xBEEF, place, lease.version + 1)
+    seat.hear_api(Away("gone"))
+    assert leases.allows(0xBEEF, place, lease.version + 1)
+    assert not leases.allows(0xBEEF, place, lease.version)
+    assert leases.allows(other.id, place, lease.version)

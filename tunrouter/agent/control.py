@@ -35,6 +35,7 @@ from tunrouter.core.outbox import (
     Own,
     Remember,
     Said,
+    TakeLease,
 )
 from tunrouter.core.requests import Request
 from tunrouter.daemon.logs import OncePerKey
@@ -67,7 +68,7 @@ class Control:
         self.answered: Callable[[int, object], None] = lambda ticket, result: None
         self.fatal: Callable[[str, str], None] = lambda what, fix: None
         self.echoed: Callable[[Echo], None] = lambda echo: None
-        self.leased: Callable[[CreateLease | DeleteLease], None] = lambda effect: None
+        self.leased: Callable[[CreateLease | TakeLease | DeleteLease], None] = lambda effect: None
         self.stopped = False
         self._loop = loop
         self._send = send
@@ -172,7 +173,7 @@ class Control:
                 self.persist(effect)
             case Answer(ticket, result):
                 self.answered(ticket, result)
-            case CreateLease() | DeleteLease():
+            case CreateLease() | TakeLease() | DeleteLease():
                 self.leased(effect)
             case Echo():
                 self.echoed(effect)

@@ -281,6 +281,8 @@ SURPLUS_SECONDS: Final = 900.0
 """A block that is not needed for so long is handed back."""
 LATELY_HELD_SECONDS: Final = 900.0
 """A block that somebody lost is not claimed before, where its register may vanish although its holder lives."""
+REFUSED_MOST_SECONDS: Final = 60.0
+"""The longest pause before the cluster's API is asked again for what it has refused."""
 CLAIM_PAUSE_SECONDS: Final = 0.5
 """After somebody else was quicker, each time longer."""
 ABANDONED_SECONDS: Final = 1800.0

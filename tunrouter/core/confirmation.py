@@ -58,6 +58,8 @@ class Confirmation:
         self._patience = 0.0
         self._moved: Row | None = None
         self._sure_at = NEVER
+        self._failures = 0
+        """Answers in a row that said nothing."""
 
     def start(self, now: float, *, moved: Row | None) -> None:
         """As `Ipam.start`."""
@@ -111,6 +113,8 @@ class Confirmation:
                 self._again(outcome.reason, now)
                 self._take_on_trust(places, now)
                 return
+            if all(own.verified for own in self._holdings.own.values()):
+                self._failures = 0
             if self._moved is not None:
                 self._journal.put(self._moved)
                 self._moved = None
@@ -121,8 +125,11 @@ class Confirmation:
         self._registry.read([Name(BLOCK, place) for place in places], read, now)
 
     def _again(self, reason: str, now: float) -> None:
+        """Ever later: who decides may refuse for long, and tells by itself when it is back."""
         self._holdings.reason = reason
-        self.deadline = min(self.deadline, now + bounds.IPAM_SECONDS)
+        pause = self._local.jitter(min(2.0 ** min(self._failures, 9), bounds.REFUSED_MOST_SECONDS), bounds.RETRY_JITTER)
+        self._failures += self._registry.lapses
+        self.deadline = min(self.deadline, now + pause * bounds.IPAM_SECONDS)
 
     def _take_on_trust(self, places: Iterable[int], now: float) -> None:
         """Nobody can confirm them now, and that may last."""
@@ -171,6 +178,7 @@ class Confirmation:
                 if not self._registry.hindrance:  # nobody can have it then
                     self._take_on_trust([place], now)
             elif place in holdings.own and value.holder == self._local.id:
+                self._failures = 0
                 holdings.put(place, holdings.own[place]._replace(version=value.version))
                 holdings.confirm(place)
                 holdings.tell(now)
@@ -185,14 +193,18 @@ class Confirmation:
             self._searched = False
             self.deadline = min(self.deadline, now + bounds.IPAM_SECONDS)
             return
-        self.inventoried = True
+        heir = self._heir and not self._holdings.own
+        legacy = self._registry.bequeathed() if heir else ()
+        # Until what a lost disk left behind is taken up, nothing that is used here is known to be another's.
+        self.inventoried = not heir or (self._registry.settled and not legacy)
         places = 1 << (self._local.block_length - self._holdings.network.prefixlen)
         known = self._holdings.own.keys() | self._holdings.busy
         for name in names[: bounds.MAX_BLOCKS_ANNOUNCED]:
             if name.number < places and name.number not in known:
                 self._adopt(name.number, now)
-        for name in self._registry.bequeathed() if self._heir and not self._holdings.own else ():
-            self._inherit(name, now)
+        for name in legacy:
+            if name.number not in known:
+                self._inherit(name, now)
 
     def _inherit(self, name: Name, now: float) -> None:
         """It becomes ours by name, and what was in use of it is kept."""
@@ -204,9 +216,12 @@ class Confirmation:
         def inherited(outcome: Outcome, now: float) -> None:
             self._holdings.busy.discard(name.number)
             value = outcome.value(name)
-            if value is not None and value.holder == self._local.id:
+            if value is None:
+                self._again(outcome.reason, now)
+                return
+            if value.holder == self._local.id:
                 self._holdings.gain(name.number, value.version, now, rested=False)
-            self._wake(now)
+            self.doubt(now)
 
         self._registry.change([name], ours, inherited, now)
 

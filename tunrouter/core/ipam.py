@@ -62,6 +62,8 @@ class Ipam:
         self._journal = journal
         self._stopping: set[int] = set()
         """Places of blocks that are closed, while that is not on disk."""
+        self._refused = 0
+        """Claims in a row that came to nothing."""
         self._outbid = 0
         """Claims in a row that others were quicker with."""
         self._taken: dict[int, int] = {}
@@ -176,8 +178,9 @@ class Ipam:
             value = outcome.value(name)
             if value is None:
                 self.holdings.reason = outcome.reason
-                self.wake(now + bounds.IPAM_SECONDS)
+                self._look_at = now + self._refused_pause()
                 return
+            self._refused = 0
             if value.holder == self._local.id:
                 self._outbid = 0
                 self.holdings.gain(place, value.version, now, rested=fresh)
@@ -187,6 +190,13 @@ class Ipam:
             self.wake(now + self._pause())
 
         self._registry.change([name], ours, claimed, now)
+
+    def _refused_pause(self) -> float:
+        if not self._registry.lapses:
+            return bounds.IPAM_SECONDS
+        self._refused += 1
+        longest = min(2.0 ** min(self._refused - 1, 9), bounds.REFUSED_MOST_SECONDS)
+        return self._local.jitter(longest * bounds.IPAM_SECONDS, bounds.RETRY_JITTER)
 
     def _pause(self) -> float:
         """Those who want blocks at the same moment hear meanwhile what the others got."""

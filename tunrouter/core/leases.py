@@ -22,7 +22,7 @@ from tunrouter.core.inventory import Found
 from tunrouter.core.journal import ClusterRow, Journal
 from tunrouter.core.local import Local
 from tunrouter.core.mesh import Mesh
-from tunrouter.core.outbox import CreateLease, DeleteLease, Outbox
+from tunrouter.core.outbox import CreateLease, DeleteLease, Outbox, TakeLease
 from tunrouter.core.record import ClusterBody
 from tunrouter.core.registers import BLOCK, EMPTY, Item, Name, Value
 
@@ -83,6 +83,8 @@ class Members(NamedTuple):
     own: str
     """Empty while this node has no Node object."""
     all: frozenset[str]
+    served: frozenset[str] = frozenset()
+    """Those that say that this network is, or was, there."""
 
 
 class Cut(NamedTuple):
@@ -145,6 +147,7 @@ class Leases:
         self._leases: dict[int, Lease] = {}
         self._left: dict[int, float] = {}
         """Places that had a holder, with when it lost them."""
+        self._served: frozenset[str] = frozenset()
         self._synced = False
         self._absent = True
         """This node has no Node object; its last one's UID stands for it with others."""
@@ -192,7 +195,9 @@ class Leases:
     @property
     def settled(self) -> bool:
         """Peers have said what they hold: a Lease that vanished under them must not be taken meanwhile."""
-        alone = self.members is not None and self.members <= {self._local.uid}
+        others = self._served - {self._local.uid}
+        new = not others and not self._leases and not self._left
+        alone = self.members is not None and (new or self.members <= {self._local.uid})
         known = self._synced and not self._absent and not self._cut
         return known and (alone or self._settle_at == NEVER)
 
@@ -246,8 +251,8 @@ class Leases:
             case Away(why):
                 self.why = why
                 self._look(now)
-            case Members(own, uids):
-                self._on_members(own, uids, now)
+            case Members():
+                self._on_members(news, now)
             case Cut(name):
                 self._cut = name
                 self.learned(now)
@@ -296,10 +301,11 @@ class Leases:
             return
         if self._ours(before) or self._ours(lease):
             self.doubted(now)
-        self._mesh.reconsider({one.holder for one in (before, lease) if one is not None})
+        self._mesh.reconsider(place, {one.holder for one in (before, lease) if one is not None})
 
-    def _on_members(self, own: str, uids: frozenset[str], now: float) -> None:
-        self.members, self._absent = uids, not own
+    def _on_members(self, news: Members, now: float) -> None:
+        own = news.own
+        self.members, self._served, self._absent = news.all, news.served, not own
         if own not in ("", self._local.uid):
             self._local.uid = own
             self._journal.put(ClusterRow(NODE, own.encode()))
@@ -307,21 +313,30 @@ class Leases:
         self.learned(now)
 
     def _ours(self, lease: Lease | None) -> bool:
-        if lease is None or lease.holder != self._local.id:
+        if lease is None or lease.holder not in (self._local.id, 0):
             return False
-        return lease.owner == self._local.uid or lease.owner not in (self.members or ())
+        if lease.owner == self._local.uid:
+            return True  # also where somebody has taken our name off
+        return lease.holder != 0 and lease.owner not in (self.members or ())
 
     def _value(self, place: int) -> Value:
         lease = self._leases.get(place)
         if lease is None:
             return EMPTY
-        foreign = lease.holder == self._local.id and not self._ours(lease)
-        return Value(lease.version, ANOTHER if foreign or not lease.holder else lease.holder, lease.uid.encode())
+        if self._ours(lease):
+            return Value(lease.version, self._local.id, lease.uid.encode())
+        foreign = lease.holder in (0, self._local.id)
+        return Value(lease.version, ANOTHER if foreign else lease.holder, lease.uid.encode())
 
-    def allows(self, node: int, place: int) -> bool:
-        """Whether another node may have that block, as far as is known here: no Lease names somebody else."""
+    def allows(self, node: int, place: int, version: int) -> bool:
+        """Whether another node may have that block, as far as is known here: no Lease names somebody else.
+
+        While the API is away somebody else may have heard later of it.
+        """
         lease = self._leases.get(place)
-        return lease is None or lease.holder in (0, node)
+        if lease is None or lease.holder in (0, node):
+            return True
+        return not self.within_reach and version > lease.version
 
     # --- what is asked -----------------------------------------------------------------------------------------------
     def read(self, names: Iterable[Name], done: Done, now: float) -> None:
@@ -357,18 +372,11 @@ class Leases:
             if after == before:
                 pending.items[name] = Item(name, value=before)
                 continue
-            self._want(pending, name, after, delete=before.data.decode())
+            self._number += 1
+            pending.wanted[self._number] = name, after
+            self._out.put(_request(self._number, name.number, before, after))
         self._pending.append(pending)
         self._finish(pending, now)
-
-    def _want(self, pending: Pending, name: Name, after: Value, *, delete: str) -> None:
-        """From one holder to another by way of none."""
-        self._number += 1
-        pending.wanted[self._number] = name, after
-        if delete:
-            self._out.put(DeleteLease(self._number, name.number, delete))
-        else:
-            self._out.put(CreateLease(self._number, name.number))
 
     def _on_settled(self, news: Settled, now: float) -> None:
         for pending in list(self._pending):
@@ -383,9 +391,6 @@ class Leases:
                 self._learn(news.lease, now)
             else:
                 self._put(name.number, None, now)
-                if after.holder:
-                    self._want(pending, name, after, delete="")
-                    return
             pending.items[name] = Item(name, value=self._value(name.number) if news.lease is not None else after)
             self._finish(pending, now)
             return
@@ -415,3 +420,10 @@ class Leases:
         self._pending = [one for one in self._pending if now < one.until]
         for done in late:
             done(Outcome(None, self.hindrance or "the Kubernetes API is slow"), now)
+
+
+def _request(number: int, place: int, before: Value, after: Value) -> CreateLease | TakeLease | DeleteLease:
+    """From nobody to us, from another to us, or to nobody."""
+    if not after.holder:
+        return DeleteLease(number, place, before.data.decode())
+    return TakeLease(number, place, before.data.decode()) if before.holder else CreateLease(number, place)

@@ -55,8 +55,10 @@ class Mesh:
         """Links or blocks have changed since conflicts were looked at."""
         self._rest_until = 0.0
         self._gone_since: dict[int, float] = {}
-        self.allows: Callable[[int, int], bool] = lambda node, place: True
-        """Whether a node may have the block at that place, where somebody knows."""
+        self.allows: Callable[[int, int, int], bool] = lambda node, place, version: True
+        """Whether a node may have the block at that place, by a register of that version, where somebody knows."""
+        self._not_leased: dict[int, set[int]] = {}
+        """Who was refused a block, by its place."""
         self.outlived = 0
         """A life of ours that somebody has given up."""
         self._passed_on: dict[int, float] = {}
@@ -223,18 +225,23 @@ class Mesh:
         if ours and theirs and ours != theirs:
             raise ProtocolError(f"belongs to cluster {_short(theirs)}, ours is {_short(ours)}")
         blocks = parse_blocks(body.blocks, self.routes.range, self._local.block_length)
-        allowed = tuple(one for one in blocks if self.allows(node, self._place(one)))
-        if len(allowed) < len(blocks):
-            self._out.count("blocks_not_leased")
-        return allowed
+        allowed = []
+        for one in blocks:
+            place = self._place(one)
+            if self.allows(node, place, one.version):
+                allowed.append(one)
+            else:
+                self._out.count("blocks_not_leased")
+                self._not_leased.setdefault(place, set()).add(node)
+        return tuple(allowed)
 
     def _place(self, announced: Announced) -> int:
         offset = int(announced.block.network_address) - int(self.routes.range.network_address)
         return offset >> (self.routes.range.max_prefixlen - self._local.block_length)
 
-    def reconsider(self, nodes: Set[int]) -> None:
-        """Somebody who knows who has which block says something else of these nodes."""
-        for node in nodes - {self._local.id}:
+    def reconsider(self, place: int, nodes: Set[int]) -> None:
+        """Somebody who knows who has that block says something else of it, and so of these nodes."""
+        for node in (nodes | self._not_leased.pop(place, set())) - {self._local.id}:
             body = self.gossip.replica.body(node, record.BLOCKS)
             if isinstance(body, BlocksBody):
                 self._on_blocks(node, body)

@@ -87,6 +87,14 @@ class CreateLease(NamedTuple):
     place: int
 
 
+class TakeLease(NamedTuple):
+    """Write our name into the Lease of this block, if it still is that object; then say `Settled(number)`."""
+
+    number: int
+    place: int
+    uid: str
+
+
 class DeleteLease(NamedTuple):
     """Delete the Lease of this block if it still is that object; then say `Settled(number)`."""
 
@@ -107,7 +115,7 @@ class Echo(NamedTuple):
 
 Effect = (
     seam.ToWorker | KernelMtu | Remember | Log | Said | Own | Fenced | Persist | Answer | Fatal | Echo
-    | CreateLease | DeleteLease
+    | CreateLease | TakeLease | DeleteLease
 )  # fmt: skip
 
 

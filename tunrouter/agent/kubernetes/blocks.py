@@ -12,10 +12,12 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Network
 from typing import Final
 
+import msgspec
+
 from tunrouter.agent.barrier import Barrier
 from tunrouter.core import leases
 from tunrouter.core.holdings import block_at
-from tunrouter.core.outbox import CreateLease, DeleteLease
+from tunrouter.core.outbox import CreateLease, DeleteLease, TakeLease
 from tunrouter.edge.kube.client import Client
 from tunrouter.edge.kube.faults import AlreadyExistsError, ConflictError, NotFoundError, RefusedError
 from tunrouter.edge.kube.objects import LEASES, Lease, LeaseSpec, Metadata, OwnerReference, micro_time
@@ -100,11 +102,13 @@ class Blocks:
         return f"{block.network_address}-{block.prefixlen}"
 
     # --- as the core wants them --------------------------------------------------------------------------------------
-    async def carry_out(self, effect: CreateLease | DeleteLease, owner: str) -> leases.Settled:
+    async def carry_out(self, effect: CreateLease | TakeLease | DeleteLease, owner: str) -> leases.Settled:
         """`owner`: the UID of this node's object. Whatever happens, the core hears what became of it."""
         try:
             if isinstance(effect, CreateLease):
                 return await self._create(effect, owner)
+            if isinstance(effect, TakeLease):
+                return await self._take(effect)
             return await self._delete(effect)
         except ClusterError as error:
             return leases.Settled(effect.number, None, str(error))
@@ -133,6 +137,23 @@ class Blocks:
                 raise
             what = f"the namespace {NAMESPACE} is being deleted"
             raise ClusterError(what, "apply the manifest again when it is gone") from None
+        return leases.Settled(effect.number, self.read(there))
+
+    async def _take(self, effect: TakeLease) -> leases.Settled:
+        """In one request, which names the version that it replaces."""
+        name = self._name(effect.place)
+        there = await self._client.get(LEASES, name, NAMESPACE)
+        if there.metadata.uid == effect.uid:
+            labels = there.metadata.labels | LABELS | {PEER: f"{self._peer:016x}"}
+            ours = msgspec.structs.replace(
+                there,
+                metadata=msgspec.structs.replace(there.metadata, labels=labels),
+                spec=msgspec.structs.replace(there.spec, holder_identity=self._node),
+            )
+            try:
+                there = await self._client.replace(LEASES, ours)
+            except ConflictError:
+                there = await self._client.get(LEASES, name, NAMESPACE)
         return leases.Settled(effect.number, self.read(there))
 
     async def _delete(self, effect: DeleteLease) -> leases.Settled:

@@ -25,13 +25,14 @@ from tunrouter.agent.kubernetes.identity import Identity
 from tunrouter.agent.kubernetes.members import Members
 from tunrouter.agent.kubernetes.presence import Presence
 from tunrouter.agent.kubernetes.reports import Reports
+from tunrouter.agent.recall import BOOT_ID
 from tunrouter.agent.supervision import supervised
 from tunrouter.agent.targets import Targets
 from tunrouter.agent.underlay import Rank, Underlay
 from tunrouter.config import Config
 from tunrouter.core import status
 from tunrouter.core.leases import Away, Settled, Synced
-from tunrouter.core.outbox import CreateLease, DeleteLease
+from tunrouter.core.outbox import CreateLease, DeleteLease, TakeLease
 from tunrouter.core.states import STANDING
 from tunrouter.edge.kube import access
 from tunrouter.edge.kube.client import Client
@@ -93,7 +94,7 @@ class Cluster:
         self._state_at = 0.0
         self._started_at = asyncio.get_running_loop().time()
         """When the state is logged next: first when the node is ready, or has had the time to be."""
-        self._members = Members(config.name)
+        self._members = Members(config.name, BOOT_ID.read_text().strip())
         self._members.changed_at_all = self._on_members
         service = environ.get(access.HOST, "")
         self._reports = Reports(config.name, self._pods, service, self._members, presence, troubles, lambda: self.why)
@@ -273,10 +274,10 @@ class Cluster:
         mine.tell_cut()
 
     # --- what the core wants -----------------------------------------------------------------------------------------
-    def _on_wanted(self, effect: CreateLease | DeleteLease) -> None:
+    def _on_wanted(self, effect: CreateLease | TakeLease | DeleteLease) -> None:
         self._spawn(self._carry_out(effect))
 
-    async def _carry_out(self, effect: CreateLease | DeleteLease) -> None:
+    async def _carry_out(self, effect: CreateLease | TakeLease | DeleteLease) -> None:
         assert self._joined is not None
         own = self._members.own
         if self._blocks is None:

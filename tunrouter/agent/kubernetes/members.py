@@ -19,6 +19,7 @@ from hashlib import blake2b
 from ipaddress import ip_address
 from typing import Final, NamedTuple
 
+from tunrouter.agent.kubernetes.presence import CONDITION, REASON
 from tunrouter.core import leases
 from tunrouter.edge.kube.objects import Node
 from tunrouter.edge.kube.reflector import Key
@@ -35,6 +36,8 @@ class Member(NamedTuple):
     addresses: tuple[str, ...]
     """Those that the cluster itself uses: InternalIPs, else ExternalIPs."""
     pod_cidr: str
+    served: bool
+    """It says that this network is, or was, there."""
 
     def address(self, like: str) -> str:
         """The first of the family of `like`, else the first of all; empty without any."""
@@ -43,8 +46,10 @@ class Member(NamedTuple):
 
 
 class Members:
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, boot: str = "") -> None:
+        """`boot`: what this machine's kernel says; a kubelet in a container of its own may be told something else."""
         self.name = name
+        self._boots = {boot}
         self.changed_at_all: Callable[[], None] = lambda: None
         """Is called after anything changed of which this is told: who, where, and our own object."""
         self.own: Node | None = None
@@ -58,8 +63,6 @@ class Members:
         self._from = 0
         """The first of the order that is dialled."""
         self._telling = False
-        self._boot = ""
-        """Of this machine, as our object told it first."""
 
     # --- what the reflector tells ------------------------------------------------------------------------------------
     def replaced(self, objects: Mapping[Key, Node], /) -> None:
@@ -90,8 +93,9 @@ class Members:
 
     def _on_own(self, own: Node | None) -> None:
         boot = own.status.node_info.boot_id if own is not None else ""
-        self._boot = self._boot or boot
-        if boot != self._boot and boot:
+        if self.own is None and len(self._boots) == 1:
+            self._boots.add(boot)
+        if boot and boot not in self._boots:
             own = None
         before, self.own = self.own, own
         self.address = _member(own).address("") if own is not None else ""
@@ -121,7 +125,9 @@ class Members:
     # --- what is known -----------------------------------------------------------------------------------------------
     @property
     def news(self) -> leases.Members:
-        return leases.Members(self.own.metadata.uid if self.own is not None else "", frozenset(self._uids))
+        own = self.own.metadata.uid if self.own is not None else ""
+        served = frozenset(member.uid for member in self._members.values() if member.served)
+        return leases.Members(own, frozenset(self._uids), served)
 
     @property
     def pod_cidrs(self) -> Mapping[str, str]:
@@ -153,7 +159,8 @@ def _member(node: Node) -> Member:
     told = node.status.addresses
     found = _usable(each.address for each in told if each.type == INTERNAL)
     found = found or _usable(each.address for each in told if each.type == EXTERNAL)
-    return Member(node.metadata.uid, found, node.spec.pod_cidr)
+    served = any(one.type == CONDITION and one.reason == REASON for one in node.status.conditions)
+    return Member(node.metadata.uid, found, node.spec.pod_cidr, served)
 
 
 def _usable(addresses: Iterable[str]) -> tuple[str, ...]:
