@@ -60,7 +60,8 @@ $(RUNTIMES): $(STAMP)
 test: lint $(RUNTIMES) ## lint, then every test but the soak (ARGS="tests/core -k replay")
 ifeq ($(ARGS),)
 	@$(MAKE) --no-print-directory --jobs 2 test-pure image
-	$(VENV)/bin/pytest -m "not soak" $(PURE:%=--ignore %)
+	$(VENV)/bin/pytest -m "not soak and not alone" --numprocesses 2 --dist loadfile $(PURE:%=--ignore %)
+	$(VENV)/bin/pytest -m "alone and not soak"
 else
 	$(VENV)/bin/pytest -m "not soak" $(ARGS)
 endif

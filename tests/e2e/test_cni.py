@@ -197,7 +197,7 @@ def test_while_the_agent_is_away_pods_go_and_none_come(host: Host) -> None:
         refused(50, runtime.status)
         began = time.monotonic()
         assert "no agent answers" in refused(11, lambda: runtime.add("late", late))
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 12, "it waits ten seconds for one that is being replaced"
         runtime.delete("abc", pod)
         runtime.delete("abc", pod)
         runtime.delete("never-was", None)

@@ -10,7 +10,7 @@ from tunrouter.bench.lab import Lab
 from tunrouter.bench.namespaces import wait_until
 from tunrouter.bench.traffic import Stream
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.alone]
 
 MIB = 1 << 20
 RATE = 8 * MIB

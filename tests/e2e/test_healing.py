@@ -24,7 +24,7 @@ from tunrouter.bench.namespaces import wait_until
 from tunrouter.bench.traffic import send_marker
 from tunrouter.doctor.peers import blocks, password, path_mtu, peers
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.alone]
 
 MARKER = b"no relay may read this"
 PINGS_PER_SECOND = 20

@@ -16,7 +16,7 @@ from tunrouter.bench.lab import Host, Lab
 from tunrouter.bench.namespaces import stop
 from tunrouter.bench.traffic import ENVIRONMENT, IperfServer
 
-pytestmark = [pytest.mark.root, pytest.mark.slow]
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.alone]
 
 IDLE_SECONDS = 10.0
 SCRAPES = 20

@@ -20,7 +20,7 @@ from tunrouter.bench.lab import Lab
 from tunrouter.bench.namespaces import wait_until
 from tunrouter.core.keys import generate_secret
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.alone]
 
 ONCE_MORE_SECONDS = 10
 """As long as workers wait for another agent."""

@@ -18,7 +18,7 @@ from tunrouter.bench.lab import Host, Lab, Pod
 from tunrouter.bench.namespaces import stop, wait_until
 from tunrouter.core.status import Worker
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.alone]
 
 BACK_SECONDS = 1.0
 FLOWS = 16

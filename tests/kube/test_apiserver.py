@@ -265,7 +265,7 @@ def test_kubectl_finds_itself_at_home(tmp_path: Path) -> None:
         described = kubectl("describe", "pod", "-n", "kube-system", "weave-net-x1")
         assert "Warning  Conflict" in described
         assert "tunrouter" in described.rpartition("Events:")[2]
-        kubectl("delete", "pod", "-n", "kube-system", "weave-net-x1")
+        kubectl("delete", "pod", "-n", "kube-system", "weave-net-x1", "--grace-period=0", "--force")
         assert kubectl("delete", "-f", str(manifest)).count("deleted") == 2
         assert stored(served, "DaemonSet") == stored(served, "Pod") == {}
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.kube.cluster import Cluster, cluster
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(400), pytest.mark.alone]
 
 STATUS = ("/home/weave/weave", "--local", "status")
 FOREIGN = re.compile(r"python|iptables|nft|xtables|perl|(^|/)sh$|bash")
