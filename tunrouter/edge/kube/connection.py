@@ -28,8 +28,8 @@ PROBES: Final = 3
 class Patience(NamedTuple):
     """Seconds."""
 
-    connect: float = 5.0
-    """TLS as well."""
+    connect: float = 3.0
+    """TLS as well. What was sent before kube-proxy is up is lost for good, so it is not waited for long."""
     answer: float = 10.0
     """To an answer's head, and then between its parts."""
     whole: float = 60.0
