@@ -75,6 +75,10 @@ services: Any = api_pb2_grpc
 T = TypeVar("T")
 
 
+class Off(Exception):
+    """The plug was pulled."""
+
+
 class Machine:
     """A context manager: switched on, with these images loaded."""
 
@@ -213,6 +217,8 @@ class Machine:
         place.unlink()
 
     def has_image(self, name: str) -> bool:
+        if self._channel is None:
+            raise Off
         asked = cri.ImageStatusRequest(image=cri.ImageSpec(image=name))
         return bool(services.ImageServiceStub(self._channel).ImageStatus(asked).image.id)
 

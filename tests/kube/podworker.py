@@ -20,6 +20,7 @@ from cri_api.v1 import api_pb2 as cri
 
 from tests.kube import translation
 from tests.kube.caller import Refused, Unreachable
+from tests.kube.machine import Off
 from tests.kube.probes import Probes
 from tests.kube.volumes import Unmountable, Volumes
 
@@ -93,6 +94,8 @@ class PodWorker(threading.Thread):
 
     @property
     def runtime(self) -> Any:
+        if self.kubelet.machine.runtime is None:
+            raise Off
         return self.kubelet.machine.runtime
 
     @property
@@ -124,6 +127,8 @@ class PodWorker(threading.Thread):
         """What fails is said, and tried again."""
         try:
             return work()
+        except Off:
+            self._left.set()
         except Unmountable as error:
             self.say(error.reason, str(error))
         except grpc.RpcError as error:

@@ -117,7 +117,7 @@ def test_at_the_first_boot_nobody_needs_the_api_server_to_go_on_waiting() -> Non
         made.start(proxied=False)
         made.apply()
         made.wait("the agent answers", lambda: "out of touch with the Kubernetes API" in _status(one, made)[1], 30)
-        wanted = "Status: the Kubernetes API does not answer: https://10.96.0.1:443 did not accept within 5 s"
+        wanted = "Status: the Kubernetes API does not answer: https://10.96.0.1:443 did not accept within 3 s"
         made.wait("status says why", lambda: wanted in _status(one, made)[1], 15)
         assert _status(one, made)[0] != 0
         made.wait("the log says so", lambda: "10.96.0.1" in made.kubectl("logs -n kube-system -l name=weave-net"), 15)
