@@ -80,6 +80,7 @@ def test_nodes_share_the_range_among_themselves_and_take_back_what_the_dead_had(
         assert state.ipam.status == READY
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(180)
 def test_who_was_removed_by_three_at_once_and_comes_back_is_fenced_within_a_second(secret: str) -> None:
     """The range has four blocks for four hosts, so what the dead one had is soon another's."""
