@@ -89,7 +89,7 @@ class Agent:
     @property
     def call(self) -> CniCall:
         """The last one, as the true agent reads it."""
-        call = msgspec.json.decode(self.lines[-1], type=Request).call
+        call = msgspec.json.decode(self.lines[-1], type=Request[CniCall]).call
         assert isinstance(call, CniCall)
         return call
 

@@ -1,4 +1,7 @@
-"""The agent's API: its messages; `server` (asyncio) and `client` (plain sockets) are imported by who needs them."""
+"""The agent's API, and the policy process's: their messages.
+
+`server` (asyncio) and `client` (plain sockets) are imported by who needs them.
+"""
 
 from tunrouter.edge.api.messages import (
     VERSION,
@@ -28,13 +31,24 @@ from tunrouter.edge.api.messages import (
     PsCall,
     ReleaseCall,
     Removed,
-    Request,
     ReserveCall,
     RmpeerCall,
     SetElectorsCall,
     StatusCall,
     Whois,
     WhoisCall,
+)
+from tunrouter.edge.api.policing import (
+    Container,
+    ContainersCall,
+    EnforceCall,
+    ExplainCall,
+    Explained,
+    PoliciesCall,
+    PolicyCall,
+    PolicyRow,
+    PolicyTable,
+    Step,
 )
 
 __all__ = [
@@ -49,7 +63,12 @@ __all__ = [
     "CniCall",
     "CniReply",
     "ConnectCall",
+    "Container",
+    "ContainersCall",
     "DetachCall",
+    "EnforceCall",
+    "ExplainCall",
+    "Explained",
     "ExposeCall",
     "Exposed",
     "Failure",
@@ -62,14 +81,18 @@ __all__ = [
     "NodeName",
     "PingCall",
     "Pinged",
+    "PoliciesCall",
+    "PolicyCall",
+    "PolicyRow",
+    "PolicyTable",
     "PsCall",
     "ReleaseCall",
     "Removed",
-    "Request",
     "ReserveCall",
     "RmpeerCall",
     "SetElectorsCall",
     "StatusCall",
+    "Step",
     "Whois",
     "WhoisCall",
 ]

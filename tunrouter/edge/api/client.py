@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from tunrouter.edge.api.messages import VERSION, Answer, Call, Request
+from tunrouter.edge.api.policing import PolicyCall
 from tunrouter.errors import AgentAbsentError, AgentError, AgentSilentError, AgentUnreachableError
 
 SECONDS: Final = 30.0
@@ -32,7 +33,7 @@ class Client:
         self._path = path
         self._seconds = seconds
 
-    def ask(self, call: Call, result: type[Result]) -> Result:
+    def ask(self, call: Call | PolicyCall, result: type[Result]) -> Result:
         """The answer; raises AgentUnreachableError, or AgentError with the agent's own words."""
         with self._connect() as connection:
             try:

@@ -6,11 +6,12 @@ the kernel vouches for (SO_PEERCRED). An answer is `{"version":1,"result":…}` 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import msgspec
 
 VERSION = 1
+T = TypeVar("T")
 
 
 class StatusCall(msgspec.Struct, frozen=True, tag="status"):
@@ -262,8 +263,8 @@ AddressCall = PsCall | WhoisCall | DECIDING
 Call = StatusCall | AddressCall | CHANGING
 
 
-class Request(msgspec.Struct, frozen=True):
-    call: Call
+class Request(msgspec.Struct, Generic[T], frozen=True):
+    call: T
     version: int = VERSION
 
 

@@ -20,11 +20,12 @@ import stat
 import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
 from tunrouter.edge.api.messages import CHANGING, VERSION, Answer, Call, Failure
+from tunrouter.edge.api.policing import ENFORCING, PolicyCall
 from tunrouter.errors import HostError, TunrouterError
 
 REQUEST_BYTES: Final = (1 << 20) + (64 << 10)
@@ -38,8 +39,22 @@ MODE: Final = 0o660
 GROUP: Final = "tunrouter"
 """Members of this group, if it exists, may ask; only root may change."""
 
-Handler = Callable[[Call], Awaitable[Any]]
+T = TypeVar("T")
+Handler = Callable[[T], Awaitable[Any]]
 """Answers a call with a msgspec struct, or None; raises TunrouterError."""
+
+
+class Language(NamedTuple, Generic[T]):
+    """Who answers, the calls that are understood, and which of them only root may make."""
+
+    who: str
+    calls: msgspec.json.Decoder[T]
+    changing: Any
+    """A union of types."""
+
+
+AGENT: Final[Language[Call]] = Language("the agent", msgspec.json.Decoder(Call), CHANGING)
+POLICING: Final[Language[PolicyCall]] = Language("weave-npc", msgspec.json.Decoder(PolicyCall), ENFORCING)
 
 _ACCEPT_TURNS: Final = 4
 """Turns of the loop from a connection's acceptance to our hearing of it, and to the end of it when that is too late."""
@@ -56,12 +71,17 @@ class _Envelope(msgspec.Struct):
 
 
 _envelopes: Final = msgspec.json.Decoder(_Envelope)
-_calls: Final[msgspec.json.Decoder[Call]] = msgspec.json.Decoder(Call)
 
 
 async def serve(
-    path: Path, handler: Handler, *, seconds: float = SECONDS, clients: int = CLIENTS, group: str = GROUP
-) -> Server:
+    path: Path,
+    handler: Handler[T],
+    language: Language[T] = AGENT,  # type: ignore[assignment]
+    *,
+    seconds: float = SECONDS,
+    clients: int = CLIENTS,
+    group: str = GROUP,
+) -> Server[T]:
     """Listens on `path` until `Server.close`; raises HostError if somebody already does."""
     lock = _lock(path)
     try:
@@ -69,7 +89,7 @@ async def serve(
     except BaseException:
         os.close(lock)
         raise
-    server = Server(path, lock, handler, seconds, clients)
+    server = Server(path, lock, handler, language, seconds, clients)
     await server.start(listener)
     return server
 
@@ -148,13 +168,16 @@ def _give_to_group(path: Path, group: str) -> None:
     path.chmod(MODE)
 
 
-class Server:
+class Server(Generic[T]):
     """The listening socket and its clients."""
 
-    def __init__(self, path: Path, lock: int, handler: Handler, seconds: float, clients: int) -> None:
+    def __init__(
+        self, path: Path, lock: int, handler: Handler[T], language: Language[T], seconds: float, clients: int
+    ) -> None:
         self._path = path
         self._lock = lock
         self._handler = handler
+        self._language = language
         self._seconds = seconds
         self._limit = clients
         self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
@@ -201,7 +224,7 @@ class Server:
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._clients) > self._limit:
-            await self._send(writer, _failed("the agent has too many clients", "try again"))
+            await self._send(writer, _failed(f"{self._language.who} has too many clients", "try again"))
             return
         uid = _uid(writer)
         asked = False
@@ -231,8 +254,8 @@ class Server:
 
     async def _answer(self, line: bytes, uid: int) -> Answer:
         try:
-            call = _decode(line)
-            if isinstance(call, CHANGING) and uid != 0:
+            call = self._decode(line)
+            if isinstance(call, self._language.changing) and uid != 0:
                 return _failed("only root may change the network", "run the command with sudo")
             result = await self._handler(call)
             return Answer(VERSION, result=msgspec.Raw(_encoder.encode(result)))
@@ -240,21 +263,22 @@ class Server:
             return Answer(VERSION, error=Failure(error.what, error.fix, error.exit_code))
         except Exception:
             _log.exception("an API call failed")
-            return _failed("the agent could not do this: an internal error", "see the agent's log")
-
-
-def _decode(line: bytes) -> Call:
-    """Raises TunrouterError."""
-    try:
-        envelope = _envelopes.decode(line)
-        if envelope.version != VERSION:
-            raise TunrouterError(
-                f"the agent speaks API version {VERSION}, the request {envelope.version}",
-                "use the command of the agent's version, or restart the agent after an upgrade",
+            return _failed(
+                f"{self._language.who} could not do this: an internal error", f"see {self._language.who}'s log"
             )
-        return _calls.decode(envelope.call)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise TunrouterError(f"not a request: {error}", "ask as docs/api.md describes") from None
+
+    def _decode(self, line: bytes) -> T:
+        """Raises TunrouterError."""
+        try:
+            envelope = _envelopes.decode(line)
+            if envelope.version != VERSION:
+                raise TunrouterError(
+                    f"{self._language.who} speaks API version {VERSION}, the request {envelope.version}",
+                    f"use the command of {self._language.who}'s version, or restart it after an upgrade",
+                )
+            return self._language.calls.decode(envelope.call)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise TunrouterError(f"not a request: {error}", "ask as docs/api.md describes") from None
 
 
 def _failed(what: str, fix: str) -> Answer:
