@@ -11,12 +11,12 @@ is filled from the rarest of its labels.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, TypeVar
 
 from tunrouter.core.policy.matches import matches
 from tunrouter.core.policy.memory import Memory, claimed
-from tunrouter.core.policy.model import DIRECTIONS, Address, Direction, Key, Placed, Pod, Policy
+from tunrouter.core.policy.model import DIRECTIONS, Address, Direction, Key, NamedPort, Placed, Pod, Policy
 from tunrouter.core.policy.ruleset import CLOSED, OPEN, Endpoint, Group, Isolation, Match, Named, Ruleset
 
 MANY: Final = 64
@@ -37,6 +37,8 @@ class Compiler:
         self._permits: dict[Chain, tuple[Match, ...]] = {}
         self._groups: dict[Group, frozenset[Address]] = {}
         self._named: dict[Named, frozenset[Endpoint]] = {}
+        self._ports: dict[Address, tuple[NamedPort, ...]] = {}
+        """Of each address, as it was when the rule set was made last."""
         self._touched: set[Address] = set()
         self._isolating: set[str] = set()
         """Namespaces whose policies changed."""
@@ -164,8 +166,20 @@ class Compiler:
                 now = {address for address in self._touched if self._is_member(group, address)}
                 if now != members & self._touched:
                     self._groups[group] = (members - self._touched) | now
-        if self._touched:
-            self._named = {name: _same(found, self._endpoints(name)) for name, found in self._named.items()}
+        self._fill_named()
+
+    def _fill_named(self) -> None:
+        ports = {address: owner.ports if (owner := self.memory.owner(address)) else () for address in self._touched}
+        before = {(address, port.number) for address in ports for port in self._ports.get(address, ())}
+        for name, found in self._named.items():
+            was = found & before
+            now = {end for address, of in ports.items() for end in self._ends(name, address, of)}
+            if was != now:
+                self._named[name] = (found - was) | now
+        for address, of in ports.items():
+            self._ports[address] = of
+            if not of:
+                del self._ports[address]
 
     # --- who is meant ------------------------------------------------------------------------------------------------
     def _is_member(self, group: Group, address: Address) -> bool:
@@ -195,18 +209,20 @@ class Compiler:
 
     def _endpoints(self, name: Named) -> frozenset[Endpoint]:
         memory = self.memory
-        if name.direction == "ingress":
-            pods = [(address, pod) for address in memory.local() if (pod := memory.owner(address))]
-        else:
-            known = [memory.pods[key] for key in memory.with_port(name.protocol, name.name)]
-            pods = [(address, pod) for pod in known for address in claimed(pod) if memory.owner(address) is pod]
-            pods += [(address, pod) for address, pod in memory.bound() if memory.owner(address) is pod]
+        known = [memory.pods[key] for key in memory.with_port(name.protocol, name.name)]
+        owned = [(address, pod) for pod in known for address in claimed(pod)] + list(memory.bound())
         return frozenset(
-            (address, port.number)
-            for address, pod in pods
-            for port in pod.ports
-            if port.name == name.name and port.protocol == name.protocol
+            end
+            for address, pod in owned
+            if memory.owner(address) is pod
+            for end in self._ends(name, address, pod.ports)
         )
+
+    def _ends(self, name: Named, address: Address, ports: Iterable[NamedPort]) -> Iterator[Endpoint]:
+        if name.direction == "egress" or address in self._pods:
+            for port in ports:
+                if port.name == name.name and port.protocol == name.protocol:
+                    yield address, port.number
 
 
 def compile(  # noqa: A001
