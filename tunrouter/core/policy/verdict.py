@@ -1,6 +1,6 @@
 """Why something may pass, or may not: which policies, which rule, in words.
 
-    source's egress ──> destination's ingress        each: isolated by which? permitted by which rule? what came closest?
+    source's egress ──> destination's ingress      each: isolated by which? permitted by which? what came closest?
 
 Law: asked of the policies themselves and of the whole cluster's pods, not of one node's rule set: two ways to the same
 answer, which are compared in the tests. An answer names no cause that it did not find.
@@ -80,7 +80,8 @@ def _verdict(known: Compiler, direction: Direction, asked: Opening) -> Verdict:
     for policy in policies:
         for at, rule in enumerate(policy.rules(direction) or ()):
             if _meant(known, direction, policy, rule, asked) and _ported(rule, asked):
-                why = f"{direction} rule {at} of {policy.namespace}/{policy.name} permits it: {described(direction, rule)}"
+                name = f"{policy.namespace}/{policy.name}"
+                why = f"{direction} rule {at} of {name} permits it: {described(direction, rule)}"
                 return Verdict(direction, True, why, policies, policy, at)
     return Verdict(direction, False, _refusal(known, direction, policies, asked), policies)
 
