@@ -87,7 +87,7 @@ TABLE: Final = (
            _one(lambda look: look.ready)),
     Metric("tunrouter_npc_in_touch", "gauge", (), "1 while the Kubernetes API tells of changes",
            _one(lambda look: look.state.known.listed and not look.state.known.why)),
-    Metric("tunrouter_npc_lists_total", "counter", (), "Lists of pods, namespaces and policies: three, more after outages",
+    Metric("tunrouter_npc_lists_total", "counter", (), "Lists of pods, namespaces, policies: three, more after outages",
            _one(lambda look: look.lists)),
     Metric("tunrouter_npc_api_requests_total", "counter", ("verb", "resource", "outcome"),
            "Requests to the Kubernetes API: the answer's status code, or unreachable",
