@@ -169,7 +169,7 @@ class _Query:
         try:
             self.wire = Wire(NETLINK_NETFILTER)
         except OSError as error:
-            raise _no_nftables(error) from None
+            raise no_nftables(error) from None
 
     def __enter__(self) -> _Query:
         return self
@@ -229,10 +229,10 @@ class Monitor(Hearing):
         try:
             super().__init__(NETLINK_NETFILTER, (NFNLGRP_NFTABLES,))
         except OSError as error:
-            raise _no_nftables(error) from None
+            raise no_nftables(error) from None
 
 
-def _no_nftables(error: OSError) -> HostError:
+def no_nftables(error: OSError) -> HostError:
     return HostError(f"nftables: {error.strerror}", "use a kernel with nf_tables (3.13 or newer)")
 
 
