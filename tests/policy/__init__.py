@@ -1,1 +1,1 @@
-"""NetworkPolicy against its specification: a slow evaluator of raw API objects, drawn clusters, and what was planted."""
+"""NetworkPolicy: the program against a slow evaluator of its specification, over drawn clusters."""

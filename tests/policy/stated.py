@@ -18,7 +18,7 @@ class Stated(NamedTuple):
     name: str
     cluster: Cluster
     may: str
-    """One cell a line."""
+    """Cells, with commas between them."""
     may_not: str
 
 
@@ -26,67 +26,67 @@ def stated(
     name: str, *policies: Json, may: str = "", may_not: str = "", pods: Any = None, namespaces: Any = None
 ) -> Stated:
     cluster = Cluster(nine() if pods is None else pods, three() if namespaces is None else namespaces, policies, NODES)
-    return Stated(name, cluster, may.strip(), may_not.strip())
+    return Stated(name, cluster, may, may_not)
 
 
-def lines(text: str) -> Sequence[str]:
-    return [line.strip() for line in text.splitlines() if line.strip()]
+def statements(text: str) -> Sequence[str]:
+    return [one.strip() for one in text.split(",") if one.strip()]
 
 
 DEFAULTS: Final = (
     stated(
         "no policy",
-        may="x/a > x/b TCP/80 \n x/a > z/c UDP/1 \n 203.0.113.9 > x/a SCTP/81 \n x/a > n2 ICMP \n n2 > x/a TCP/1",
+        may=("x/a > x/b TCP/80, x/a > z/c UDP/1, 203.0.113.9 > x/a SCTP/81, x/a > n2 ICMP, n2 > x/a TCP/1"),
     ),
     stated(
         "default deny all ingress",
         policy("x", podSelector=ALL, policyTypes=["Ingress"]),
-        may="x/a > y/a TCP/80 \n y/a > z/b UDP/81 \n x/a > x/a TCP/80 \n n1 > x/a TCP/80 \n x/a > 203.0.113.9 TCP/443",
-        may_not="x/b > x/a TCP/80 \n y/a > x/a UDP/80 \n n2 > x/a TCP/80 \n 203.0.113.9 > x/a TCP/80 \n y/b > x/c ICMP",
+        may=("x/a > y/a TCP/80, y/a > z/b UDP/81, x/a > x/a TCP/80, n1 > x/a TCP/80, x/a > 203.0.113.9 TCP/443"),
+        may_not=("x/b > x/a TCP/80, y/a > x/a UDP/80, n2 > x/a TCP/80, 203.0.113.9 > x/a TCP/80, y/b > x/c ICMP"),
     ),
     stated(
         "allow all ingress, beside a default deny",
         policy("x", "deny", podSelector=ALL, policyTypes=["Ingress"]),
         policy("x", "allow", podSelector=ALL, policyTypes=["Ingress"], ingress=[ALL]),
-        may="x/b > x/a TCP/80 \n y/a > x/a SCTP/1 \n n2 > x/a TCP/80 \n 203.0.113.9 > x/a TCP/80 \n y/a > x/c ICMP",
+        may=("x/b > x/a TCP/80, y/a > x/a SCTP/1, n2 > x/a TCP/80, 203.0.113.9 > x/a TCP/80, y/a > x/c ICMP"),
     ),
     stated(
         "default deny all egress",
         policy("x", podSelector=ALL, policyTypes=["Egress"]),
-        may="y/a > x/a TCP/80 \n x/a > x/a UDP/80 \n 203.0.113.9 > x/a TCP/80 \n n2 > x/a TCP/80",
-        may_not="x/a > x/b TCP/80 \n x/a > y/a UDP/53 \n x/a > n1 UDP/53 \n x/a > n2 TCP/1 \n x/a > 203.0.113.9 ICMP",
+        may="y/a > x/a TCP/80, x/a > x/a UDP/80, 203.0.113.9 > x/a TCP/80, n2 > x/a TCP/80",
+        may_not=("x/a > x/b TCP/80, x/a > y/a UDP/53, x/a > n1 UDP/53, x/a > n2 TCP/1, x/a > 203.0.113.9 ICMP"),
     ),
     stated(
         "allow all egress, beside a default deny",
         policy("x", "deny", podSelector=ALL, policyTypes=["Egress"]),
         policy("x", "allow", podSelector=ALL, policyTypes=["Egress"], egress=[ALL]),
-        may="x/a > x/b TCP/80 \n x/a > 203.0.113.9 ICMP \n x/a > n1 UDP/53",
+        may="x/a > x/b TCP/80, x/a > 203.0.113.9 ICMP, x/a > n1 UDP/53",
     ),
     stated(
         "default deny all of both",
         policy("x", podSelector=ALL, policyTypes=["Ingress", "Egress"]),
-        may="x/a > x/a TCP/80 \n n1 > x/a TCP/80 \n y/a > z/a TCP/80",
-        may_not="x/a > y/a TCP/80 \n y/a > x/a TCP/80 \n x/a > x/b TCP/80 \n x/a > n1 TCP/80",
+        may="x/a > x/a TCP/80, n1 > x/a TCP/80, y/a > z/a TCP/80",
+        may_not="x/a > y/a TCP/80, y/a > x/a TCP/80, x/a > x/b TCP/80, x/a > n1 TCP/80",
     ),
     stated(
         "policyTypes absent: ingress, and egress if there is a rule",
         policy("x", podSelector=selecting(pod="a"), egress=[{"ports": [{"port": 80}]}]),
         policy("y", podSelector=selecting(pod="a"), egress=[]),
         policy("z", podSelector=selecting(pod="a"), policyTypes=[], egress=None),
-        may="x/a > x/b TCP/80 \n y/a > x/b UDP/81 \n z/a > x/b UDP/81 \n x/b > y/b TCP/80",
-        may_not="x/a > x/b TCP/81 \n x/b > x/a TCP/80 \n x/b > y/a TCP/80 \n x/b > z/a TCP/80",
+        may="x/a > x/b TCP/80, y/a > x/b UDP/81, z/a > x/b UDP/81, x/b > y/b TCP/80",
+        may_not="x/a > x/b TCP/81, x/b > x/a TCP/80, x/b > y/a TCP/80, x/b > z/a TCP/80",
     ),
     stated(
         "policyTypes decide, whatever sections there are",
         policy("x", podSelector=ALL, policyTypes=["Egress"], ingress=[], egress=[ALL]),
         policy("y", podSelector=ALL, policyTypes=["Ingress"], ingress=[ALL], egress=[]),
-        may="y/a > x/a TCP/80 \n x/a > y/a TCP/80 \n y/a > z/a UDP/1",
+        may="y/a > x/a TCP/80, x/a > y/a TCP/80, y/a > z/a UDP/1",
     ),
     stated(
         "a section that is for no type permits nothing and isolates nothing",
         policy("x", "out", podSelector=ALL, policyTypes=["Egress"], ingress=[ALL]),
         policy("x", "in", podSelector=ALL, policyTypes=["Ingress"], egress=[ALL]),
-        may_not="y/a > x/a TCP/80 \n x/a > y/a TCP/80",
+        may_not="y/a > x/a TCP/80, x/a > y/a TCP/80",
     ),
     stated(
         "podSelector absent selects all, and so does an empty one",
@@ -94,23 +94,23 @@ DEFAULTS: Final = (
         policy("y", podSelector=None, ingress=None),
         policy("z", podSelector={"matchLabels": None, "matchExpressions": []}),
         may="x/a > x/a TCP/80",
-        may_not="z/a > x/a TCP/80 \n z/a > y/b TCP/80 \n x/a > z/c TCP/80",
+        may_not="z/a > x/a TCP/80, z/a > y/b TCP/80, x/a > z/c TCP/80",
     ),
     stated(
         "peers and ports that are empty, null or absent restrict nothing",
         policy("x", podSelector=ALL, ingress=[{"from": [], "ports": [{"port": 80}]}]),
         policy("y", podSelector=ALL, ingress=[{"from": None, "ports": None}]),
         policy("z", podSelector=ALL, ingress=[{"from": [{"podSelector": ALL}], "ports": []}]),
-        may="y/a > x/a TCP/80 \n 203.0.113.9 > x/a TCP/80 \n x/a > y/a ICMP \n z/b > z/a SCTP/7 \n z/b > z/a ICMP",
-        may_not="y/a > x/a TCP/81 \n y/a > x/a UDP/80 \n x/a > z/a TCP/80 \n 203.0.113.9 > z/a TCP/80",
+        may=("y/a > x/a TCP/80, 203.0.113.9 > x/a TCP/80, x/a > y/a ICMP, z/b > z/a SCTP/7, z/b > z/a ICMP"),
+        may_not="y/a > x/a TCP/81, y/a > x/a UDP/80, x/a > z/a TCP/80, 203.0.113.9 > z/a TCP/80",
     ),
     stated(
         "several policies add up, in each direction by itself",
         policy("x", "one", podSelector=selecting(pod="a"), ingress=[{"ports": [{"port": 80}]}]),
         policy("x", "two", podSelector=ALL, ingress=[{"ports": [{"port": 81}]}]),
         policy("y", "out", podSelector=ALL, policyTypes=["Egress"], egress=[{"ports": [{"port": 81}]}]),
-        may="z/a > x/a TCP/80 \n z/a > x/a TCP/81 \n z/a > x/b TCP/81 \n y/a > x/a TCP/81",
-        may_not="z/a > x/b TCP/80 \n y/a > x/a TCP/80 \n z/a > x/a UDP/81 \n y/a > z/a TCP/80",
+        may="z/a > x/a TCP/80, z/a > x/a TCP/81, z/a > x/b TCP/81, y/a > x/a TCP/81",
+        may_not="z/a > x/b TCP/80, y/a > x/a TCP/80, z/a > x/a UDP/81, y/a > z/a TCP/80",
     ),
     stated(
         "an allowance of one end is none of the other",
@@ -130,7 +130,7 @@ SELECTORS: Final = (
             ingress=[{"from": [{"namespaceSelector": selecting(ns="y"), "podSelector": selecting(pod="b")}]}],
         ),
         may="y/b > x/a TCP/80",
-        may_not="y/a > x/a TCP/80 \n x/b > x/a TCP/80 \n z/b > x/a TCP/80 \n y/c > x/a TCP/80",
+        may_not="y/a > x/a TCP/80, x/b > x/a TCP/80, z/b > x/a TCP/80, y/c > x/a TCP/80",
     ),
     stated(
         "two items: pods of these namespaces, or pods of its own",
@@ -139,23 +139,23 @@ SELECTORS: Final = (
             podSelector=selecting(pod="a"),
             ingress=[{"from": [{"namespaceSelector": selecting(ns="y")}, {"podSelector": selecting(pod="b")}]}],
         ),
-        may="y/b > x/a TCP/80 \n y/a > x/a TCP/80 \n x/b > x/a TCP/80",
-        may_not="z/b > x/a TCP/80 \n x/c > x/a TCP/80",
+        may="y/b > x/a TCP/80, y/a > x/a TCP/80, x/b > x/a TCP/80",
+        may_not="z/b > x/a TCP/80, x/c > x/a TCP/80",
     ),
     stated(
         "an empty podSelector is all pods of its own namespace, an empty namespaceSelector all of every one",
         policy("x", podSelector=ALL, ingress=[{"from": [{"podSelector": ALL, "namespaceSelector": None}]}]),
         policy("y", podSelector=ALL, ingress=[{"from": [{"namespaceSelector": ALL, "ipBlock": None}]}]),
-        may="x/b > x/a TCP/80 \n x/a > y/a TCP/80 \n z/c > y/a ICMP",
-        may_not="y/a > x/a TCP/80 \n 203.0.113.9 > y/a TCP/80 \n 203.0.113.9 > x/a TCP/80 \n n1 > y/a TCP/80",
+        may="x/b > x/a TCP/80, x/a > y/a TCP/80, z/c > y/a ICMP",
+        may_not="y/a > x/a TCP/80, 203.0.113.9 > y/a TCP/80, 203.0.113.9 > x/a TCP/80, n1 > y/a TCP/80",
     ),
     stated(
         "an empty namespaceSelector with a podSelector is these pods everywhere",
         policy(
             "x", podSelector=ALL, ingress=[{"from": [{"namespaceSelector": ALL, "podSelector": selecting(pod="b")}]}]
         ),
-        may="x/b > x/a TCP/80 \n z/b > x/a TCP/80",
-        may_not="x/c > x/a TCP/80 \n y/a > x/a TCP/80",
+        may="x/b > x/a TCP/80, z/b > x/a TCP/80",
+        may_not="x/c > x/a TCP/80, y/a > x/a TCP/80",
     ),
     stated(
         "a namespace by its name, and several of them",
@@ -165,7 +165,7 @@ SELECTORS: Final = (
             policyTypes=["Egress"],
             egress=[{"to": [{"namespaceSelector": expressing("kubernetes.io/metadata.name", "In", "y", "x")}]}],
         ),
-        may="x/a > y/a TCP/80 \n x/a > x/b TCP/80",
+        may="x/a > y/a TCP/80, x/a > x/b TCP/80",
         may_not="x/a > z/a TCP/80",
     ),
     stated(
@@ -185,8 +185,10 @@ SELECTORS: Final = (
             ingress=[{"from": [{"namespaceSelector": expressing("team", "In", "")}]}],
         ),
         namespaces=[namespace("x", {"team": "red"}), namespace("y", {"team": ""}), namespace("z", {})],
-        may="y/a > x/a TCP/80 \n z/a > x/a TCP/80 \n z/a > y/a TCP/80 \n x/a > z/a TCP/1 \n y/a > z/a TCP/1 \n y/a > z/b TCP/1",
-        may_not="x/b > x/a TCP/80 \n x/a > y/a TCP/80 \n y/b > y/a TCP/1 \n z/b > z/a TCP/1 \n x/a > z/b TCP/1 \n z/a > z/b TCP/1",
+        may=("y/a > x/a TCP/80, z/a > x/a TCP/80, z/a > y/a TCP/80, x/a > z/a TCP/1, y/a > z/a TCP/1, y/a > z/b TCP/1"),
+        may_not=(
+            "x/b > x/a TCP/80, x/a > y/a TCP/80, y/b > y/a TCP/1, z/b > z/a TCP/1, x/a > z/b TCP/1, z/a > z/b TCP/1"
+        ),
     ),
     stated(
         "matchLabels and matchExpressions must all hold",
@@ -206,19 +208,19 @@ SELECTORS: Final = (
             },
             ingress=[],
         ),
-        may="y/b > y/a TCP/80 \n x/a > x/b TCP/80 \n x/a > z/a TCP/80 \n x/a > z/b TCP/80",
-        may_not="x/b > x/a TCP/80 \n x/a > z/c TCP/80",
+        may="y/b > y/a TCP/80, x/a > x/b TCP/80, x/a > z/a TCP/80, x/a > z/b TCP/80",
+        may_not="x/b > x/a TCP/80, x/a > z/c TCP/80",
     ),
     stated(
         "labels of a pod are not those of its namespace",
         policy("x", podSelector=ALL, ingress=[{"from": [{"podSelector": selecting(ns="x")}]}]),
         policy("y", podSelector=ALL, ingress=[{"from": [{"namespaceSelector": selecting(pod="a")}]}]),
-        may_not="x/b > x/a TCP/80 \n x/a > y/b TCP/80",
+        may_not="x/b > x/a TCP/80, x/a > y/b TCP/80",
     ),
     stated(
         "a policy is for the pods of its namespace alone",
         LOGS,
-        may="y/a > y/b TCP/1 \n z/b > y/a TCP/1",
+        may="y/a > y/b TCP/1, z/b > y/a TCP/1",
         may_not="y/a > x/a TCP/1",
     ),
 )

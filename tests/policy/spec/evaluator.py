@@ -144,5 +144,5 @@ def _is_this_port(cluster: Cluster, wanted: Json, destination: str, protocol: st
     if isinstance(first, str):
         pod = pod_at(cluster, destination)
         return pod is not None and port in ports_named(pod, first, protocol)
-    last = wanted.get("endPort")
-    return port == first if last is None else first <= port <= int(last)
+    last = first if wanted.get("endPort") is None else wanted["endPort"]
+    return int(first) <= port <= int(last)

@@ -9,8 +9,6 @@ import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Final
 
-from tests.policy.spec.cluster import Json
-
 PROTOCOLS: Final = ("TCP", "UDP", "SCTP")
 CIDR: Final = re.compile(r"([0-9]+(\.[0-9]+){3}|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*)/[0-9]{1,3}", re.ASCII)
 PORT_NAME: Final = re.compile(r"(?=.{1,15}\Z)(?=.*[a-z])(?!.*--)[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
