@@ -1,6 +1,6 @@
 """A cluster with policies: agents and `tunrouter npc` on hosts, pods by the CNI plugin, objects as kubelets write them.
 
-    host1: x/a  x/c  y/b  z/a  z/c      host2: x/b  y/a  y/c  z/b      outside 192.0.2.50, with a route to the pods
+    host1: x/a  x/c  y/b  z/a  z/c      host2: x/b  y/a  y/c  z/b      outside 192.0.2.50, with routes to pods
 
 Law: policies, labels and addresses reach the product by the API server alone; that they are in force is what the
 product says of itself, and whether that is true is for the probes to find.
@@ -65,10 +65,14 @@ class Pod:
                 "spec": {"nodeName": self.host.name, "containers": containers}, "status": status}  # fmt: skip
 
 
-def named_ports() -> list[Json]:
-    """Those of every pod: `serve-80-tcp` and so on."""
-    return [{"name": f"serve-{port}-{protocol.lower()}", "containerPort": port, "protocol": protocol}
-            for port in PORTS for protocol in PROTOCOLS]  # fmt: skip
+def named_ports(name: str) -> list[Json]:
+    """Those of every pod, `serve-80-tcp` and so on; and `web`, which is another port from pod to pod, or none."""
+    web = {"a": 80, "b": 81}.get(name)
+    return [
+        *({"name": f"serve-{port}-{protocol.lower()}", "containerPort": port, "protocol": protocol}
+          for port in PORTS for protocol in PROTOCOLS),
+        *([{"name": "web", "containerPort": web, "protocol": "TCP"}] if web else []),
+    ]  # fmt: skip
 
 
 class Npc:
@@ -177,30 +181,35 @@ class Cluster:
 
     def enforce(self, *policies: Json, seconds: float = 10.0) -> None:
         """These and no others; returns when every host says so."""
-        wanted = {(each["metadata"]["namespace"], each["metadata"]["name"]): each for each in policies}
+        self.apply(*policies)
+        self.wait_in_force(seconds)
+
+    def apply(self, *policies: Json) -> None:
+        """The last of them is for nobody: who knows it knows the others, edited as they may be."""
+        wanted = {_key(each): each for each in (*policies, nobodys(next(_numbers)))}
         for each in wanted.values():
             self.plant(each)
         for namespace, name in self.policies.keys() - wanted.keys():
             self.scene.control.do("remove", api_version=NETWORKING, kind="NetworkPolicy", name=name,
                                   namespace=namespace)  # fmt: skip
         self.policies = wanted
-        self.wait_in_force(seconds)
 
     def wait_in_force(self, seconds: float = 10.0) -> None:
         for npc in self.npcs:
-            wait_until(f"{sorted(self.policies)} are in force on {npc.host}: {npc.table()}",
-                       lambda npc=npc: npc.in_force(self.policies), seconds)  # type: ignore[misc]  # fmt: skip
+            wait_until(f"{sorted(self.policies)} are in force on {npc.host}",
+                       lambda npc=npc: npc.in_force(self.policies), seconds, pause=0.01)  # type: ignore[misc]  # fmt: skip
 
     # --- pods --------------------------------------------------------------------------------------------------------
     def add_pod(self, namespace: str, name: str, host: Host, labels: Mapping[str, str] | None = None,
                 *, told: bool = True, ports: list[Json] | None = None) -> Pod:  # fmt: skip
         """`told`: the API has its address, as its kubelet writes it after ADD."""
         attached = host.make_namespace(f"{namespace}-{name}-{next(_numbers)}")
-        pod = Pod(namespace, name, host, attached, dict(labels or {"pod": name}), ports or named_ports())
+        pod = Pod(namespace, name, host, attached, dict(labels or {"pod": name}), ports or named_ports(name))
         self.plant({**pod.thing(), "status": {"phase": "Pending"}})
         result = self.runtime(pod).add(pod.container, attached.namespace)
         attached.address = result["ips"][0]["address"].partition("/")[0]
         self.pods[pod.key] = pod
+        self.outside.ip(f"route replace {pod.address} via {host.address}")
         if told:
             self.plant(pod.thing())
         return pod
@@ -217,6 +226,16 @@ class Cluster:
         return runtime
 
 
+def nobodys(number: int) -> Json:
+    """A policy in a namespace without pods."""
+    metadata = {"name": f"edit-{number}", "namespace": "kube-public"}
+    return {"apiVersion": NETWORKING, "kind": "NetworkPolicy", "metadata": metadata, "spec": {"podSelector": {}}}
+
+
+def _key(thing: Json) -> tuple[str, str]:
+    return thing["metadata"]["namespace"], thing["metadata"]["name"]
+
+
 @contextmanager
 def cluster(hosts: int = 2, *, pods: bool = True, npc: bool = True) -> Iterator[Cluster]:
     """`pods`: the nine of them."""
@@ -229,7 +248,6 @@ def cluster(hosts: int = 2, *, pods: bool = True, npc: bool = True) -> Iterator[
         found.outside.create()
         try:
             made.lab.fabric.plug(found.outside, OUTSIDE, f"{OUTSIDE_ADDRESS}/24")
-            found.outside.ip(f"route add {RANGE} via {found.hosts[0].address}")
             for namespace in NAMESPACES:
                 found.label_namespace(namespace, ns=namespace)
             for each in found.npcs if npc else ():
