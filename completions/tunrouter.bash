@@ -18,7 +18,7 @@ _tunrouter() {
         --bridge|--tun|--interface) COMPREPLY=($(compgen -W "$(ls /sys/class/net 2>/dev/null)" -- "$current")); return ;;
     esac
     case $command in
-        up) words="--config --password --password-file --name --nickname --port --host --iface --iface-can-reach --block --range --ipalloc-range --block-size --init-peers --seed --observer --ipalloc-init --network --mtu --bridge --tun --state-dir --run-dir --cni-bin-dir --cni-conf-dir --metrics-addr --health-addr --kubernetes --apiserver --host-firewall --no-host-firewall --workers --bench --no-bench --discovery --no-discovery --silent --log-level --log-format --help" ;;
+        up) words="--config --password --password-file --name --nickname --port --host --iface --iface-can-reach --block --range --ipalloc-range --block-size --init-peers --seed --observer --ipalloc-init --network --mtu --bridge --tun --state-dir --run-dir --cni-bin-dir --cni-conf-dir --metrics-addr --health-addr --kubernetes --apiserver --expect-npc --no-expect-npc --host-firewall --no-host-firewall --workers --bench --no-bench --discovery --no-discovery --silent --log-level --log-format --help" ;;
         npc) words="--config --name --nickname --listen --apiserver --log-level --log-format --help" ;;
         status) words="connections gossip ipam peers routes targets --output -o --watch -w --socket --help" ;;
         connect) words="--replace --socket --help" ;;

@@ -28,6 +28,7 @@ complete -c tunrouter -n '__fish_seen_subcommand_from up' -l metrics-addr -x -d 
 complete -c tunrouter -n '__fish_seen_subcommand_from up' -l health-addr -x -d 'Of health checks alone, or off. [default: off]'
 complete -c tunrouter -n '__fish_seen_subcommand_from up' -l kubernetes -d 'Be a node of the cluster whose pod this is.'
 complete -c tunrouter -n '__fish_seen_subcommand_from up' -l apiserver -x -d 'The cluster\'s API, or HOST:PORT. [default: the pod\'s variables say]'
+complete -c tunrouter -n '__fish_seen_subcommand_from up' -l expect-npc -l no-expect-npc -d 'In a cluster: pods wait for weave-npc\'s policies.'
 complete -c tunrouter -n '__fish_seen_subcommand_from up' -l host-firewall -l no-host-firewall -d 'Let our traffic pass foreign firewalls.'
 complete -c tunrouter -n '__fish_seen_subcommand_from up' -l workers -x -d 'Processes that move packets, 1 to 64. [default: 1]'
 complete -c tunrouter -n '__fish_seen_subcommand_from up' -l bench -l no-bench -d 'Let peers measure the path to this node.'

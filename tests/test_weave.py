@@ -72,6 +72,7 @@ def test_all_of_them_at_once_in_kubernetes() -> None:
         health_addr="127.0.0.1:6789",
         metrics_addr="0.0.0.0:6799",
         log_level="warning",
+        expect_npc=False,
     )
     said = {remark.split(" ")[0] for remark in found.remarks}
     assert said == {idle.variable for idle in IDLE if idle.variable}
@@ -116,6 +117,8 @@ def test_ours_win_over_weaves_and_between_them_stands_extra_args() -> None:
         ("--metrics-addr=127.0.0.1:7000", {"metrics_addr": "127.0.0.1:7000"}),
         ("--no-discovery", {"discovery": False}),
         ("--no-discovery=false", {"discovery": True}),
+        ("--expect-npc=false", {"expect_npc": False}),
+        ("--expect-npc", {"expect_npc": True}),
         ("-no-bench --silent", {"bench": False, "silent": True}),
         ("192.0.2.1 --port=7000 node-b", {"peers": ("192.0.2.1", "node-b"), "port": 7000}),
         ('--password="with space" --log-level debug', {"secrets": ("with space",), "log_level": "debug"}),
@@ -148,10 +151,10 @@ def test_arguments_that_are_refused(text: str, words: list[str]) -> None:
 
 def test_flags_of_weaver_that_change_nothing_are_told_with_their_reason() -> None:
     text = (
-        "--conn-limit 100 --no-fastdp --expect-npc=false --dns-ttl=5 -H tcp://127.0.0.1:1 --trusted-subnets=10.0.0.0/8"
+        "--conn-limit 9 --no-fastdp --no-masq-local=false --dns-ttl=5 -H tcp://127.0.0.1:1 --trusted-subnets=10.0.0.0/8"
     )
     found = configured(IN_KUBERNETES | {"EXTRA_ARGS": text})
-    flags = ["conn-limit", "no-fastdp", "expect-npc", "dns-ttl", "H", "trusted-subnets"]
+    flags = ["conn-limit", "no-fastdp", "no-masq-local", "dns-ttl", "H", "trusted-subnets"]
     assert [remark.partition(" changes")[0] for remark in found.remarks] == [f"EXTRA_ARGS: --{flag}" for flag in flags]
     assert found.config.peers == ()
 
@@ -166,6 +169,15 @@ def test_a_password_in_the_arguments_is_shown_nowhere() -> None:
         assert "secret1" not in refusal(text) if text[-1] != "\t" else with_arguments(text).secrets == ("secret1",)
     assert with_arguments("--password=a", WEAVE_PASSWORD="b").secrets == ("a",)
     assert with_arguments("--password=a", TUNROUTER_PASSWORD="c").secrets == ("c",)
+
+
+def test_a_policy_process_is_expected_in_a_cluster_unless_somebody_says_otherwise() -> None:
+    assert configured(IN_KUBERNETES).config.expect_npc
+    assert not configured(IN_KUBERNETES | {"EXPECT_NPC": "0"}).config.expect_npc
+    assert configured(IN_KUBERNETES | {"EXPECT_NPC": "0", "TUNROUTER_EXPECT_NPC": "1"}).config.expect_npc
+    assert configured({"EXPECT_NPC": "nonsense"}).origin("expect_npc").where == "the default", "somebody else's name"
+    with pytest.raises(ConfigError, match="EXPECT_NPC"):
+        configured(IN_KUBERNETES | {"EXPECT_NPC": "perhaps"})
 
 
 def test_in_kubernetes_metrics_are_where_weaves_were() -> None:

@@ -154,6 +154,13 @@ def test_the_agent_is_told_its_node_and_that_it_is_one_of_a_cluster() -> None:
     assert container("weave-npc")["command"] == ["tunrouter", "npc"]
 
 
+def test_an_agent_expects_the_policy_process_where_there_is_one() -> None:
+    for folder in [BASE, *OVERLAYS]:
+        if folder.name != "uninstall":
+            there = {one["name"] for one in pod(folder)["containers"]}
+            assert configured(container("weave", folder), {}).expect_npc == ("weave-npc" in there), folder.name
+
+
 def test_the_secret_and_the_options_may_be_missing() -> None:
     (secret,) = (one["secret"] for one in pod()["volumes"] if "secret" in one)
     assert (secret["secretName"], secret["optional"]) == ("weave-passwd", True)

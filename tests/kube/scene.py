@@ -96,13 +96,19 @@ class Scene:
 
     # --- agents ------------------------------------------------------------------------------------------------------
     def start(
-        self, *hosts: Host, password: str | None = "of this lab only", wait: bool = True, **environment: str
+        self,
+        *hosts: Host,
+        password: str | None = "of this lab only",
+        wait: bool = True,
+        expect_npc: bool = False,
+        **environment: str,
     ) -> None:
-        """Returns when all are up."""
+        """Returns when all are up. `expect_npc`: somebody listens on `npc_socket`."""
         for host in hosts:
             host.agent.block = ""
             host.agent.extra_environment = {
                 "TUNROUTER_KUBERNETES": "1",
+                "TUNROUTER_EXPECT_NPC": str(int(expect_npc)),
                 "TUNROUTER_APISERVER": f"https://{GATEWAY}:{PORT}",
                 "TUNROUTER_SERVICE_ACCOUNT": str(self.account),
                 "TUNROUTER_CNI_BIN_DIR": str(host.agent.directory / "bin"),
@@ -119,6 +125,10 @@ class Scene:
 
     def ready(self, host: Host) -> bool:
         return host.agent.command("status", check=False).returncode == 0
+
+
+def npc_socket(host: Host) -> Path:
+    return host.agent.directory / "run" / "npc.sock"
 
 
 @contextmanager

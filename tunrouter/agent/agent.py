@@ -10,11 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -37,11 +35,12 @@ from tunrouter.agent.memory import Memory
 from tunrouter.agent.monitoring import Monitoring
 from tunrouter.agent.pings import Pings
 from tunrouter.agent.plan import block_length, host_plan, local_node
+from tunrouter.agent.policing import Policing
 from tunrouter.agent.readiness import Readiness
 from tunrouter.agent.recall import Kept, founding, recall
 from tunrouter.agent.recall import blocks as recalled_blocks
 from tunrouter.agent.snapshot import Facts, Seen, snapshot
-from tunrouter.agent.supervision import Tasks
+from tunrouter.agent.supervision import Tasks, supervised
 from tunrouter.agent.targets import Targets
 from tunrouter.agent.tickets import Tickets
 from tunrouter.agent.underlay import Underlay
@@ -84,16 +83,12 @@ class Agent:
         self._warnings: tuple[str, ...] = ()
         self.underlay = Underlay(config, self._host, self._barrier)
         self._runtimes = Directories(Path(config.cni_bin_dir), Path(config.cni_conf_dir))
-        self.readiness = Readiness(self._host, self.underlay, self._runtimes)
+        self._policing = Policing(config, loop)
+        self.readiness = Readiness(self._host, self.underlay, self._runtimes, self._policing.hindrance)
         self._monitoring = Monitoring(
-            loop,
-            config.metrics_addr,
-            config.health_addr,
-            self._once,
-            self._measure,
-            self.readiness.unready,
+            loop, config.metrics_addr, config.health_addr, self._once, self._measure, self.readiness.unready,
             self._counted,
-        )
+        )  # fmt: skip
         self._control: Control | None = None
         self._cluster = self._make_cluster() if config.kubernetes else None
         self._ready = False
@@ -129,6 +124,7 @@ class Agent:
         static = (IPv4Network(config.block),) if config.block else ()
         blocks = static or recalled_blocks(kept, plan.range, block_length(config, plan, static))
         await self._host.prepare(plan, peers)
+        await self._policing.begin(self._host)
         self._workers, self._facts["offloads"] = await dataplane.start(
             config,
             self.underlay.chosen,
@@ -160,6 +156,7 @@ class Agent:
         self.readiness.watch(control, self._attachments)
         control.carry_out(node.start(kept.endpoints, time.monotonic(), kept.rows, moved=kept.moved))
         self.tasks.spawn(self._attachments.reconcile(here, node.allocator.addresses.holders))
+        self.tasks.spawn(supervised(self._policing.keep, self._barrier))
         self._targets.start(config.peers, kept.targets)
         if self._cluster is not None:
             self._cluster.join(control, self._targets)
@@ -191,15 +188,12 @@ class Agent:
         return await self._loop.run_in_executor(self._disk, recall, self._store)
 
     def _make_cluster(self) -> Cluster:
-        # Imported only here: TLS and what asks the API cost memory that other hosts need not spend.
-        from tunrouter.agent.kubernetes.cluster import Cluster
-        from tunrouter.agent.kubernetes.presence import Presence
-        from tunrouter.agent.kubernetes.troubles import troubles
+        from tunrouter.agent.kubernetes.assembly import cluster
 
-        presence = Presence(self.config, self.readiness.unready, self._host.note_repaired)
-        look = partial(troubles, self.readiness, self._host, self.underlay, self._runtimes, presence)
-        state = self.readiness.condition
-        return Cluster(self.config, os.environ, self.underlay, presence, self._barrier, self.tasks.spawn, look, state)
+        return cluster(
+            self.config, self._host, self.underlay, self._runtimes, self.readiness, self._policing, self._barrier,
+            self.tasks.spawn,
+        )  # fmt: skip
 
     def _make_control(
         self,
@@ -224,9 +218,10 @@ class Agent:
         self._tickets = Tickets(self._loop, control.ask)
         control.answered, control.fatal = self._tickets.answered, self._end
         self._attachments = Attachments(self._host, self._tickets)
+        self._policing.watch(self._attachments, self._host.seen, node.allocator.addresses.holders)
         before = kubectl.inside(self.config.name) if self.config.kubernetes else ""
         notes, hindrance = self.config.notes, self.readiness.hindrance
-        self._cni = Cni(node, self._host, plan, self._attachments, notes, hindrance, before)
+        self._cni = Cni(node, self._host, plan, self._attachments, notes, hindrance, self._policing, before)
         self._addresses = Addressing(control, self._tickets)
         self._bench = Bench(
             self._loop,
@@ -383,6 +378,7 @@ class Agent:
             lately=self._monitoring.lately,
             clock=self._monitoring.clock,
             kubernetes=self._cluster.report if self._cluster is not None else None,
+            policy=self._policing.state,
         )
         return snapshot(self.config, facts, seen, control, self._workers, self._host, cluster=cluster)
 

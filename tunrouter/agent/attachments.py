@@ -74,6 +74,8 @@ class Attachments:
         self._quiet = asyncio.Event()
         """Nothing is being attached."""
         self._quiet.set()
+        self.changed: Callable[[], None] = lambda: None
+        """Is called when somebody was attached, or went."""
 
     def _turn(self, name: str, interface: str) -> asyncio.Lock:
         return self._turns.setdefault((name, interface), asyncio.Lock())
@@ -112,11 +114,13 @@ class Attachments:
         async with self._turn(name, interface):
             address = await self._allocator.allocate(name, interface, wish.address, wish.pod)
             try:
-                return await self._host.attach(Wanted(wish.namespace, name, address, interface, wish.mtu, wish.routes))
+                pod = await self._host.attach(Wanted(wish.namespace, name, address, interface, wish.mtu, wish.routes))
             except Exception:
                 if not self._host.holds(name, interface):
                     await self._allocator.release(name, interface)
                 raise
+        self.changed()
+        return pod
 
     def reconcile(self, here: Sequence[Attached], held: Callable[[], Iterable[Lease]]) -> Coroutine[Any, Any, None]:
         """What is attached has its address, whatever the disk says; what is gone has none.
@@ -134,6 +138,7 @@ class Attachments:
             await self.release(key for key in known - there if key[0] != HOST and key[1] != RESERVED)
         finally:
             self._known.set()
+            self.changed()
 
     @property
     def closed(self) -> bool:
@@ -169,6 +174,7 @@ class Attachments:
 
     async def release(self, gone: Iterable[tuple[str, str]]) -> None:
         """These interfaces of containers are gone, unless they are there again. All wait for the disk at once."""
+        self.changed()
         await asyncio.gather(*(self._release(name, interface) for name, interface in gone))
 
     async def _release(self, name: str, interface: str) -> None:

@@ -1,10 +1,12 @@
 """The agent's side of CNI: each verb done, or refused in the specification's words.
 
-    ADD ──> wishes judged ──> policy ready? ──> attached ──> result         DEL, notes ──> detached, whatever is left
+    ADD ──> wishes judged ──> attached ──> policies in force? ──> result    DEL, notes ──> detached, whatever is left
     CHECK ──> faults          GC ──> who is not named is detached           STATUS ──> may pods be added?
 
 Law (CNI 1.1): DEL succeeds for what is gone. A pod's name here begins with its network's, so that GC of one network
-never touches another's pods, nor those that a person attached.
+never touches another's pods, nor those that a person attached. A pod is attached before its policies are asked for,
+because the kernel lets nothing through of an address that it knows no policies of; one that does not get them is taken
+off again.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import msgspec
 from tunrouter.agent.attachments import RESERVED, Attachments, Wish
 from tunrouter.agent.hostside import HostSide
 from tunrouter.agent.notes import Note, Notes
+from tunrouter.agent.policing import Pod, Policing
 from tunrouter.cni import errors, request, result
 from tunrouter.cni.errors import CniError
 from tunrouter.cni.request import Request
@@ -28,11 +31,10 @@ from tunrouter.core.node import Node
 from tunrouter.edge.api import CniCall, CniReply, DetachCall
 from tunrouter.edge.netns import Namespace
 from tunrouter.errors import ConfigError, TunrouterError
-from tunrouter.host import HostPlan
+from tunrouter.host import Attached, HostPlan
 from tunrouter.host.plan import mac_of, port_mac_of
 
 NOTHING: Final = CniReply(msgspec.Raw(b"null"))
-POLICY_SECONDS: Final = 5.0
 log = logging.getLogger("tunrouter.cni")
 
 
@@ -47,6 +49,7 @@ class Cni:
         attachments: Attachments,
         notes: Path,
         hindrance: Callable[[], str],
+        policing: Policing,
         before_ours: str = "",
     ) -> None:
         """`before_ours`: what a person types before our own commands, which a cluster's hosts do not have."""
@@ -56,6 +59,7 @@ class Cni:
         self._attachments = attachments
         self._notes = Notes(notes)
         self._hindrance = hindrance
+        self._policing = policing
         self._before_ours = before_ours
         self._settling = asyncio.Lock()
 
@@ -103,14 +107,10 @@ class Cni:
         if there is not None and not (again and there.name == asked.name):
             what = f"CNI_IFNAME {asked.interface} is there already, with the address {there.address}"
             raise CniError(errors.THERE_ALREADY, what, "delete it first")
-        try:
-            async with asyncio.timeout(POLICY_SECONDS):
-                await self._policy_ready(asked)
-        except TimeoutError:
-            raise CniError(errors.TRY_AGAIN, "the pod's policies are not in force yet") from None
         mtu = asked.mtu or self._plan.mtu
         wish = Wish(namespace, asked.name, asked.interface, mtu, asked.address, asked.routes, asked.pod)
         pod = await self._attachments.attach(wish)
+        await self._policy_ready(asked, pod)
         assert pod.gateway is not None  # who was just attached has one
         return result.added(
             asked,
@@ -126,8 +126,24 @@ class Cni:
             ),
         )
 
-    async def _policy_ready(self, asked: Request) -> None:
-        """Where a pod would wait until its policies are in force; nothing makes any yet."""
+    async def _policy_ready(self, asked: Request, there: Attached) -> None:
+        """Whoever is no pod of Kubernetes has no policies. Of a pod that does not get its own nothing is left."""
+        pod = Pod.of(asked.pod, asked.uid)
+        if pod is None:
+            return
+        try:
+            await self._policing.enforce(there, pod)
+        except TunrouterError as error:
+            await self._undo(asked)
+            raise CniError(errors.TRY_AGAIN, error.what, error.fix) from None
+
+    async def _undo(self, asked: Request) -> None:
+        """As far as it can be done: the runtime's own DEL follows."""
+        try:
+            await self._detach(asked.name, asked.interface)
+        except TunrouterError as error:
+            log.warning("%s of %s is to be added no more and could not be taken off: %s",
+                        asked.interface, asked.name, error)  # fmt: skip
 
     async def _detach(self, name: str, interface: str) -> None:
         """By its name alone: its namespace may be gone, or be another container's by now."""

@@ -232,6 +232,10 @@ class HostSide:
     async def attached(self) -> list[Attached]:
         return await self.call(self._ready().attached)
 
+    def seen(self) -> Collection[Attached]:
+        """The same, as of the last look or `attach`."""
+        return self._ready().seen()
+
     async def open(self, path: str) -> Namespace:
         """The namespace at `path`. Raises ConfigError if it is none, or this host's own."""
         return await self.call(self._ready().open, path)

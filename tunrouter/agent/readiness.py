@@ -1,11 +1,14 @@
 """Whether this node can give pods their network, and what is in the way if it cannot.
 
-Law: one reason at a time, in the order in which they have to go away.
+Law: one reason at a time, in the order in which they have to go away. That nobody says whether a pod's policies are in
+force keeps pods away, and makes nothing of the network less ready: an agent that is ready puts its plugin and its
+network back, and the container of the policies has a probe of its own.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from tunrouter.agent.attachments import Attachments
 from tunrouter.agent.control import Control
@@ -16,7 +19,11 @@ from tunrouter.edge.runtimes import Directories
 
 
 class Readiness:
-    def __init__(self, host: HostSide, underlay: Underlay, runtimes: Directories) -> None:
+    def __init__(
+        self, host: HostSide, underlay: Underlay, runtimes: Directories, policing: Callable[[], str] = lambda: ""
+    ) -> None:
+        """`policing`: why no pod's policies can be had, empty if they can."""
+        self._policing = policing
         self._host = host
         self._underlay = underlay
         self._runtimes = runtimes
@@ -33,7 +40,7 @@ class Readiness:
             return self._underlay.trouble or "the agent is still starting"
         if self._control.stopped:
             return "the agent is stopping"
-        return self._host.trouble or self.hindrance()
+        return self._host.trouble or self._lack()
 
     def condition(self) -> str:
         """In a line: what the agent does, or what it waits for."""
@@ -45,6 +52,10 @@ class Readiness:
 
     def hindrance(self) -> str:
         """Why no pod could be added now; empty if one could."""
+        return self._lack() or self._policing()
+
+    def _lack(self) -> str:
+        """What a pod's network lacks."""
         assert self._control is not None
         assert self._attachments is not None
         allocator = self._control.node.allocator

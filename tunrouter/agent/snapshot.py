@@ -42,6 +42,7 @@ class Seen(NamedTuple):
     lately: dict[str, int]
     clock: status.Clock
     kubernetes: status.Kubernetes | None
+    policy: status.Policy | None
 
 
 def snapshot(
@@ -74,6 +75,7 @@ def snapshot(
         lately=seen.lately,
         clock=seen.clock,
         kubernetes=seen.kubernetes,
+        policy=seen.policy,
         endpoints=report.endpoints(node),
     )
 

@@ -69,6 +69,9 @@ Kubernetes = Annotated[bool | None, typer.Option("--kubernetes", help="Be a node
 Apiserver = Annotated[
     Text, typer.Option(metavar="URL", help="The cluster's API, or HOST:PORT. [default: the pod's variables say]")
 ]
+ExpectNpc = Annotated[
+    bool | None, typer.Option("--expect-npc/--no-expect-npc", help="In a cluster: pods wait for weave-npc's policies.")
+]
 NpcAddr = Annotated[
     Text, typer.Option("--listen", metavar="ADDR:PORT", help="Of metrics and health, or off. [default: 127.0.0.1:6781]")
 ]
@@ -147,6 +150,7 @@ def up(
     health_addr: HealthAddr = None,
     kubernetes: Kubernetes = None,
     apiserver: Apiserver = None,
+    expect_npc: ExpectNpc = None,
     host_firewall: HostFirewall = None,
     workers: Workers = None,
     bench: Bench = None,

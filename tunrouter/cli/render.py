@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from tunrouter.cli import ipam
 from tunrouter.cli.text import duration, label, labelled, node_name, paint, printable, size
 from tunrouter.core import versions
-from tunrouter.core.status import Connection, Host, Peer, Snapshot, Worker
+from tunrouter.core.status import Connection, Host, Peer, Policy, Snapshot, Worker
 
 STATES: Final = ("established", "pending", "retrying", "failed", "connecting")
 STATE_COLOURS: Final = {"established": "green", "pending": "yellow", "retrying": "yellow", "failed": "red"}
@@ -44,12 +44,29 @@ def report(snapshot: Snapshot, name: str | None, style: Style) -> str:
 
 def summary(snapshot: Snapshot, style: Style) -> str:
     blocks = [_version(snapshot, style), _router(snapshot, style), ipam.summary(snapshot, wide=style.wide)]
+    if snapshot.policy is not None:
+        blocks.append(labelled(("Policy", policy(snapshot.policy))))
     if style.wide:
         blocks += [_host(snapshot), _counters(snapshot)]
-    unready = (f"no pod can be added: {snapshot.unready}",) if snapshot.unready else ()
+    refusal = why_no_pod(snapshot)
+    unready = (f"no pod can be added: {refusal}",) if refusal else ()
     warnings = (*unready, *snapshot.warnings)
     blocks.append([f"{paint(label('Warning'), 'yellow', on=style.colour)} {printable(each)}" for each in warnings])
     return "\n" + "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
+
+
+def why_no_pod(snapshot: Snapshot) -> str:
+    """Empty if one can be added."""
+    return snapshot.unready or (snapshot.policy.hindrance if snapshot.policy is not None else "")
+
+
+def policy(found: Policy) -> str:
+    """Who sees to NetworkPolicies, and whether they are seen to."""
+    if not found.expected:
+        return "not by tunrouter: no weave-npc is expected on this node"
+    if found.silent is None:
+        return "in force by weave-npc"
+    return f"weave-npc does not answer since {duration(found.silent)}, so no pod can be added: {found.why}"
 
 
 def _version(snapshot: Snapshot, style: Style) -> list[str]:

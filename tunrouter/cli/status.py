@@ -36,7 +36,7 @@ def run(report: str | None, output: str, socket: str | None, *, watch: bool = Fa
         if not watch:
             break
         time.sleep(WATCH_SECONDS)
-    if snapshot.unready and report is None:
+    if render.why_no_pod(snapshot) and report is None:
         raise typer.Exit(1)
 
 

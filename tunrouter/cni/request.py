@@ -37,6 +37,7 @@ SHOWN: Final = 60
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*", re.ASCII)
 _POD: Final = re.compile(r"[a-z0-9][a-z0-9.\-]{0,252}", re.ASCII)
 """The name of a pod or a namespace of Kubernetes (RFC 1123)."""
+_UID: Final = re.compile(r"[A-Za-z0-9.\-]{1,64}", re.ASCII)
 _DEVICE: Final = re.compile(r"[A-Za-z0-9_.@\-]{1,15}", re.ASCII)
 _NEEDS: Final = {
     "ADD": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
@@ -74,6 +75,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """The result of the plugins before this one, as they said it."""
     pod: str = ""
     """The pod of Kubernetes whose sandbox the container is, if the runtime said so, with its network's name."""
+    uid: str = ""
+    """That pod's, if it was said; of one that the kubelet has from a file it is not the API's."""
     valid: frozenset[tuple[str, str]] = frozenset()
     """Of GC: containers and interfaces that live."""
 
@@ -85,6 +88,12 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 def pod_name(network: str, container: str) -> str:
     """What a container is called here: its network's name tells who may collect it when it is gone."""
     return f"{network}/{container}"
+
+
+def network_of(name: str) -> str:
+    """Of a container that is called so; empty if no runtime attached it."""
+    network, _, container = name.partition("/")
+    return network if is_id(network) and _ID.fullmatch(container) else ""
 
 
 def read(environment: Mapping[str, str], config: bytes, local: Local) -> Request:
@@ -181,6 +190,7 @@ def _with_wishes(request: Request, keys: Mapping[str, Any], environment: Mapping
         request,
         address=_wanted(keys, environment),
         pod=_pod(request.network, environment),
+        uid=_uid(environment),
         mtu=_mtu(keys, local),
         routes=_routes(ipam, local),
         dns=_dns(_object(keys, "dns")),
@@ -272,6 +282,11 @@ def _pod(network: str, environment: Mapping[str, str]) -> str:
     given = _arguments(environment.get("CNI_ARGS", ""))
     names = given.get("K8S_POD_NAMESPACE", ""), given.get("K8S_POD_NAME", "")
     return "/".join((network, *names)) if all(map(_POD.fullmatch, names)) else ""
+
+
+def _uid(environment: Mapping[str, str]) -> str:
+    given = _arguments(environment.get("CNI_ARGS", "")).get("K8S_POD_UID", "")
+    return given if _UID.fullmatch(given) else ""
 
 
 def _arguments(text: str) -> dict[str, str]:

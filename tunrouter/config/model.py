@@ -16,6 +16,7 @@ from tunrouter.core import bounds
 
 DEFAULT_FILE: Final = Path("/etc/tunrouter/config.toml")
 SOCKET_NAME: Final = "tunrouter.sock"
+NPC_SOCKET_NAME: Final = "npc.sock"
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,6 +63,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """This node is one of a cluster's, which says who the peers are and whose each block is."""
     apiserver: str = ""
     """Where the cluster's API is; empty: where the pod's variables say."""
+    expect_npc: bool = True
+    """In a cluster: `tunrouter npc` runs on this node, and no pod is added without its policies."""
     host_firewall: bool = True
     workers: int = 1
     """Processes that move packets."""
@@ -85,6 +88,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def socket(self) -> Path:
         """Where the agent answers."""
         return Path(self.run_dir) / SOCKET_NAME
+
+    @property
+    def npc_socket(self) -> Path:
+        """Where `tunrouter npc` answers."""
+        return Path(self.run_dir) / NPC_SOCKET_NAME
 
     @property
     def notes(self) -> Path:
@@ -162,6 +170,7 @@ KEYS: Final = (
     Key("npc_addr", str, values.listener, "127.0.0.1:6781", flag="--listen"),
     KUBERNETES,
     Key("apiserver", str, values.apiserver, "https://192.0.2.1:6443"),
+    Key("expect_npc", bool, values.as_given, "true", weave_variable="EXPECT_NPC"),
     Key("host_firewall", bool, values.as_given, "true", flag="--host-firewall"),
     Key("workers", int, values.workers, "2"),
     Key("bench", bool, values.as_given, "true"),

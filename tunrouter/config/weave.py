@@ -42,8 +42,6 @@ IDLE: Final = (
     Idle("there is one data path, in user space", "WEAVE_NO_FASTDP", flags="datapath bufsz",
          switches="no-fastdp no-bridged-fastdp"),
     Idle("a node keeps about eight neighbours, and sessions have their own bounds", "CONN_LIMIT", flags="conn-limit"),
-    Idle("the container weave-npc is there or not as the manifest says; the overlay no-npc leaves it out", "EXPECT_NPC",
-         "1", switches="expect-npc"),
     Idle("clients' addresses are always kept", "NO_MASQ_LOCAL", "1", switches="no-masq-local"),
     Idle("a pod always reaches itself through its own Service", "HAIRPIN_MODE", "true"),
     Idle("rules are nftables, and foreign iptables rules are met in the backend that they are in", "IPTABLES_BACKEND"),
@@ -80,7 +78,7 @@ VALUES_OF_KEYS: Final = {
     key.name.replace("_", "-"): key.name for key in KEYS if key.native is not bool and key.option.startswith("--")
 }
 SWITCHES: Final = {key.name.replace("_", "-"): key.name for key in KEYS if key.native is bool}
-VARIABLES: Final = (EXTRA_ARGS, DEBUG, "KUBE_PEERS", *(idle.variable for idle in IDLE if idle.variable))
+VARIABLES: Final = (EXTRA_ARGS, DEBUG, "KUBE_PEERS", "EXPECT_NPC", *(idle.variable for idle in IDLE if idle.variable))
 
 
 class Heard(NamedTuple):

@@ -360,6 +360,19 @@ class Kubernetes(msgspec.Struct, frozen=True, kw_only=True):
     requests: tuple[Requests, ...] = ()
 
 
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """Who sees to NetworkPolicies on this node of a cluster, as its agent knows."""
+
+    expected: bool
+    """The policy process; otherwise it is another program's affair."""
+    silent: float | None = None
+    """For so many seconds it does not answer; none while it does."""
+    why: str = ""
+    """What happened when it was asked; empty if it answered."""
+    hindrance: str = ""
+    """Why no pod can be added, once that lasts; empty if one can."""
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = SCHEMA
     version: str
@@ -407,6 +420,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Where others see this node, or it was told that it is."""
     kubernetes: Kubernetes | None = None
     """Only of an agent that runs with `kubernetes`."""
+    policy: Policy | None = None
+    """The same."""
 
 
 def peer_name(node: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tunrouter.host.plan import HostPlan
 from tunrouter.host.pods import EVERYTHING, Attached, Unwanted, Wanted
-from tunrouter.host.reset import reset
+from tunrouter.host.reset import drop_policies, reset
 from tunrouter.host.setup import Facts, Host
 from tunrouter.host.underlay import underlay_mtu
 
@@ -16,6 +16,7 @@ __all__ = [
     "HostPlan",
     "Unwanted",
     "Wanted",
+    "drop_policies",
     "reset",
     "underlay_mtu",
 ]

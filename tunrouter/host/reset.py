@@ -14,14 +14,14 @@ from tunrouter.edge.netlink import PROTOCOL, Link, Netlink, nft
 from tunrouter.errors import HostError
 from tunrouter.host import pods, switches
 from tunrouter.host.preflight import check_weaver, others_ports
-from tunrouter.host.ruleset import TABLES
+from tunrouter.host.ruleset import POLICIES, TABLES
 from tunrouter.host.strangers import EARLIER, maker
 
 
 def reset(bridge: str = "weave", tun: str = "tunrouter0", port: int = 6783) -> list[str]:
     """Answers with what was removed, in order, and what was left; nothing where there was nothing."""
     check_weaver()
-    done = nft.delete(*TABLES)
+    done = nft.delete(*TABLES, POLICIES)
     everything = ipaddress.IPv4Network("0.0.0.0/0")
     done += Firewall(bridge=bridge, tun=tun, network=everything, port=port).remove()
     with Netlink() as netlink:
@@ -38,6 +38,11 @@ def reset(bridge: str = "weave", tun: str = "tunrouter0", port: int = 6783) -> l
             if route.protocol == PROTOCOL and netlink.delete_route(route):
                 done.append(f"route {route}")
     return done
+
+
+def drop_policies() -> list[str]:
+    """What the policy process has left; answers with that."""
+    return nft.delete(POLICIES)
 
 
 def _ours(tun: Link | None) -> bool:

@@ -15,6 +15,8 @@ from tunrouter.host.plan import HostPlan, mac_octets_of, mac_of
 
 NAME: Final = "tunrouter"
 TABLES: Final = (("inet", NAME), ("bridge", NAME))
+POLICIES: Final = ("inet", "tunrouter-policy")
+"""Another process's: what it left is removed, and nothing else is done to it."""
 PORT_PREFIX: Final = "vethwe"
 PODS: Final = Elements("bridge", NAME, "pods", frozenset())
 """Which port may use which address, with the MAC that follows from it."""

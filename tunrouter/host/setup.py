@@ -290,6 +290,10 @@ class Host:
         self._ports.look()
         return sorted(self._ports.pods(), key=lambda pod: pod.address)
 
+    def seen(self) -> Collection[Attached]:
+        """The same, as of the last look or `attach`, in any order."""
+        return self._ports.pods()
+
     def vanished(self) -> list[Attached]:
         """Pods that went without being detached, since the last call."""
         return self._ports.vanished()

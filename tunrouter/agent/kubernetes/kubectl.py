@@ -8,6 +8,11 @@ def shown(node: str) -> str:
     return f"kubectl get pods -n kube-system -l name=weave-net --field-selector spec.nodeName={node}"
 
 
+def logs(node: str, container: str) -> str:
+    """What a container beside the agent of a node said last."""
+    return f"kubectl logs -n kube-system $({shown(node)} -o name) -c {container}"
+
+
 def inside(node: str) -> str:
     """What stands before a command of ours that is to be run beside the agent of a node."""
     return f"kubectl exec -n kube-system $({shown(node)} -o name) -c weave -- "

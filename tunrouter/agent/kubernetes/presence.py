@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from tunrouter.agent.kubernetes import kubectl
+from tunrouter.agent.kubernetes import NETWORK, kubectl
 from tunrouter.cni.request import VERSIONS
 from tunrouter.config import Config
 from tunrouter.edge import runtimes
@@ -35,8 +35,6 @@ AGAIN_SECONDS: Final = 10.0
 """Between two patches: what the first one did is seen by then."""
 MENDED_SECONDS: Final = 60.0
 """Until a plugin that was left out of the chain is looked at again."""
-NETWORK: Final = "weave"
-"""Name of the CNI network, as Weave Net called it."""
 PLUGINS: Final = Path("/opt/tunrouter/cni")
 """Where the image has portmap, bandwidth and loopback."""
 log = logging.getLogger("tunrouter.kubernetes")

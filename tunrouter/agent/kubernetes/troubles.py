@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from tunrouter.agent.hostside import HostSide
 from tunrouter.agent.kubernetes.presence import Presence
+from tunrouter.agent.policing import Policing
 from tunrouter.agent.readiness import Readiness
 from tunrouter.agent.underlay import Underlay
 from tunrouter.edge.runtimes import Directories
@@ -15,7 +16,12 @@ NOT_READY = "NotReady"
 
 
 def troubles(
-    readiness: Readiness, host: HostSide, underlay: Underlay, runtimes: Directories, presence: Presence
+    readiness: Readiness,
+    host: HostSide,
+    underlay: Underlay,
+    runtimes: Directories,
+    presence: Presence,
+    policing: Policing,
 ) -> Mapping[str, str]:
     """Empty texts are of what is well."""
     facts = host.host.facts() if host.host is not None else None
@@ -28,6 +34,7 @@ def troubles(
         "ForeignNetwork": runtimes.hindrance(),
         "NotInstalled": presence.trouble,
         "PluginLeftOut": "; ".join(presence.left_out),
+        "PolicyProcessAway": policing.trouble(),
         "WrongUnderlay": underlay.trouble,
         NOT_READY: readiness.unready(),
     }

@@ -131,6 +131,10 @@ class Compiler:
         """Of a pod without known labels: where its namespace has no policies none can be about it."""
         return () if any((direction, key) in self._matches for key in self._in_namespace[namespace]) else None
 
+    def policed(self, namespace: str) -> bool:
+        """Whether it has any policies."""
+        return bool(self._in_namespace.get(namespace))
+
     def isolating(self, pod: Pod, direction: Direction) -> tuple[Key, ...] | None:
         """The policies that isolate it, in order of their names."""
         found = sorted(
