@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import struct
 import subprocess
 from collections.abc import Collection, Iterator
@@ -73,10 +74,14 @@ def refusal(commands: str) -> str:
 def _run(commands: str, *options: str) -> str:
     """What it complains of."""
     try:
-        done = subprocess.run(
-            ["nft", *options, "-f", "-"],
-            input=commands, capture_output=True, text=True, timeout=NFT_SECONDS, check=False,
-        )  # fmt: skip
+        with open(os.memfd_create("nft"), "w+") as whole:
+            # Not by a pipe: were we killed while it is filled, the half that is in it might be a rule set, too.
+            whole.write(commands)
+            whole.seek(0)
+            done = subprocess.run(
+                ["nft", *options, "-f", "-"],
+                stdin=whole, capture_output=True, text=True, timeout=NFT_SECONDS, check=False,
+            )  # fmt: skip
     except FileNotFoundError:
         raise HostError("nft is not installed", "apt-get install nftables") from None
     except subprocess.TimeoutExpired:
