@@ -10,14 +10,21 @@ from typing import Final, Literal, NamedTuple
 
 from tunrouter.edge.metrics import Family, Sample
 from tunrouter.edge.processes import Files, Used
-from tunrouter.npc.policies import Known
+from tunrouter.npc.notice import State
 
 
 class Look(NamedTuple):
     """All that is told, at one moment."""
 
-    known: Known
+    state: State
     ready: bool
+    transactions: int
+    repairs: int
+    refusals: int
+    cut: int
+    blocked: Mapping[tuple[str, str], int]
+    """By protocol and destination port."""
+    unread: int
     lists: int
     skipped: int
     requests: Mapping[tuple[str, str, str], int]
@@ -46,18 +53,41 @@ def _one(value: Callable[[Look], float]) -> Callable[[Look], Iterable[Sample]]:
 
 TABLE: Final = (
     Metric("tunrouter_npc_policies", "gauge", (), "NetworkPolicies in the cluster",
-           _one(lambda look: look.known.policies)),
-    Metric("tunrouter_npc_unenforced_policies", "gauge", (), "Those that are not enforced: in this version all of them",
-           _one(lambda look: look.known.policies)),
+           _one(lambda look: look.state.known.policies)),
     Metric("tunrouter_npc_policy_namespaces", "gauge", (), "Namespaces that have NetworkPolicies",
-           _one(lambda look: look.known.namespaces)),
-    Metric("tunrouter_npc_skipped_policies_total", "counter", (), "NetworkPolicies that came and were not understood",
+           _one(lambda look: look.state.known.namespaces)),
+    Metric("tunrouter_npc_faulty_policies", "gauge", (),
+           "Policies that are not understood wholly: the rest permits nothing",
+           _one(lambda look: len(look.state.known.faulty))),
+    Metric("tunrouter_npc_cluster_pods", "gauge", (), "Pods of the cluster that are known",
+           _one(lambda look: look.state.known.pods)),
+    Metric("tunrouter_npc_pods", "gauge", (), "Containers of this node",
+           _one(lambda look: look.state.pods)),
+    Metric("tunrouter_npc_isolated_pods", "gauge", (), "Those of them that policies isolate in any direction",
+           _one(lambda look: look.state.isolated)),
+    Metric("tunrouter_npc_in_force", "gauge", (), "1 while the kernel has the rules that it should have",
+           _one(lambda look: not look.state.why)),
+    Metric("tunrouter_npc_transactions_total", "counter", (), "Changes of the kernel's rules",
+           _one(lambda look: look.transactions)),
+    Metric("tunrouter_npc_repairs_total", "counter", (), "Rules that others changed, and that were written anew",
+           _one(lambda look: look.repairs)),
+    Metric("tunrouter_npc_refused_transactions_total", "counter", (), "Changes that the kernel refused",
+           _one(lambda look: look.refusals)),
+    Metric("tunrouter_npc_cut_flows_total", "counter", (), "Connections ended because policies forbid them now",
+           _one(lambda look: look.cut)),
+    Metric("weavenpc_blocked_connections_total", "counter", ("protocol", "dport"),
+           "Packets of connections that policies refused, up to 200 a second; port other: beyond the first 100 ports",
+           lambda look: list(look.blocked.items())),
+    Metric("tunrouter_npc_unread_drops_total", "counter", (),
+           "Refused packets that came too fast or were not understood",
+           _one(lambda look: look.unread)),
+    Metric("tunrouter_npc_skipped_objects_total", "counter", (), "Objects that came and were not understood at all",
            _one(lambda look: look.skipped)),
     Metric("tunrouter_npc_ready", "gauge", (), "1 if /readyz says so",
            _one(lambda look: look.ready)),
     Metric("tunrouter_npc_in_touch", "gauge", (), "1 while the Kubernetes API tells of changes",
-           _one(lambda look: look.known.listed and not look.known.why)),
-    Metric("tunrouter_npc_lists_total", "counter", (), "Lists of all NetworkPolicies: one, and more after outages",
+           _one(lambda look: look.state.known.listed and not look.state.known.why)),
+    Metric("tunrouter_npc_lists_total", "counter", (), "Lists of pods, namespaces, policies: three, more after outages",
            _one(lambda look: look.lists)),
     Metric("tunrouter_npc_api_requests_total", "counter", ("verb", "resource", "outcome"),
            "Requests to the Kubernetes API: the answer's status code, or unreachable",

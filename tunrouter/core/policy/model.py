@@ -140,6 +140,8 @@ class Placed(NamedTuple):
 
     address: Address
     pod: Key | None = None
-    """None: no pod of Kubernetes, so no policy is about it."""
+    """None: not told, so whose it is has to be known by the address."""
     uid: str = ""
     """Empty where the runtime did not say."""
+    policed: bool = True
+    """False: no pod of Kubernetes, so no policy is about it."""

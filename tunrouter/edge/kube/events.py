@@ -1,4 +1,4 @@
-"""Events at this node's object: what `kubectl describe node` and `kubectl get events` tell of the network.
+"""Events at this node's object, or at another: what `kubectl describe` and `kubectl get events` tell of the network.
 
 Law: said once while it lasts, however often it is found; again after an hour. So many are remembered, so many said in a
 minute; what is too much is in the log all the same. An Event that cannot be made is not worth a retry.
@@ -36,19 +36,22 @@ class Events:
         self._client = client
         self._node = node
         self._within = within
-        self._said: dict[tuple[str, str], float] = {}
+        self._said: dict[tuple[str, str, ObjectReference | None], float] = {}
         self._lately: deque[float] = deque(maxlen=most)
 
-    async def say(self, reason: str, message: str, *, warning: bool = True) -> bool:
-        """`reason` is one word in camel case. Whether it was news that could be said now."""
+    async def say(
+        self, reason: str, message: str, *, warning: bool = True, about: ObjectReference | None = None
+    ) -> bool:
+        """`reason` is one word in camel case; without `about` it is about the node. Whether it was said."""
         now = time.monotonic()
-        if not self._is_news((reason, message), now):
+        if not self._is_news((reason, message, about), now):
             return False
+        # kubectl looks for Events of a Node by its name in the place of a UID.
+        about = about or ObjectReference(kind="Node", name=self._node, uid=self._node)
         at = datetime.now(UTC).replace(microsecond=0)
         event = Event(
-            metadata=Metadata(name=f"{self._node[:200]}.{os.urandom(8).hex()}", namespace=NAMESPACE),
-            # kubectl looks for Events of a Node by its name in the place of a UID.
-            involved_object=ObjectReference(kind="Node", name=self._node, uid=self._node),
+            metadata=Metadata(name=f"{about.name[:200]}.{os.urandom(8).hex()}", namespace=about.namespace or NAMESPACE),
+            involved_object=about,
             reason=reason,
             message=message[:TEXT],
             type="Warning" if warning else "Normal",
@@ -69,7 +72,7 @@ class Events:
         """What was said is no longer so: if it comes again it is news."""
         self._said.clear()
 
-    def _is_news(self, what: tuple[str, str], now: float) -> bool:
+    def _is_news(self, what: tuple[str, str, ObjectReference | None], now: float) -> bool:
         if now - self._said.get(what, -AGAIN_SECONDS) < AGAIN_SECONDS:
             return False
         if len(self._lately) == self._lately.maxlen and now - self._lately[0] < self._within:

@@ -26,16 +26,21 @@ class OwnerReference(Object, frozen=True, kw_only=True):
     block_owner_deletion: bool | None = None
 
 
-class Metadata(Object, frozen=True, kw_only=True):
+class Identity(Object, frozen=True, kw_only=True):
+    """The metadata of what there are many of."""
+
     name: str = ""
-    generate_name: str = ""
     namespace: str = ""
     uid: str = ""
     resource_version: str = ""
-    generation: int = 0
     creation_timestamp: datetime | None = None
-    deletion_timestamp: datetime | None = None
     labels: dict[str, str] = {}
+
+
+class Metadata(Identity, frozen=True, kw_only=True):
+    generate_name: str = ""
+    generation: int = 0
+    deletion_timestamp: datetime | None = None
     annotations: dict[str, str] = {}
     owner_references: tuple[OwnerReference, ...] = ()
 
@@ -90,16 +95,30 @@ class Lease(Object, frozen=True, kw_only=True):
 
 
 class Namespace(Object, frozen=True, kw_only=True):
-    metadata: Metadata
+    metadata: Identity
 
 
 class PodIP(Object, frozen=True, kw_only=True):
     ip: str = ""
 
 
+class ContainerPort(Object, frozen=True, kw_only=True):
+    name: str = ""
+    container_port: int = 0
+    protocol: str = "TCP"
+
+
+class PodContainer(Object, frozen=True, kw_only=True):
+    ports: tuple[ContainerPort, ...] = ()
+    restart_policy: str = ""
+    """Of an init container `Always`: it is a sidecar, which lives as long as the pod."""
+
+
 class PodSpec(Object, frozen=True, kw_only=True):
     node_name: str = ""
     host_network: bool = False
+    containers: tuple[PodContainer, ...] = ()
+    init_containers: tuple[PodContainer, ...] = ()
 
 
 class PodStatus(Object, frozen=True, kw_only=True):
@@ -109,13 +128,15 @@ class PodStatus(Object, frozen=True, kw_only=True):
 
 
 class Pod(Object, frozen=True, kw_only=True):
-    metadata: Metadata
+    metadata: Identity
     spec: PodSpec = msgspec.field(default_factory=PodSpec)
     status: PodStatus = msgspec.field(default_factory=PodStatus)
 
 
 class NetworkPolicy(Object, frozen=True, kw_only=True):
-    metadata: Metadata
+    metadata: Identity
+    spec: Any = None
+    """As it came: each of its rules is understood, or not, by itself (policies.py)."""
 
 
 class ConfigMap(Object, frozen=True, kw_only=True):
@@ -185,7 +206,7 @@ class Status(Object, frozen=True, kw_only=True):
 
 class HasMetadata(Protocol):
     @property
-    def metadata(self) -> Metadata: ...
+    def metadata(self) -> Identity: ...
 
 
 T = TypeVar("T", bound=HasMetadata)

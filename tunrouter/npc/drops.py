@@ -1,0 +1,106 @@
+"""Connections that policies refused, told: in the log, as metrics and as Events at the pod that they isolate.
+
+    the kernel's NFLOG ──> whose addresses are these? which policies isolate it? ──> a line, a count, an Event
+
+Law: the kernel tells at most 200 packets a second; the same connection is a line once a minute, all of them together
+thirty. Events are few, for every node of a cluster writes them. Ports are labels only while they are few.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from typing import Final
+
+from tunrouter.core.policy.compiler import Compiler
+from tunrouter.core.policy.model import Address, Direction
+from tunrouter.core.policy.nftables import LOG_GROUP
+from tunrouter.daemon.logs import OncePerKey
+from tunrouter.edge.kube.events import Events
+from tunrouter.edge.kube.objects import ObjectReference
+from tunrouter.edge.netlink.nflog import Logged, Reader
+from tunrouter.errors import HostError
+
+BLOCKED: Final = "ConnectionBlocked"
+PORTS: Final = 100
+"""Beyond so many pairs of protocol and port, others are counted as one."""
+OTHER: Final = "other"
+PENDING: Final = 32
+"""Events that wait to be made; what is more is in the log all the same."""
+PROTOCOLS: Final = {1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMP", 132: "SCTP"}
+log = logging.getLogger("tunrouter.npc")
+
+
+class Drops:
+    """`heard`: the kernel can tell, and this process hears it."""
+
+    def __init__(self, compiler: Compiler, events: Events) -> None:
+        self._compiler = compiler
+        self._events = events
+        self._once = OncePerKey(log)
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self._pending: asyncio.Queue[tuple[str, ObjectReference]] = asyncio.Queue(PENDING)
+        self._reader: Reader | None = None
+        try:
+            self._reader = Reader(LOG_GROUP)
+        except HostError as error:
+            log.warning("connections that policies refuse are not told: %s", error)
+        else:
+            asyncio.get_running_loop().add_reader(self._reader.fileno(), self._hear)
+
+    @property
+    def heard(self) -> bool:
+        return self._reader is not None
+
+    @property
+    def unread(self) -> int:
+        return self._reader.lost + self._reader.malformed if self._reader is not None else 0
+
+    async def keep(self) -> None:
+        """Makes the Events, until it is cancelled."""
+        while True:
+            text, about = await self._pending.get()
+            await self._events.say(BLOCKED, text, about=about)
+
+    def close(self) -> None:
+        if self._reader is not None:
+            asyncio.get_running_loop().remove_reader(self._reader.fileno())
+            self._reader.close()
+            self._reader = None
+
+    def _hear(self) -> None:
+        assert self._reader is not None
+        for logged in self._reader.read():
+            self._tell(logged)
+
+    def _tell(self, logged: Logged) -> None:
+        protocol = PROTOCOLS.get(logged.protocol, str(logged.protocol))
+        port = str(logged.destination_port) if logged.destination_port else ""
+        label = (protocol.lower(), port)
+        self.counts[label if label in self.counts or len(self.counts) < PORTS else (protocol.lower(), OTHER)] += 1
+        direction: Direction = "egress" if logged.prefix == "egress" else "ingress"
+        what = f"{protocol} connection from {self._called(logged.source)} to {self._called(logged.destination)}"
+        what += f" port {port}" if port else ""
+        isolated = logged.source if direction == "egress" else logged.destination
+        text = f"{what} blocked by Weave NPC: {self._why(isolated, direction)}"
+        self._once.say("warning", f"blocked {direction} {what}", text, time.monotonic(), address=str(isolated))
+        pod = self._compiler.memory.owner(isolated)
+        if pod is not None and not self._pending.full():
+            about = ObjectReference(kind="Pod", namespace=pod.namespace, name=pod.name, uid=pod.uid)
+            self._pending.put_nowait((text, about))
+
+    def _called(self, address: Address) -> str:
+        pod = self._compiler.memory.owner(address)
+        return f"{pod.namespace}/{pod.name} ({address})" if pod is not None else str(address)
+
+    def _why(self, address: Address, direction: Direction) -> str:
+        pod = self._compiler.memory.owner(address)
+        if pod is None:
+            return f"no pod is known to have {address} here"
+        keys = self._compiler.isolating(pod, direction)
+        if keys is None:
+            return f"it came before the {direction} policies that hold now"
+        names = ", ".join("/".join(key) for key in keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+        return f"{direction} of {pod.namespace}/{pod.name} is isolated by {names}, and nothing permits this"

@@ -1,0 +1,168 @@
+"""The kernel's table follows the compiler: one transaction for each change, and the whole again if others touched it.
+
+    changed ──> rule set ──> difference to what the kernel has ──> nft -f - ──> in force        repaired: whole
+
+Law: until the first rule set is complete the kernel keeps the table that it has, of this process's predecessor or none;
+what is in force when this process ends stays in force. Who asks is told what is in force, never what is intended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from tunrouter.core.policy import nftables
+from tunrouter.core.policy.compiler import Compiler
+from tunrouter.core.policy.nftables import FAMILY, TABLE, Frame
+from tunrouter.core.policy.ruleset import Ruleset
+from tunrouter.edge.netlink import nft
+from tunrouter.edge.netlink.nftevents import Monitor
+from tunrouter.errors import HostError
+
+AGAIN_SECONDS: Final = 1.0
+"""After a transaction that was refused; for a whole table, so that the kernel's reason does not fill a processor."""
+MOST_AGAIN_SECONDS: Final = 30.0
+DOUBT_SECONDS: Final = 1.5
+"""Somebody wrote rules while we wrote the whole table: so soon it is written once more."""
+log = logging.getLogger("tunrouter.npc")
+
+Applied = Callable[[Ruleset | None, Ruleset], object]
+
+
+class Enforcement:
+    """`awaited` says what the first rule set waits for; `applied` hears of what was in force before and is now."""
+
+    def __init__(self, compiler: Compiler, frame: Frame, awaited: Callable[[], str], applied: Applied) -> None:
+        self._compiler = compiler
+        self._frame = frame
+        self._awaited = awaited
+        self._applied = applied
+        self.held: Ruleset | None = None
+        """What is in force, as far as is known."""
+        self._sure = False
+        """That it is."""
+        self.why = "nothing was written yet"
+        """Why it is not what it should be; empty if it is."""
+        self.transactions = self.repairs = self.refusals = 0
+        self._asked = self._done = 0
+        self._wake = asyncio.Event()
+        self._turn = asyncio.Condition()
+        self._writing = False
+        self._failures = 0
+        self._monitor: Monitor | None = None
+
+    # --- what others want --------------------------------------------------------------------------------------------
+    def changed(self) -> int:
+        """Something is to be compiled anew: a ticket for `wait`."""
+        self._asked += 1
+        self._wake.set()
+        return self._asked
+
+    async def wait(self, ticket: int, condition: Callable[[], bool]) -> None:
+        """Until what was asked is in force, and the condition holds."""
+        async with self._turn:
+            await self._turn.wait_for(lambda: self._done >= ticket and not self.why and condition())
+
+    @property
+    def pending(self) -> bool:
+        return self._done < self._asked
+
+    # --- following ---------------------------------------------------------------------------------------------------
+    async def keep(self) -> None:
+        """Until it is cancelled."""
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                if self.held is None and (awaited := self._awaited()):
+                    self.why = awaited
+                    continue
+                await self._write()
+        finally:
+            self._stop_hearing()
+
+    async def _write(self) -> None:
+        asked, before = self._asked, self.held
+        ruleset = self._compiler.ruleset()
+        entire = before is None or not self._sure
+        # `before` is what the table had before somebody changed it: of no use for a difference.
+        text = nftables.whole(ruleset, self._frame) if entire else self._difference(ruleset)
+        if text:
+            try:
+                await (self._write_whole(text) if entire else self._write_part(text))
+            except HostError as error:
+                self._refused(error, entire=entire)
+                return
+            self.transactions += 1
+        self.held, self._done, self.why, self._failures = ruleset, asked, "", 0
+        if text:
+            self._applied(before, ruleset)
+        async with self._turn:
+            self._turn.notify_all()
+
+    def _difference(self, ruleset: Ruleset) -> str:
+        assert self.held is not None
+        return nftables.difference(self.held, ruleset, self._frame)
+
+    async def _write_part(self, text: str) -> None:
+        self._writing = True
+        try:
+            await asyncio.to_thread(nft.apply, text)
+        finally:
+            self._writing = False
+        assert self._monitor is not None
+        changes = self._monitor.changes()
+        if changes.lost or len(changes.transactions) > 1:
+            self._touched("while it was changed here")
+
+    async def _write_whole(self, text: str) -> None:
+        """Without a monitor: its events would fill any buffer."""
+        self._stop_hearing()
+        before = await asyncio.to_thread(nft.generation)
+        await asyncio.to_thread(nft.apply, text)
+        self._monitor = Monitor(FAMILY, TABLE)
+        asyncio.get_running_loop().add_reader(self._monitor.fileno(), self._heard)
+        self._sure = True
+        if nft.generation() != before + 1:
+            asyncio.get_running_loop().call_later(DOUBT_SECONDS, self._doubt)
+
+    def _doubt(self) -> None:
+        self._sure = False
+        self.changed()
+
+    def _refused(self, error: HostError, *, entire: bool) -> None:
+        self.refusals += 1
+        self._sure = False
+        self.why = error.what
+        if not entire:
+            log.info("the rules of NetworkPolicies are written anew: %s", error.what)
+            self._wake.set()
+            return
+        self._failures += 1
+        log.error("the rules of NetworkPolicies cannot be written, the kernel keeps those that it has: %s", error)
+        again = min(AGAIN_SECONDS * 2 ** (self._failures - 1), MOST_AGAIN_SECONDS)
+        asyncio.get_running_loop().call_later(again, self._wake.set)
+
+    # --- others ------------------------------------------------------------------------------------------------------
+    def _heard(self) -> None:
+        if self._writing or self._monitor is None:
+            return  # ours is among them, and is counted when it is done
+        changes = self._monitor.changes()
+        if changes.transactions or changes.lost:
+            by = {one.program for one in changes.transactions if one.program}
+            self._touched(f"by {', '.join(sorted(by))}" if by else "")
+
+    def _touched(self, how: str) -> None:
+        self._sure = False
+        self.repairs += 1
+        self.why = "somebody changed the table, which is being repaired"
+        log.warning("table %s %s was changed %s: it is written anew", FAMILY, TABLE, how, extra={"event": "repair"})
+        self.changed()
+
+    def _stop_hearing(self) -> None:
+        if self._monitor is not None:
+            asyncio.get_running_loop().remove_reader(self._monitor.fileno())
+            self._monitor.close()
+            self._monitor = None
