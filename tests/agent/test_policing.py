@@ -190,7 +190,7 @@ def test_one_that_was_started_again_knows_all_within_two_seconds(play: Callable[
             await until(lambda: npc.last)
         await until(lambda: world.silent)
         async with world.npc(Npc()) as npc:
-            await until(lambda: npc.last, policing.AGAIN_SECONDS + 0.2)
+            await until(lambda: npc.last, policing.AGAIN_SECONDS + 1)
             assert world.silent == 0
 
     play(scenario)
