@@ -47,9 +47,9 @@ class Cluster:
     def __init__(self, client: Client, node: str, changed: Callable[[], object]) -> None:
         self.compiler = Compiler(node)
         self._changed = changed
-        self.pods = Reflector(client, PODS, _Told(self._put_pod, self._drop_pod))
-        self.namespaces = Reflector(client, NAMESPACES, _Told(self._put_namespace, self._drop_namespace))
-        self.policies = Reflector(client, NETWORK_POLICIES, _Told(self._put_policy, self._drop_policy))
+        self.pods = Reflector(client, PODS, _Told(self._put_pod, self._drop_pod, changed))
+        self.namespaces = Reflector(client, NAMESPACES, _Told(self._put_namespace, self._drop_namespace, changed))
+        self.policies = Reflector(client, NETWORK_POLICIES, _Told(self._put_policy, self._drop_policy, changed))
         self.reflectors: tuple[Reflector[Any], ...] = (self.pods, self.namespaces, self.policies)
 
     # --- what is told ------------------------------------------------------------------------------------------------
@@ -106,13 +106,15 @@ class Cluster:
 class _Told:
     """A reflector's listener."""
 
-    def __init__(self, put: Callable[[Any], None], drop: Callable[[Any], None]) -> None:
+    def __init__(self, put: Callable[[Any], None], drop: Callable[[Any], None], listed: Callable[[], object]) -> None:
         self._put = put
         self._drop = drop
+        self._listed = listed
 
     def replaced(self, objects: Mapping[Key, Any], /) -> None:
         for one in objects.values():
             self._put(one)
+        self._listed()  # also where there is none
 
     def changed(self, thing: Any, /) -> None:
         self._put(thing)
