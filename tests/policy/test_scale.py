@@ -58,7 +58,7 @@ def _pod(number: int, **labels: str) -> Json:
 
 
 def _policies(random: Random) -> Iterator[Json]:
-    """Two of three for all pods of x, y and z, the others for one of them."""
+    """Four of five for all pods of x, y and z, the others for one of them."""
     for number in range(POLICIES):
         app = {"podSelector": {"matchLabels": {"app": f"app{random.randrange(200)}"}},
                "namespaceSelector": {"matchLabels": {"team": f"team{random.randrange(10)}"}}}  # fmt: skip
@@ -70,7 +70,7 @@ def _policies(random: Random) -> Iterator[Json]:
         peers = random.sample((app, tier, block), 2)
         ports = random.choice(([{"port": 80}, {"port": "http"}], [{"port": 8000, "endPort": 8100}], None))
         rule = {"ports": ports} if ports else {}
-        selector = {} if number % 3 else {"matchLabels": {"pod": random.choice("abc")}}
+        selector = {"matchLabels": {"pod": random.choice("abc")}} if number % 5 == 0 else {}
         spec: Json = {"podSelector": selector, "policyTypes": ["Ingress"], "ingress": [{**rule, "from": peers}]}
         if number % 2:
             spec |= {"policyTypes": ["Ingress", "Egress"], "egress": [{**rule, "to": peers}]}

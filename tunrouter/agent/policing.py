@@ -222,16 +222,14 @@ class Policing:
 
     async def _enforce(self, container: Container, deadline: float) -> str:
         """Why nobody answered; empty if that is done."""
-        async with self._telling:
-            pass  # a list of before this container was attached has arrived
-        was_silent = self._silent_since is not None
         try:
+            async with self._telling:  # a list of before this container was attached has arrived
+                if self._silent_since is not None:
+                    await self._ask(ContainersCall(self._containers()))  # it may be another one, that knows nobody
             await self._ask(EnforceCall(container, max(deadline - self._loop.time() - RETURN_SECONDS, 0.0)))
         except AgentUnreachableError as error:
             self._miss(error.what)
             return error.what
         except AgentError as error:
             raise AgentError(error.what, error.fix or self._see) from None
-        if was_silent:
-            self.changed()  # it is there again, and knows of nobody else
         return ""
