@@ -115,6 +115,10 @@ class Npc:
         assert self.process is not None
         self.process.send_signal(number)
 
+    def said(self, text: str) -> int:
+        """How often its log has that."""
+        return self.log.read_text().count(text)
+
     def table(self) -> PolicyTable | None:
         """None: it does not answer."""
         try:
