@@ -54,24 +54,24 @@ class Cluster:
 
     # --- what is told ------------------------------------------------------------------------------------------------
     def _put_pod(self, found: objects.Pod) -> None:
-        self.compiler.put_pod(translation.pod(found))
-        self._changed()
+        if self.compiler.put_pod(translation.pod(found)):
+            self._changed()
 
     def _drop_pod(self, gone: objects.Pod) -> None:
         self.compiler.drop_pod((gone.metadata.namespace, gone.metadata.name))
         self._changed()
 
     def _put_namespace(self, found: objects.Namespace) -> None:
-        self.compiler.put_namespace(found.metadata.name, found.metadata.labels)
-        self._changed()
+        if self.compiler.put_namespace(found.metadata.name, found.metadata.labels):
+            self._changed()
 
     def _drop_namespace(self, gone: objects.Namespace) -> None:
         self.compiler.drop_namespace(gone.metadata.name)
         self._changed()
 
     def _put_policy(self, found: objects.NetworkPolicy) -> None:
-        self.compiler.put_policy(translation.policy(found))
-        self._changed()
+        if self.compiler.put_policy(translation.policy(found)):
+            self._changed()
 
     def _drop_policy(self, gone: objects.NetworkPolicy) -> None:
         self.compiler.drop_policy((gone.metadata.namespace, gone.metadata.name))
