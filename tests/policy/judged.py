@@ -56,16 +56,25 @@ ORDERS: Final = (
 """In which the program may come to know what there is; without `placed` nobody says which containers a node has."""
 
 
-def judged(cluster: Cluster, order: Sequence[str] = ORDERS[0]) -> Judged:
+def owners(cluster: Cluster) -> dict[str, Json]:
+    """Of each address that is a pod's."""
     every = dict.fromkeys(str(address) for pod in cluster.pods for address in addresses(pod))
-    owners = {address: pod for address in every if (pod := pod_at(cluster, address)) is not None}
-    homes = {parsed(address): str(pod["spec"]["nodeName"]) for address, pod in owners.items()}
+    return {address: pod for address in every if (pod := pod_at(cluster, address)) is not None}
+
+
+def containers(cluster: Cluster, node: str) -> list[Placed]:
+    """What the node has, as who attached them tells it."""
+    here = ((one, pod["metadata"]) for one, pod in owners(cluster).items() if pod["spec"]["nodeName"] == node)
+    return [Placed(parsed(one), (told["namespace"], told["name"]), told["uid"]) for one, told in here]
+
+
+def judged(cluster: Cluster, order: Sequence[str] = ORDERS[0]) -> Judged:
+    homes = {parsed(address): str(pod["spec"]["nodeName"]) for address, pod in owners(cluster).items()}
     compilers, rulesets = {}, {}
     for node in cluster.nodes:
         compilers[node] = Compiler(node)
-        containers = [_placed(address, pod) for address, pod in owners.items() if pod["spec"]["nodeName"] == node]
         for step in order:
-            _tell(compilers[node], step, cluster, containers)
+            tell(compilers[node], step, cluster, containers(cluster, node))
             rulesets[node] = compilers[node].ruleset()
     here = {address: node for node, ruleset in rulesets.items() for address in ruleset.pods}
     assert here == homes, "each node has its pods, and nobody else's"
@@ -73,12 +82,7 @@ def judged(cluster: Cluster, order: Sequence[str] = ORDERS[0]) -> Judged:
     return Judged(compilers, rulesets, homes, own)
 
 
-def _placed(address: str, pod: Json) -> Placed:
-    metadata = pod["metadata"]
-    return Placed(parsed(address), (metadata["namespace"], metadata["name"]), metadata["uid"])
-
-
-def _tell(compiler: Compiler, step: str, cluster: Cluster, containers: list[Placed]) -> None:
+def tell(compiler: Compiler, step: str, cluster: Cluster, placed: list[Placed]) -> None:
     match step:
         case "namespaces":
             for raw in cluster.namespaces:
@@ -91,7 +95,7 @@ def _tell(compiler: Compiler, step: str, cluster: Cluster, containers: list[Plac
             for raw in cluster.policies:
                 compiler.put_policy(translation.policy(NETWORK_POLICIES.decode(json.dumps(raw).encode())))
         case _:
-            compiler.place(containers)
+            compiler.place(placed)
 
 
 def wrong(
