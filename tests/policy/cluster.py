@@ -184,11 +184,11 @@ class Cluster:
         self.scene.control.do("plant", thing=thing)
 
     def label_namespace(self, name: str, **labels: str) -> None:
-        self.labels[name] = {"kubernetes.io/metadata.name": name, **labels}
+        self.labels[name] = {"kubernetes.io/metadata.name": name, "ns": name, **labels}
         self.plant({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": self.labels[name]}})
 
     def label_pod(self, key: str, **labels: str) -> None:
-        self.pods[key].labels = labels
+        self.pods[key].labels = {"pod": self.pods[key].name, **labels}
         self.plant(self.pods[key].thing())
 
     def enforce(self, *policies: Json, seconds: float = 10.0) -> None:
@@ -261,7 +261,7 @@ def cluster(hosts: int = 2, *, pods: bool = True, npc: bool = True) -> Iterator[
         try:
             made.lab.fabric.plug(found.outside, OUTSIDE, f"{OUTSIDE_ADDRESS}/24")
             for namespace in NAMESPACES:
-                found.label_namespace(namespace, ns=namespace)
+                found.label_namespace(namespace)
             for each in found.npcs if npc else ():
                 each.start(wait=False)
             for at, (namespace, name) in enumerate(itertools.product(NAMESPACES, NAMES) if pods else ()):
