@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -46,6 +47,8 @@ class Enforcement:
         self.why = "nothing was written yet"
         """Why it is not what it should be; empty if it is."""
         self.transactions = self.repairs = self.refusals = 0
+        self.seconds = 0.0
+        """That transactions took, all in all."""
         self._asked = self._done = 0
         self._wake = asyncio.Event()
         self._turn = asyncio.Condition()
@@ -90,15 +93,18 @@ class Enforcement:
         # `before` is what the table had before somebody changed it: of no use for a difference.
         text = nftables.whole(ruleset, self._frame) if entire else self._difference(ruleset)
         if text:
+            begun = time.monotonic()
             try:
                 await (self._write_whole(text) if entire else self._write_part(text))
             except HostError as error:
                 self._refused(error, entire=entire)
                 return
             self.transactions += 1
+            self.seconds += time.monotonic() - begun
         self.held, self._done, self.why, self._failures = ruleset, asked, "", 0
         if text:
-            self._applied(before, ruleset)
+            # What the table had when others had changed it nobody knows, nor what passed meanwhile.
+            self._applied(None if entire else before, ruleset)
         async with self._turn:
             self._turn.notify_all()
 

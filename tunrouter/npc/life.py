@@ -133,6 +133,7 @@ class Npc:
             state=self._state(),
             ready=not self._unready(),
             transactions=enforcement.transactions,
+            seconds=enforcement.seconds,
             repairs=enforcement.repairs,
             refusals=enforcement.refusals,
             cut=self.flows.cut,

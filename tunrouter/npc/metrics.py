@@ -19,6 +19,7 @@ class Look(NamedTuple):
     state: State
     ready: bool
     transactions: int
+    seconds: float
     repairs: int
     refusals: int
     cut: int
@@ -69,6 +70,8 @@ TABLE: Final = (
            _one(lambda look: not look.state.why)),
     Metric("tunrouter_npc_transactions_total", "counter", (), "Changes of the kernel's rules",
            _one(lambda look: look.transactions)),
+    Metric("tunrouter_npc_transaction_seconds_total", "counter", (), "What they took, nft's start included",
+           _one(lambda look: look.seconds)),
     Metric("tunrouter_npc_repairs_total", "counter", (), "Rules that others changed, and that were written anew",
            _one(lambda look: look.repairs)),
     Metric("tunrouter_npc_refused_transactions_total", "counter", (), "Changes that the kernel refused",

@@ -24,7 +24,7 @@ LOOK_SECONDS: Final = 2.0
 """A line each time is what the log takes of one kind."""
 AGAIN_SECONDS: Final = 60.0
 PATIENCE_SECONDS: Final = 10.0
-"""What is not in force for so long is told as an Event."""
+"""What is not in force for so long is told, later also as an Event."""
 EVENTS: Final = 3
 EVENTS_SECONDS: Final = 1800.0
 """So many Events in so long: on average, a node writes nothing more often than every ten minutes."""
@@ -55,12 +55,14 @@ class Notice:
         """In the log, last, without the reason for being out of touch."""
         self._again_at = 0.0
         self._amiss_since: float | None = None
+        self._begun = asyncio.get_running_loop().time()
 
     async def keep(self) -> None:
         """Until it is cancelled."""
         while True:
             state, now = self._look(), asyncio.get_running_loop().time()
-            self._log(state, now)
+            if not state.why or now - self._begun >= PATIENCE_SECONDS:  # at the start that is no news
+                self._log(state, now)
             await self._tell_cluster(state, now)
             await asyncio.sleep(LOOK_SECONDS)
 

@@ -7,6 +7,7 @@ than open and silent.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any, Final, TypeVar
@@ -45,6 +46,8 @@ ENDED: Final = frozenset({"Succeeded", "Failed"})
 SIDECAR: Final = "Always"
 TYPES: Final[dict[str, Direction]] = {"Ingress": "ingress", "Egress": "egress"}
 FIELDS: Final = frozenset({"podSelector", "policyTypes", "ingress", "egress"})
+CIDR: Final = re.compile(r"[0-9a-fA-F.:]+/[0-9]{1,3}")
+PORT_NAME: Final = re.compile(r"(?=.*[a-z])(?!.*--)(?!-)[-a-z0-9]{1,15}(?<!-)")
 SHORT: Final = 200
 """Characters of what is told of one fault."""
 T = TypeVar("T")
@@ -164,15 +167,22 @@ def _peer(given: PolicyPeer) -> Peers | Block:
 
 
 def _block(given: IPBlock) -> Block:
-    network = ip_network(given.cidr, strict=False)
+    network = _network(given.cidr)
     return Block(network, tuple(_exception(network, one) for one in given.except_ or ()))
 
 
 def _exception(network: Network, text: str) -> Network:
-    found = ip_network(text, strict=False)
+    found = _network(text)
     if found.version != network.version or not found.subnet_of(network):  # type: ignore[arg-type]
         raise ValueError(f"{text} is no part of {network}, so it cannot be an exception of it")
     return found
+
+
+def _network(text: str) -> Network:
+    """A lone address is none, and a mask or a zone is not the API's."""
+    if not CIDR.fullmatch(text):
+        raise ValueError(f"{text!r} is no CIDR")
+    return ip_network(text, strict=False)
 
 
 def _selector(given: Any) -> Selector:
@@ -188,6 +198,8 @@ def _labels(given: LabelSelector | None) -> Selector:
 
 def _requirement(given: SelectorRequirement) -> Requirement:
     values = frozenset(given.values or ())
+    if not given.key:
+        raise ValueError(f"{given.operator} has no key")
     if bool(values) != (given.operator in ("In", "NotIn")):
         raise ValueError(f"{given.operator} of {given.key!r} has {'no' if not values else 'needless'} values")
     return Requirement(given.key, given.operator, values)
@@ -203,8 +215,8 @@ def _port(given: PolicyPort) -> Ports:
     if isinstance(port, str):
         if end is not None:
             raise ValueError(f"endPort {end} cannot follow the name {port!r}")
-        if not port:
-            raise ValueError("a port's name is empty")
+        if not PORT_NAME.fullmatch(port):
+            raise ValueError(f"{port!r} is no name of a port")
         return Ports(protocol, name=port)
     if port is None:
         if end is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import struct
 import subprocess
 from collections.abc import Collection, Iterator
@@ -73,10 +74,14 @@ def refusal(commands: str) -> str:
 def _run(commands: str, *options: str) -> str:
     """What it complains of."""
     try:
-        done = subprocess.run(
-            ["nft", *options, "-f", "-"],
-            input=commands, capture_output=True, text=True, timeout=NFT_SECONDS, check=False,
-        )  # fmt: skip
+        with open(os.memfd_create("nft"), "w+") as whole:
+            # Not by a pipe: were we killed while it is filled, the half that is in it might be a rule set, too.
+            whole.write(commands)
+            whole.seek(0)
+            done = subprocess.run(
+                ["nft", *options, "-f", "-"],
+                stdin=whole, capture_output=True, text=True, timeout=NFT_SECONDS, check=False,
+            )  # fmt: skip
     except FileNotFoundError:
         raise HostError("nft is not installed", "apt-get install nftables") from None
     except subprocess.TimeoutExpired:
@@ -169,7 +174,7 @@ class _Query:
         try:
             self.wire = Wire(NETLINK_NETFILTER)
         except OSError as error:
-            raise _no_nftables(error) from None
+            raise no_nftables(error) from None
 
     def __enter__(self) -> _Query:
         return self
@@ -229,10 +234,10 @@ class Monitor(Hearing):
         try:
             super().__init__(NETLINK_NETFILTER, (NFNLGRP_NFTABLES,))
         except OSError as error:
-            raise _no_nftables(error) from None
+            raise no_nftables(error) from None
 
 
-def _no_nftables(error: OSError) -> HostError:
+def no_nftables(error: OSError) -> HostError:
     return HostError(f"nftables: {error.strerror}", "use a kernel with nf_tables (3.13 or newer)")
 
 

@@ -33,6 +33,7 @@ AT_ONCE: Final = 64
 """Messages before their answers are read: what does not fit the socket's buffer is lost."""
 SOL_NETLINK: Final = 270
 NETLINK_ADD_MEMBERSHIP: Final = 1
+SO_RCVBUFFORCE: Final = 33
 DRAIN_LIMIT: Final = 1024
 """Notifications read at one wake-up; what is left wakes the reader again."""
 
@@ -156,11 +157,16 @@ class Wire:
 
 
 class Hearing:
-    """A socket that is readable when something was told to its groups. Raises OSError."""
+    """A socket that is readable when something was told to its groups. Raises OSError.
 
-    def __init__(self, family: int, groups: Sequence[int]) -> None:
+    `buffer` is how many bytes of news may wait, where it is more than the system's.
+    """
+
+    def __init__(self, family: int, groups: Sequence[int], buffer: int = 0) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, family)
         self._socket.bind((0, 0))
+        if buffer:
+            enlarge(self._socket, buffer)
         for group in groups:
             self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
         self._socket.setblocking(False)
@@ -171,19 +177,33 @@ class Hearing:
     def drain(self) -> bool:
         """Empties the socket, or nearly: what is left is still news. True if there was something, or it was lost."""
         seen = False
-        for _ in range(DRAIN_LIMIT):
-            try:
-                seen = bool(self._socket.recv(1 << 16)) or seen
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                seen = True
+        for _ in waiting(self._socket):
+            seen = True
         return seen
 
     def close(self) -> None:
         self._socket.close()
+
+
+def waiting(of: socket.socket) -> Iterator[bytes | None]:
+    """What waits in a socket that does not block, but for what exceeds the limit; None where something was lost."""
+    for _ in range(DRAIN_LIMIT):
+        try:
+            yield of.recv(1 << 16)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            yield None
+
+
+def enlarge(of: socket.socket, buffer: int) -> None:
+    """What waits in a socket may be so many bytes; fewer where nobody may exceed the system's limit."""
+    try:
+        of.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, buffer)
+    except PermissionError:
+        of.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
