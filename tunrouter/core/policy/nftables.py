@@ -287,7 +287,7 @@ def _isolating(direction: Direction, keys: tuple[Key, ...]) -> Iterator[str]:
 
 
 def _verdicts(before: Ruleset, after: Ruleset) -> Iterator[str]:
-    _, _, gone = _compared(before.pods, after.pods)
+    gone = before.pods.keys() - after.pods.keys()
     for version in VERSIONS:
         here = [address for address in after.pods if address.version == version]
         left = [address for address in gone if address.version == version]
