@@ -82,7 +82,7 @@ policies = st.builds(
 )
 pods = st.builds(
     lambda key, uid, labels, addresses, ports, node, host, ended, born: Pod(
-        *key, f"{key[1]}-{uid}", labels, addresses, tuple(ports), node, host, ended, born
+        key[0], key[1], f"{key[1]}-{uid}", labels, addresses, tuple(ports), node, host, ended, born
     ),
     st.sampled_from(KEYS),
     st.integers(0, 1),
