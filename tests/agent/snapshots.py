@@ -13,6 +13,7 @@ from tunrouter.core.status import (
     Lag,
     Neighbour,
     Owner,
+    Policy,
     Process,
     Requests,
     Snapshot,
@@ -117,5 +118,6 @@ SNAPSHOT = Snapshot(
             Requests(verb="watch", resource="nodes", code="unreachable", count=7),
         ),
     ),
+    policy=Policy(expected=True),
     lag=Lag(looks=100, seconds=0.5, within=tuple(range(90, 90 + len(LAG_SECONDS)))),
 )  # fmt: skip

@@ -31,7 +31,10 @@ class Node:
         )
         self.control = SimpleNamespace(stopped=False, node=SimpleNamespace(allocator=self.allocator))
         self.attachments = SimpleNamespace(closed=False)
-        self.readiness = Readiness(cast("Any", self.host), cast("Any", self.underlay), cast("Any", self.runtimes))
+        self.silence = ""
+        self.readiness = Readiness(
+            cast("Any", self.host), cast("Any", self.underlay), cast("Any", self.runtimes), lambda: self.silence
+        )
 
     def stands(self) -> None:
         self.readiness.watch(cast("Any", self.control), cast("Any", self.attachments))
@@ -46,6 +49,14 @@ def test_a_bridge_without_room_hinders_pods(node: Node) -> None:
     node.stands()
     node.host.host.full = True
     assert node.readiness.unready() == "this node has as many pods as a bridge has ports"
+
+
+def test_without_policies_pods_are_kept_away_and_the_agent_is_ready(node: Node) -> None:
+    node.stands()
+    node.silence = "weave-npc does not answer"
+    assert (node.readiness.hindrance(), node.readiness.unready()) == ("weave-npc does not answer", "")
+    node.free = 0
+    assert node.readiness.hindrance() == node.readiness.unready() == "no address is free: all are held or rest"
 
 
 def test_reasons_come_one_after_the_other(node: Node) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from tunrouter.cli.render import Style, report
+from tunrouter.cli.render import Style, report, why_no_pod
 from tunrouter.cli.text import duration, printable, size
 from tunrouter.core.status import (
     READY,
@@ -18,6 +18,7 @@ from tunrouter.core.status import (
     Owner,
     Peer,
     Pending,
+    Policy,
     Snapshot,
     Worker,
     awaiting_consensus,
@@ -272,6 +273,29 @@ def test_the_summary_says_why_no_pod_can_be_added() -> None:
     full = msgspec.structs.replace(SNAPSHOT, unready="no address is free: all are held", warnings=("slow",))
     ending = "\n        Warning: no pod can be added: no address is free: all are held\n        Warning: slow\n"
     assert report(full, None, Style()) == SUMMARY + ending
+
+
+@pytest.mark.parametrize(
+    ("policy", "line"),
+    [
+        (Policy(expected=True), "in force by weave-npc"),
+        (Policy(expected=False), "not by tunrouter: no weave-npc is expected on this node"),
+        (Policy(expected=True, silent=12.3, why="nobody listens"),
+         "weave-npc does not answer since 12s, so no pod can be added: nobody listens"),
+    ],
+)  # fmt: skip
+def test_the_summary_says_who_sees_to_policies(policy: Policy, line: str) -> None:
+    text = report(msgspec.structs.replace(SNAPSHOT, policy=policy), None, Style())
+    assert f"         Policy: {line}" in text.splitlines()
+    assert "Warning" not in text
+
+
+def test_what_keeps_pods_away_for_long_is_a_warning_even_of_an_agent_that_is_ready() -> None:
+    lasting = Policy(expected=True, silent=99.0, why="nobody listens", hindrance="nobody listens")
+    there = msgspec.structs.replace(SNAPSHOT, policy=lasting)
+    assert "        Warning: no pod can be added: nobody listens" in report(there, None, Style()).splitlines()
+    assert why_no_pod(there) == "nobody listens"
+    assert why_no_pod(SNAPSHOT) == ""
 
 
 def test_the_wide_summary_adds_and_changes_nothing() -> None:

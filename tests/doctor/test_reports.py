@@ -248,6 +248,16 @@ def test_what_ails_the_cluster(changes: dict[str, Any], level: str, text: str, f
     assert found.fix.startswith(fix)
 
 
+def test_a_policy_process_that_does_not_answer_for_long_is_a_fault() -> None:
+    away = status.Policy(expected=True, silent=11.0, why="weave-npc does not answer on /run/tunrouter/npc.sock")
+    found = the_complaint(of(policy=away))
+    assert (found.check, found.level) == ("cluster", "fail")
+    assert found.text.startswith("weave-npc does not answer on /run/tunrouter/npc.sock: no pod can be added")
+    assert "weave-net's on host-1" in found.fix
+    assert complaints(of(policy=msgspec.structs.replace(away, silent=3.0))) == []
+    assert complaints(of(policy=status.Policy(expected=False))) == []
+
+
 def test_what_is_not_known_of_the_cluster_yet_is_no_fault() -> None:
     assert complaints(of(kubernetes=status.Kubernetes(node="host-1"))) == []
     assert [finding for finding in told(of(kubernetes=None)) if finding.check == "cluster"] == []

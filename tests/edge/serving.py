@@ -12,7 +12,7 @@ from typing import Any
 import uvloop
 
 from tunrouter.edge.api import Call, PolicyCall
-from tunrouter.edge.api.server import serve
+from tunrouter.edge.api.server import Handler, serve
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
@@ -38,7 +38,7 @@ class Stub:
 
 
 @contextmanager
-def serving(path: Path, stub: Stub, loop: str = "uvloop", **options: Any) -> Iterator[None]:
+def serving(path: Path, stub: Handler[Any], loop: str = "uvloop", **options: Any) -> Iterator[None]:
     """Serves `stub` on `path` until the block ends."""
     started = threading.Event()
     stopping: list[Callable[[], object]] = []

@@ -21,12 +21,14 @@ def test_reset_leaves_nothing(lab: Lab, forwarding: int) -> None:
     lab.host_ns.run("ip", "link", "del", PLAN.tun)
     before = lab.state()
     lab.host_ns.run("ip", "tuntap", "add", "mode", "tun", "multi_queue", "vnet_hdr", "name", PLAN.tun)
+    lab.host_ns.run("nft", "add table inet tunrouter-policy")
     host = lab.host()
     lab.inside(host.apply)
     lab.pod(host, "10.32.1.2")
     lab.inside(lambda: host.set_path_mtus({IPv4Network("10.32.7.0/24"): 1200}))
     done = lab.inside(reset)
     assert lab.state() == before
+    assert "table inet tunrouter-policy" in done
     for word in ("table inet tunrouter", "accepts in FORWARD", "bridge weave", "tun tunrouter0", "route unreachable"):
         assert any(word in line for line in done), (word, done)
     assert lab.inside(reset) == []

@@ -19,7 +19,7 @@ from tunrouter.edge.kube import objects as kube
 NAMES = ["weave", "weave-npc"]
 HOST_PATHS = {
     "/var/lib/tunrouter": "identity, blocks and addresses over restarts",
-    "/run/tunrouter": "the socket that the plugin asks",
+    "/run/tunrouter": "the sockets that the plugin and the agent ask",
     "/opt/cni/bin": "the plugin",
     "/etc/cni/net.d": "the network",
     "/run/netns": "the pods' namespaces",
@@ -122,6 +122,13 @@ def test_mounts_are_where_the_program_looks() -> None:
     assert at["netns"] == {"name": "netns", "mountPath": "/run/netns"} | propagated
     assert at["password"]["mountPath"] == environment("weave")["CREDENTIALS_DIRECTORY"]
     assert at["password"]["readOnly"] is True
+
+
+def test_both_meet_where_the_policy_process_answers() -> None:
+    for options in ({}, {"TUNROUTER_RUN_DIR": "/srv/run"}):
+        there = configured(container("weave-npc"), options)
+        assert there.npc_socket == agent(**options).npc_socket
+    assert container("weave-npc")["volumeMounts"] == [{"name": "run", "mountPath": agent().run_dir}]
 
 
 def environment(name: str) -> dict[str, str]:

@@ -109,8 +109,9 @@ class Cni:
             raise CniError(errors.THERE_ALREADY, what, "delete it first")
         mtu = asked.mtu or self._plan.mtu
         wish = Wish(namespace, asked.name, asked.interface, mtu, asked.address, asked.routes, asked.pod)
-        pod = await self._attachments.attach(wish)
-        await self._policy_ready(asked, pod)
+        with self._policing.adding(asked.name, Pod.of(asked.pod, asked.uid)):
+            pod = await self._attachments.attach(wish)
+            await self._policy_ready(asked, pod)
         assert pod.gateway is not None  # who was just attached has one
         return result.added(
             asked,

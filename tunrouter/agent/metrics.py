@@ -128,6 +128,11 @@ def _in_touch(snapshot: Snapshot) -> Iterator[Sample]:
         yield (), not snapshot.kubernetes.away
 
 
+def _policy_in_touch(snapshot: Snapshot) -> Iterator[Sample]:
+    if snapshot.policy is not None and snapshot.policy.expected:
+        yield (), snapshot.policy.silent is None
+
+
 def _workers(field: str) -> Samples:
     return lambda snapshot: [((str(worker.number),), getattr(worker, field)) for worker in snapshot.workers]
 
@@ -235,6 +240,8 @@ _KUBERNETES: Final = (
            "1 while the API server tells this node what changes; not there without Kubernetes", _in_touch),
     Metric("tunrouter_kubernetes_requests_total", "counter", ("verb", "resource", "code"),
            "Requests to the API server, by the status code of its answer", _requests),
+    Metric("tunrouter_policy_in_touch", "gauge", (),
+           "1 while weave-npc answers this agent; not there where none is expected", _policy_in_touch),
 )  # fmt: skip
 _NODE: Final = (
     Metric("tunrouter_build_info", "gauge", ("version", "kernel"),

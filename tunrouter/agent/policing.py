@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from tunrouter.agent.attachments import Attachments
@@ -73,7 +73,9 @@ class Policing:
         self._attached: Callable[[], Collection[Attached]] = tuple
         self._held: Callable[[], Iterable[Lease]] = tuple
         self._pods: dict[str, Pod] = {}
-        """Of containers that were added in this life."""
+        """Of containers that were added in this life, or are being added."""
+        self._told: set[str] = set()
+        """Names of the last list."""
         self._changed = asyncio.Event()
         self._telling = asyncio.Lock()
         self._heard = False
@@ -178,7 +180,9 @@ class Policing:
     def _containers(self) -> tuple[Container, ...]:
         there = self._attached()
         names = {one.name for one in there}
-        self._pods = {name: pod for name, pod in self._pods.items() if name in names}
+        for gone in self._told - names:
+            self._pods.pop(gone, None)
+        self._told = names
         pods = {lease.container: Pod.of(lease.pod) for lease in self._held() if lease.pod} | self._pods
         return tuple(self._container(one, pods.get(one.name)) for one in there)
 
@@ -190,11 +194,21 @@ class Policing:
         return Container(address, there.name, bool(network), pod.namespace, pod.name, pod.uid)
 
     # --- a pod that is added -----------------------------------------------------------------------------------------
+    @contextlib.contextmanager
+    def adding(self, name: str, pod: Pod | None) -> Iterator[None]:
+        """Whose this container is, is known before it is on the bridge; if what follows fails it was nobody's."""
+        if self.expected and pod is not None:
+            self._pods[name] = pod
+        try:
+            yield
+        except BaseException:
+            self._pods.pop(name, None)
+            raise
+
     async def enforce(self, there: Attached, pod: Pod) -> None:
         """Returns when its policies are in force. Raises AgentError with the words of who enforces them, or ours."""
         if not self.expected:
             return
-        self._pods[there.name] = pod
         deadline = self._loop.time() + ENFORCE_SECONDS
         why = f"{WHO} did not answer on {self._path} within {ENFORCE_SECONDS:g} s"
         try:
@@ -208,15 +222,14 @@ class Policing:
 
     async def _enforce(self, container: Container, deadline: float) -> str:
         """Why nobody answered; empty if that is done."""
-        async with self._telling:
-            pass  # a list of before this container was attached has arrived
-        was_silent = self._silent_since is not None
         try:
+            async with self._telling:  # a list of before this container was attached has arrived
+                if self._silent_since is not None:
+                    await self._ask(ContainersCall(self._containers()))  # it may be another one, that knows nobody
             await self._ask(EnforceCall(container, max(deadline - self._loop.time() - RETURN_SECONDS, 0.0)))
         except AgentUnreachableError as error:
+            self._miss(error.what)
             return error.what
         except AgentError as error:
             raise AgentError(error.what, error.fix or self._see) from None
-        if was_silent:
-            self.changed()  # it is there again, and knows of nobody else
         return ""

@@ -1,4 +1,4 @@
-"""`tunrouter reset`: stops the agent if told to, then removes what it set up on this host.
+"""`tunrouter reset`: stops the agent and the policy process if told to, then removes what it set up on this host.
 
 The node's identity, its state and the network of container runtimes stay, unless they are to be purged. What was
 exposed is hidden: nothing else would say so to the next agent.
@@ -26,14 +26,17 @@ def run(flags: Mapping[str, object], force: bool, purge: bool, socket: str | Non
     if os.geteuid() != 0:
         raise HostError("reset needs root", "run as root: sudo tunrouter reset")
     config = settings(flags).config
-    _stop_agent(socket or str(config.socket), force)
+    _stop("the agent", socket or str(config.socket), force)
+    # It would put its rules back.
+    _stop("weave-npc", str(config.npc_socket), force)
     from tunrouter import host
     from tunrouter.agent.exposure import forget
     from tunrouter.agent.inheritance import end_all
 
     end_all(Path(config.run_dir))
-    for path in (config.socket, config.socket.with_suffix(".lock")):
-        path.unlink(missing_ok=True)
+    for answers in (config.socket, config.npc_socket):
+        for path in (answers, answers.with_suffix(".lock")):
+            path.unlink(missing_ok=True)
     removed = host.reset(config.bridge, config.tun, config.port) + forget(Path(config.state_dir))
     if purge:
         removed += _purge(config)
@@ -50,18 +53,18 @@ def _purge(config: Config) -> list[str]:
     return taken + store.erase(Path(config.state_dir), config.notes, [config.socket])
 
 
-def _stop_agent(socket: str, force: bool) -> None:
+def _stop(who: str, socket: str, force: bool) -> None:
     try:
         pid = agent(socket).pid()
     except AgentUnreachableError:
         return
     if not force:
-        raise HostError(f"the agent is running (pid {pid})", "stop it first, or run: tunrouter reset --force")
-    typer.echo(f"stopping the agent (pid {pid})")
-    _terminate(pid)
+        raise HostError(f"{who} is running (pid {pid})", "stop it first, or run: tunrouter reset --force")
+    typer.echo(f"stopping {who} (pid {pid})")
+    _terminate(who, pid)
 
 
-def _terminate(pid: int) -> None:
+def _terminate(who: str, pid: int) -> None:
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -70,7 +73,7 @@ def _terminate(pid: int) -> None:
         signal.pidfd_send_signal(descriptor, signal.SIGINT)  # for good: nobody is to go on
         # A pidfd becomes readable when its process ends.
         if not select.select([descriptor], [], [], STOP_SECONDS)[0]:
-            raise HostError(f"the agent (pid {pid}) does not stop", f"look at its log, or run: kill -9 {pid}")
+            raise HostError(f"{who} (pid {pid}) does not stop", f"look at its log, or run: kill -9 {pid}")
     except ProcessLookupError:
         return
     finally:

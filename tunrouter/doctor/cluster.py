@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from tunrouter.core.status import Kubernetes, Snapshot
+from tunrouter.core.status import Kubernetes, Policy, Snapshot
 from tunrouter.doctor.finding import Finding
 
 NAME: Final = "cluster"
+SILENT_SECONDS: Final = 10.0
+"""So long a policy process may take that is being replaced."""
 
 
 def cluster(snapshot: Snapshot) -> Iterator[Finding]:
@@ -20,7 +22,7 @@ def cluster(snapshot: Snapshot) -> Iterator[Finding]:
     known = snapshot.kubernetes
     if known is None:
         return
-    found = [*_api(known), *_node(known), *_plugins(known)]
+    found = [*_api(known), *_node(known), *_plugins(known), *_policies(known, snapshot.policy)]
     found += [Finding(NAME, "warn", conflict.text, conflict.fix) for conflict in known.conflicts]
     yield from found or [Finding(NAME, "ok", f"the Kubernetes API is in touch, and {known.node} is a node of it")]
 
@@ -50,3 +52,13 @@ def _plugins(known: Kubernetes) -> Iterator[Finding]:
     for lack in known.lacks:
         what, _, fix = lack.rpartition("; ")
         yield Finding(NAME, "fail", what or lack, fix if what else "see the agent's log")
+
+
+def _policies(known: Kubernetes, policy: Policy | None) -> Iterator[Finding]:
+    if policy is not None and policy.silent is not None and policy.silent >= SILENT_SECONDS:
+        what = f"{policy.why}: no pod can be added to this node, and its rules of NetworkPolicies stay as they are"
+        fix = (
+            f"see why: kubectl logs -n kube-system POD -c weave-npc, POD being weave-net's on {known.node}; where "
+            "another program enforces policies: the overlay no-npc"
+        )
+        yield Finding(NAME, "fail", what, fix)

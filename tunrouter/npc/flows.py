@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from ipaddress import ip_address
 from typing import Final, TypeVar
 
+from tunrouter.core.policy.model import Address
 from tunrouter.core.policy.ruleset import Ruleset
-from tunrouter.edge.netlink import conntrack
 from tunrouter.edge.netlink.addresses import own_addresses
+from tunrouter.edge.netlink.conntrack import Conntrack, Flow
 from tunrouter.errors import HostError
 
 EVERY_SECONDS: Final = 1.0
@@ -68,16 +70,21 @@ def _lost(before: Mapping[K, frozenset[M]], after: Mapping[K, frozenset[M]]) -> 
 
 
 def _cut(ruleset: Ruleset) -> int:
-    pods, own = ruleset.pods, own_addresses()
-    count = 0
-    for flow in conntrack.entries():
+    with Conntrack() as conntrack:
+        doomed = list(forbidden(ruleset, conntrack.entries(), own_addresses()))
+        conntrack.delete(*doomed)
+    return len(doomed)
+
+
+def forbidden(ruleset: Ruleset, flows: Iterable[Flow], own: Collection[Address]) -> Iterator[Flow]:
+    """`own` are the addresses of this node."""
+    pods, node = {address.packed for address in ruleset.pods}, {address.packed for address in own}
+    for flow in flows:
         # After a Service's address was translated, before anything was masqueraded: as the rules saw it.
         source, destination = flow.original.source, flow.reply.source
-        if (source not in pods and destination not in pods) or (source in own and source not in pods):
+        if (source not in pods and destination not in pods) or (source in node and source not in pods):
             continue
-        protocol = PROTOCOLS.get(flow.original.protocol, "")
+        protocol = PROTOCOLS.get(flow.protocol, "")
         port = flow.reply.source_port if protocol else 0
-        if not ruleset.passes(source, destination, protocol, port):
-            conntrack.delete(flow)
-            count += 1
-    return count
+        if not ruleset.passes(ip_address(source), ip_address(destination), protocol, port):
+            yield flow

@@ -1,0 +1,163 @@
+"""Connections under policies: what is permitted survives restarts and edits, and what an edit forbids ends in two seconds.
+
+Law: flows are opened under policies that permit them, so that they pass by a rule and not for want of one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import count
+
+import pytest
+
+from tests.policy import proxy
+from tests.policy.cluster import RANGE, Cluster, Json, cluster
+from tests.policy.flows import FIRST_PORT, KINDS, Flow, Kind
+from tests.policy.written import ALL, EVERY, block, pods, policy
+from tunrouter.bench.namespaces import wait_until
+
+pytestmark = pytest.mark.root
+
+CUT_SECONDS = 2.0
+SHUT_SECONDS = 1.0
+"""An edit or a restart of npc touches no packet; machines are busy."""
+AGENT_SECONDS = 5.0
+"""A tunnel may be silent while its agent starts again."""
+SERVER, NEAR, FAR, OTHER = "x/server", "y/near", "y/far", "z/other"
+DENY = policy("x", ALL, "deny", EVERY)
+FROM_Y = policy("x", ALL, "in", ingress=[{"from": [{"namespaceSelector": pods(ns="y")}]}])
+FROM_Z = policy("x", ALL, "in", ingress=[{"from": [{"namespaceSelector": pods(ns="z")}]}])
+_ports = count(FIRST_PORT)
+
+
+@pytest.fixture(scope="module")
+def found() -> Iterator[Cluster]:
+    with cluster(2, pods=False) as found:
+        one, two = found.hosts
+        server = found.add_pod("x", "server", one)
+        for key, host in ((NEAR, one), (FAR, two), (OTHER, two)):
+            namespace, _, name = key.partition("/")
+            found.add_pod(namespace, name, host)
+        for host in found.hosts:
+            proxy.serve(host, server.address, RANGE, local=host is one)
+        yield found
+
+
+@contextmanager
+def flowing(found: Cluster, *clients: str, kinds: tuple[Kind, ...] = KINDS) -> Iterator[list[Flow]]:
+    """To the server, of each kind from each of these."""
+    server = found.pods[SERVER]
+    with closing_all() as flows:
+        for client in clients:
+            for kind in kinds:
+                flows.append(
+                    Flow(client, kind, found.places[client], found.places[SERVER], server.address, next(_ports))
+                )
+        yield flows
+
+
+def restart_npc(found: Cluster, end: str) -> None:
+    for npc in found.npcs:
+        npc.kill() if end == "killed" else npc.stop()
+        npc.start(wait=False)
+    found.wait_in_force(20)
+
+
+def restart_agents(found: Cluster, end: str) -> None:
+    for host in found.hosts:
+        host.agent.kill() if end == "killed" else host.agent.leave()
+        host.agent.restart(wait=False)
+    for host in found.hosts:
+        host.agent.wait_ready()
+        host.agent.wait_established(1)
+
+
+DISTURBANCES: dict[str, tuple[Callable[[Cluster], object], float]] = {
+    "npc is ended and started": (partial(restart_npc, end="ended"), SHUT_SECONDS),
+    "npc is killed and started": (partial(restart_npc, end="killed"), SHUT_SECONDS),
+    "an edit permits them by pods": (
+        lambda found: found.enforce(DENY, policy("x", ALL, "in", ingress=[{"from": [
+            {"namespaceSelector": pods(ns="y"), "podSelector": ALL}]}])), SHUT_SECONDS),
+    "an edit permits them by addresses": (
+        lambda found: found.enforce(DENY, policy("x", ALL, "in", ingress=[{"from": [
+            block(f"{found.addresses[client]}/32") for client in (NEAR, FAR)]}])), SHUT_SECONDS),
+    "another policy permits them": (
+        lambda found: found.enforce(DENY, policy("x", ALL, "all", ingress=[ALL])), SHUT_SECONDS),
+    "no policy is there any more": (lambda found: found.enforce(), SHUT_SECONDS),
+    "there are policies again": (lambda found: found.enforce(DENY, FROM_Y), SHUT_SECONDS),
+    "the agents are ended and started": (partial(restart_agents, end="ended"), AGENT_SECONDS),
+    "the agents are killed and started": (partial(restart_agents, end="killed"), AGENT_SECONDS),
+}  # fmt: skip
+
+
+def test_what_is_permitted_survives(found: Cluster) -> None:
+    found.enforce(DENY, FROM_Y)
+    with flowing(found, NEAR, FAR) as flows:
+        for what, (disturb, seconds) in DISTURBANCES.items():
+            began = time.monotonic()
+            disturb(found)
+            done = time.monotonic()
+            for flow in flows:
+                wait_until(f"{flow.name} goes on: {what}", partial(flow.heard_since, done), seconds + 1)
+            silent = {flow.name: round(flow.gap(began), 2) for flow in flows if flow.gap(began) > seconds}
+            assert not silent, f"{what}: {silent}"
+
+
+FORBID: dict[str, list[Json]] = {
+    "ingress of the server": [DENY, FROM_Z],
+    "egress of the clients": [policy("y", ALL, "out", ("Egress",))],
+}
+
+
+@pytest.mark.parametrize("how", FORBID)
+def test_what_an_edit_forbids_is_cut_and_nothing_else(found: Cluster, how: str) -> None:
+    """On one node and between two; what the own node has opened, and others, go on."""
+    found.enforce(DENY, policy("x", ALL, "in", ingress=[{"from": [{"namespaceSelector": asking_for("y", "z")}]}]))
+    with flowing(found, NEAR, FAR) as forbidden, flowing(found, OTHER, found.hosts[0].name) as permitted:
+        began = time.monotonic()
+        found.apply(*FORBID[how])
+        check_cut(forbidden, began)
+        silent = {flow.name: round(flow.gap(began), 2) for flow in permitted if flow.gap(began) > SHUT_SECONDS}
+        assert not silent, silent
+        found.wait_in_force()
+
+
+def test_what_came_by_a_service_is_cut_too(found: Cluster) -> None:
+    """By ClusterIP, and masqueraded by a NodePort: the policy was about the client, and so is the end."""
+    found.enforce(DENY, FROM_Y)
+    server, client = found.places[SERVER], found.places[NEAR]
+    ways: list[tuple[Kind, str, int]] = [
+        ("tcp", proxy.CLUSTER_IP, proxy.SERVICE_PORT),
+        ("udp", found.hosts[0].address, proxy.NODE_PORT),
+    ]
+    with closing_all() as flows:
+        for kind, address, port in ways:
+            flows.append(Flow(f"by {address}", kind, client, server, address, port, proxy.ENDPOINT_PORT))
+        began = time.monotonic()
+        found.apply(DENY, FROM_Z)
+        check_cut(flows, began)
+        found.wait_in_force()
+
+
+def check_cut(flows: Iterable[Flow], began: float) -> None:
+    for flow in flows:
+        wait_until(f"{flow.name} ends", flow.ended, CUT_SECONDS + 2)
+    late = {flow.name: round(flow.heard[-1] - began, 2) for flow in flows if flow.heard[-1] > began + CUT_SECONDS}
+    assert not late, late
+
+
+@contextmanager
+def closing_all() -> Iterator[list[Flow]]:
+    flows: list[Flow] = []
+    try:
+        yield flows
+    finally:
+        for flow in flows:
+            flow.close()
+
+
+def asking_for(*namespaces: str) -> Json:
+    return {"matchExpressions": [{"key": "ns", "operator": "In", "values": list(namespaces)}]}
