@@ -119,11 +119,11 @@ def test_a_pod_that_is_deleted_by_force_keeps_its_container_until_that_is_gone()
 def test_a_pod_made_anew_under_the_same_name_has_not_the_container_of_the_former() -> None:
     memory = told(POD, placed=[FOR_POD])
     memory.drop(POD.key)
-    assert ONE not in memory.put(AGAIN)
+    memory.put(AGAIN)
     assert owner(memory) == POD.uid, "its labels are still those of the former"
     assert memory.place([FOR_POD, Placed(TWO, AGAIN.key, AGAIN.uid)]) == {TWO}
     assert (owner(memory, ONE), owner(memory, TWO)) == (POD.uid, AGAIN.uid)
-    assert memory.put(AGAIN._replace(labels={"app": "third"})) == {TWO}
+    assert TWO in memory.put(AGAIN._replace(labels={"app": "third"}))
     pod = memory.owner(TWO)
     assert pod is not None
     assert pod.labels == {"app": "third"}
@@ -197,6 +197,22 @@ DENY = Policy("shop", "deny", EVERYTHING, ingress=())
 def test_what_is_not_known_is_closed(placed: Placed, pods: tuple[Pod, ...], isolation: Isolation) -> None:
     """But in a namespace without policies, where it does not matter whose it is."""
     assert compiler.compile(HERE, pods, {}, [DENY], [placed]).pods == {ONE: isolation}
+
+
+@pytest.mark.parametrize("policies", [(), (DENY,)])
+def test_a_container_of_another_of_the_name_is_closed_as_long_as_there_is_that_other(
+    policies: tuple[Policy, ...],
+) -> None:
+    told = Compiler(HERE)
+    for policy in policies:
+        told.put_policy(policy)
+    told.place([FOR_POD])
+    free = Isolation(None, () if policies else None)
+    assert told.ruleset().pods == {ONE: free}
+    told.put_pod(AGAIN)
+    assert told.ruleset().pods == {ONE: CLOSED}
+    told.drop_pod(AGAIN.key)
+    assert told.ruleset().pods == {ONE: free}
 
 
 def test_a_forgotten_pods_container_keeps_its_policies_and_stays_a_peer() -> None:
