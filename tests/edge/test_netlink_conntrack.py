@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import socket
-import struct
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from ipaddress import ip_address
-from typing import TypeVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunrouter.bench.namespaces import PREFIX, Namespace, owner, wait_until
-from tunrouter.edge import netns
+from tests.edge.routed import CLIENT, CLIENT6, SCTP, SERVER, SERVER6, Lab, inside, opened, sctp_init
+from tunrouter.bench.namespaces import wait_until
 from tunrouter.edge.netlink import conntrack
 from tunrouter.edge.netlink.conntrack import Conntrack, Flow, Tuple
 from tunrouter.edge.netlink.wire import CREATE, EXCLUSIVE, Message, Wire, attribute, nested
 
-T = TypeVar("T")
-TCP, UDP, ICMP, ICMP6, SCTP = 6, 17, 1, 58, 132
-CLIENT, SERVER, SERVICE = "10.1.0.2", "10.2.0.2", "10.9.0.1"
-CLIENT6, SERVER6 = "fd01::2", "fd02::2"
+TCP, UDP, ICMP, ICMP6 = 6, 17, 1, 58
+SERVICE = "10.9.0.1"
 RULES = f"""
 table ip nat {{
   chain prerouting {{
@@ -40,59 +36,12 @@ table inet watching {{
 CLOSE = "add rule inet watching forward drop\n"
 
 
-class Lab:
-    """A client, a namespace that forwards, and a server."""
-
-    def __init__(self) -> None:
-        names = (f"{PREFIX}-{owner()}-ct{role}" for role in ("client", "router", "server"))
-        self.client, self.router, self.server = self.all = [Namespace(name) for name in names]
-
-    def make(self) -> None:
-        for namespace in self.all:
-            namespace.create()
-            namespace.sysctl("net.ipv6.conf.default.accept_dad", 0)
-        for number, end in ((1, self.client), (2, self.server)):
-            self.router.ip(
-                f"link add name eth{number} type veth peer name eth0 netns {end.name}",
-                f"addr add 10.{number}.0.1/24 dev eth{number}",
-                f"addr add fd0{number}::1/64 dev eth{number} nodad",
-                f"link set eth{number} up",
-            )
-            end.ip(
-                f"addr add 10.{number}.0.2/24 dev eth0",
-                f"addr add fd0{number}::2/64 dev eth0 nodad",
-                "link set eth0 up",
-                f"route add default via 10.{number}.0.1",
-                f"route add default via fd0{number}::1",
-            )
-        for key in ("ipv4.ip_forward", "ipv6.conf.all.forwarding"):
-            self.router.sysctl(f"net.{key}", 1)
-        self.nft(RULES)
-
-    def nft(self, commands: str) -> None:
-        self.router.run("nft", "-f", "-", stdin=commands)
-
-    def remove(self) -> None:
-        for namespace in self.all:
-            namespace.delete()
-
-
-def inside(of: Namespace, work: Callable[[], T]) -> T:
-    with netns.Namespace(str(of.path)) as namespace:
-        return netns.within(namespace, work)
-
-
-def opened(of: Namespace, family: int, kind: int, protocol: int = 0) -> socket.socket:
-    found = inside(of, lambda: socket.socket(family, kind, protocol))
-    found.settimeout(2)
-    return found
-
-
 @pytest.fixture
 def lab() -> Iterator[Lab]:
     found = Lab()
     try:
         found.make()
+        found.nft(RULES)
         yield found
     finally:
         found.remove()
@@ -145,7 +94,6 @@ def test_a_flow_of_datagrams_is_seen_and_ended(lab: Lab, table: Conntrack, where
         flow, kept = sorted(of(table, UDP, family), key=lambda flow: flow.original.source_port)
         assert flow.original == Tuple(packed(own), packed(where[0]), 4001, where[1])
         assert flow.reply == Tuple(packed(there), packed(own), 5353, 4001)
-        assert {len(each.original.source) for each in table.entries(family)} == {len(packed(own))}
         for each in (client, server):
             each.settimeout(0.3)
         table.delete(flow)
@@ -211,22 +159,10 @@ def test_pings_are_seen_by_type_and_id(lab: Lab, table: Conntrack, address: str,
     assert flow not in of(table, protocol)
 
 
-def crc32c(data: bytes) -> int:
-    found = 0xFFFFFFFF
-    for byte in data:
-        found ^= byte
-        for _ in range(8):
-            found = found >> 1 ^ (0x82F63B78 if found & 1 else 0)
-    return found ^ 0xFFFFFFFF
-
-
 @pytest.mark.root
 def test_sctp_and_what_has_no_ports_are_seen(lab: Lab, table: Conntrack) -> None:
-    chunk = struct.pack(">BBHIIHHI", 1, 0, 20, 7, 65535, 1, 1, 7)
-    head = struct.pack(">HHI", 4001, 3868, 0)
-    check = struct.pack("<I", crc32c(head + bytes(4) + chunk))
     with opened(lab.client, socket.AF_INET, socket.SOCK_RAW, SCTP) as client:
-        client.sendto(head + check + chunk, (SERVER, 0))
+        client.sendto(sctp_init(4001, 3868), (SERVER, 0))
     with opened(lab.client, socket.AF_INET, socket.SOCK_RAW, 99) as client:
         client.sendto(b"whatever", (SERVER, 0))
     (sctp,) = wait_until("an association is on record", lambda: of(table, SCTP), 2)
@@ -302,10 +238,40 @@ def test_no_bytes_are_too_strange_to_be_read(flow: Flow, at: int, damage: bytes,
     conntrack.read(damage)
 
 
-def test_what_nobody_can_read_is_counted() -> None:
+def test_what_is_no_entry_is_none() -> None:
     flow = Flow(UDP, Tuple(bytes(4), bytes(4)), Tuple(bytes(4), bytes(4)), 0, 0, b"")
-    assert conntrack.read(entry(flow)[:-60]) is None
+    whole = entry(flow)
+    assert conntrack.read(whole + bytes(4)) is not None, "what is behind it is nobody's"
     assert conntrack.read(b"") is None
+    assert conntrack.read(whole[:-52]) is None, "without a reply"
+    for size, other in ((5, 5), (4, 16)):
+        ends = Tuple(bytes(size), bytes(other))
+        assert conntrack.read(entry(flow._replace(original=ends, reply=ends))) is None
+    for zoned in (False, True):
+        body = entry(flow, zoned=zoned)
+        tcp = entry(flow._replace(protocol=TCP), zoned=zoned)
+        half = 4 + (len(body) - 4) // 2
+        assert conntrack.read(body[:half] + tcp[half:]) is None, "of two protocols"
+    number = attribute(1, bytes([UDP]))
+    assert conntrack.read(whole.replace(number, attribute(9, bytes([UDP])))) is None, "of none"
+
+
+@pytest.mark.root
+def test_what_nobody_can_read_is_counted(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.client.run("ping", "-c1", "-W2", SERVER)
+    with inside(lab.router, Conntrack) as table:
+        monkeypatch.setattr(conntrack, "read", lambda _: None)
+        assert list(table.entries(socket.AF_INET)) == []
+        assert table.unread == 1
+
+
+@pytest.mark.root
+def test_flows_of_one_family_are_asked_for_alone(lab: Lab, table: Conntrack) -> None:
+    for address in (SERVER, SERVER6):
+        lab.client.run("ping", "-c1", "-W2", address)
+    for family, size in ((socket.AF_INET, 4), (socket.AF_INET6, 16)):
+        assert {len(flow.original.source) for flow in table.entries(family)} == {size}
+    assert {len(flow.original.source) for flow in table.entries()} == {4, 16}
 
 
 @pytest.mark.root

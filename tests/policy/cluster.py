@@ -115,6 +115,10 @@ class Npc:
         assert self.process is not None
         self.process.send_signal(number)
 
+    def said(self, text: str) -> int:
+        """How often its log has that."""
+        return self.log.read_text().count(text)
+
     def table(self) -> PolicyTable | None:
         """None: it does not answer."""
         try:
@@ -251,8 +255,8 @@ def cluster(hosts: int = 2, *, pods: bool = True, npc: bool = True) -> Iterator[
         made.start(*made.lab.hosts, expect_npc=npc)
         found = Cluster(made)
         for host in made.lab.hosts:
-            made.wait(f"{host}'s network is installed", lambda host=host: conflist(host) and made.ready(host))  # type: ignore[misc]
-            host.agent.wait_established(hosts - 1)
+            made.wait(f"{host}'s network is installed", lambda host=host: conflist(host) and made.ready(host), 30)  # type: ignore[misc]
+            host.agent.wait_established(hosts - 1, 30)
         found.outside.create()
         try:
             made.lab.fabric.plug(found.outside, OUTSIDE, f"{OUTSIDE_ADDRESS}/24")

@@ -21,6 +21,17 @@ KINDS: Final[tuple[Kind, ...]] = ("tcp", "tcp-pushed", "udp", "ping")
 """Who speaks: the client, who is answered; the server, unasked; the client, by datagrams; the client's kernel."""
 PAUSE: Final = 0.02
 FIRST_PORT: Final = 9000
+TCP_THIN_LINEAR_TIMEOUTS: Final = 16
+
+
+def impatient(opened: socket.socket) -> None:
+    """What is measured is how long the way is shut, to which TCP's backoff would add as much again.
+
+    Timeouts that grow late are for congestion controls that know a slow start.
+    """
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
+    opened.setsockopt(socket.IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, 1)
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 class Flow:
@@ -72,8 +83,10 @@ class Flow:
             listener = self._socket(server, socket.SOCK_STREAM, listens)
             listener.listen()
             here = self._socket(client, socket.SOCK_STREAM)
+            impatient(here)
             here.connect(to)
             there, _ = listener.accept()
+            impatient(there)
             there.settimeout(PAUSE)
             self._sockets.append(there)
             self._start(lambda: self._say(there if kind == "tcp-pushed" else here))

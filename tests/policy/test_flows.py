@@ -1,4 +1,4 @@
-"""Connections under policies: what is permitted survives restarts and edits, and what an edit forbids ends in two seconds.
+"""Connections under policies: what is permitted survives restarts and edits, and what an edit forbids ends soon.
 
 Law: flows are opened under policies that permit them, so that they pass by a rule and not for want of one.
 """

@@ -61,12 +61,12 @@ def right(live: tuple[Cluster, Prober]) -> bool:
 def test_what_others_change_is_repaired(live: tuple[Cluster, Prober], damage: str) -> None:
     found, _ = live
     found.enforce(*SOME)
-    (host,) = found.hosts
-    before = listing(host)
+    (host,), (npc,) = found.hosts, found.npcs
+    before, said = listing(host), npc.said("it is written anew")
     assert before
     began = time.monotonic()
     host.namespace.run("nft", *DAMAGE[damage])
-    assert damage == "the table is dormant" or listing(host) != before or time.monotonic() - began > REPAIR_SECONDS
+    wait_until("it is noticed", lambda: npc.said("it is written anew") > said, REPAIR_SECONDS)
     wait_until("it is as it was", lambda: listing(host) == before and closed(live), REPAIR_SECONDS + 3)
     assert time.monotonic() - began < REPAIR_SECONDS
     found.wait_in_force()

@@ -36,6 +36,8 @@ FAMILY: Final = "inet"
 AT_ONCE: Final = 2000
 """Elements of one command."""
 COMMENT: Final = 120
+ENDED_SECONDS: Final = 10
+"""No answer is on its way for longer."""
 LOG_GROUP: Final = 86
 """Of NFLOG, as Weave's."""
 LOGGED: Final = "limit rate 200/second burst 400 packets"
@@ -48,6 +50,16 @@ _LAST: Final = {4: (1 << 32) - 1, 6: (1 << 128) - 1}
 
 Version = Literal[4, 6]
 VERSIONS: Final[tuple[Version, Version]] = (4, 6)
+
+
+class Answer(NamedTuple):
+    """The packets of a connection's other end."""
+
+    source: Address
+    destination: Address
+    protocol: int
+    source_port: int
+    destination_port: int
 
 
 class Frame(NamedTuple):
@@ -70,6 +82,15 @@ def difference(before: Ruleset, after: Ruleset, frame: Frame) -> str:
     return _changes(before, after)
 
 
+def refusing(answers: Collection[Answer]) -> str:
+    """For `ENDED_SECONDS` these begin nothing."""
+    lines: list[str] = []
+    for version in VERSIONS:
+        some = (" . ".join(map(str, one)) for one in answers if one.source.version == version)
+        lines += _elements("add", f"ended{version}", some)
+    return "".join(f"{line}\n" for line in lines)
+
+
 def _versions(ruleset: Ruleset) -> frozenset[int]:
     """A flow that is looked at has one end here, so other families need no rules."""
     return frozenset(address.version for address in ruleset.pods) or frozenset({4})
@@ -85,7 +106,11 @@ def _skeleton(frame: Frame) -> str:
         for version in VERSIONS
     ) + "".join(
         f"""
-  set itself{version} {{ type {_TYPE[version]} . {_TYPE[version]}; }}"""
+  set itself{version} {{ type {_TYPE[version]} . {_TYPE[version]}; }}
+  set ended{version} {{
+    type {_TYPE[version]} . {_TYPE[version]} . inet_proto . inet_service . inet_service
+    timeout {ENDED_SECONDS}s
+  }}"""
         for version in VERSIONS
     )
     log = {
@@ -135,6 +160,8 @@ def _looked_up(direction: Direction, end: str, other: Direction) -> str:
         ip = _IP[version]
         lines += [
             f"    {ip} saddr . {ip} daddr @itself{version} accept",
+            # The answer to a packet of a connection that was ended meanwhile must not begin one.
+            f"    {ip} saddr . {ip} daddr . meta l4proto . th sport . th dport @ended{version} drop",
             # The middle of a connection that is not known: the other direction's policies ended it, and an answer must
             # not make it a new one that goes the other way round.
             f"    tcp flags & (fin | syn | rst | ack) != syn {ip} {end} @isolated-{other}{version} drop",
