@@ -50,7 +50,9 @@ class Containers:
         ticket = self._place()
         try:
             async with asyncio.timeout(min(call.seconds, MOST_SECONDS)):
-                await self._enforcement.wait(ticket, lambda: self._told is not None and not self._unknown(one))
+                await self._enforcement.wait(ticket, lambda: self._is_known(one))
+                # It may have become known while something else was written.
+                await self._enforcement.wait(self._enforcement.asked, lambda: self._is_known(one))
             if self._told is not None:
                 self._told[one.address] = one
         except TimeoutError:
@@ -65,6 +67,9 @@ class Containers:
         if self._told is not None:
             self._compiler.place((self._told | self._asked).values())
         return self._enforcement.changed()
+
+    def _is_known(self, one: Placed) -> bool:
+        return self._told is not None and not self._unknown(one)
 
     def _unknown(self, one: Placed) -> str:
         """Why nobody can say which policies are about it."""
