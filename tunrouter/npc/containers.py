@@ -53,14 +53,20 @@ class Containers:
                 await self._enforcement.wait(ticket, lambda: self._is_known(one))
                 # It may have become known while something else was written.
                 await self._enforcement.wait(self._enforcement.asked, lambda: self._is_known(one))
-            if self._told is not None:
+            if self._told is not None and self._asked.get(one.address) is one:
                 self._told[one.address] = one
         except TimeoutError:
             why = self._enforcement.why or self._unknown(one) or "its rules are not written yet"
             raise AgentError(f"the policies of the pod are not in force: {why}", "see the log of weave-npc") from None
         finally:
-            if self._asked.get(one.address) is one:
-                del self._asked[one.address]
+            self._forget(one)
+
+    def _forget(self, one: Placed) -> None:
+        """Nobody waits for it any more; in vain, so it is no container of this node unless the agent tells it."""
+        if self._asked.get(one.address) is one:
+            del self._asked[one.address]
+            if self._told is not None and self._told.get(one.address) is not one:
+                self._place()
 
     def _place(self) -> int:
         """Not before all are told: those that were not would be closed."""
