@@ -104,7 +104,7 @@ def test_a_flow_of_datagrams_is_seen_and_ended(lab: Lab, table: Conntrack, where
 
 
 @pytest.mark.root
-def test_a_newer_flow_of_the_same_addresses_and_ports_is_not_ended(lab: Lab, table: Conntrack) -> None:
+def test_a_flow_of_the_same_addresses_and_ports_with_another_id_is_not_ended(lab: Lab, table: Conntrack) -> None:
     with (
         opened(lab.client, socket.AF_INET, socket.SOCK_DGRAM) as client,
         opened(lab.server, socket.AF_INET, socket.SOCK_DGRAM) as server,

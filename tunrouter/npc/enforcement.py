@@ -129,12 +129,12 @@ class Enforcement:
     async def _write_part(self, text: str) -> None:
         self._writing = True
         try:
-            await asyncio.to_thread(nft.apply, text)
+            ours = await asyncio.to_thread(nft.apply, text)
         finally:
             self._writing = False
         assert self._monitor is not None
         changes = self._monitor.changes()
-        if changes.lost or len(changes.transactions) > 1:
+        if changes.lost or any(one.port != ours for one in changes.transactions):
             self._touched("while it was changed here")
 
     async def _write_whole(self, text: str) -> None:

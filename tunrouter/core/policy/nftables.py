@@ -13,8 +13,8 @@ policies (AdminNetworkPolicy): a chain of theirs is entered from `leaving` and `
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice, product
 from typing import Any, Final, Literal, NamedTuple
 
 from tunrouter.core.policy.model import DIRECTIONS, LAST_PORT, Address, Direction, Key, Selector
@@ -36,6 +36,8 @@ FAMILY: Final = "inet"
 AT_ONCE: Final = 2000
 """Elements of one command."""
 COMMENT: Final = 120
+FEW: Final = 4
+"""Spans of addresses, or of ports, that a match has without a set for them."""
 ENDED_SECONDS: Final = 10
 """No answer is on its way for longer."""
 LOG_GROUP: Final = 86
@@ -251,47 +253,47 @@ def _new_policy(direction: Direction, key: Key) -> str:
 
 def _permitting(chain: tuple[Direction, Key], matches: Iterable[Match], versions: Iterable[int]) -> Iterator[str]:
     direction, _ = chain
-    name = _policy_name(*chain)
     for match in matches:
         if match == Match(None, None):
-            yield f"add rule {_IN} {name} accept"
+            yield f"add rule {_IN} {_policy_name(*chain)} accept"
             continue
         for version in versions:
-            said = [_peer(direction, match.peer, version), _port(match.ports, version)]
-            if None not in said:
-                yield f"add rule {_IN} {name} {' '.join(part for part in said if part)} accept"
+            for peer, port in product(_peer(direction, match.peer, version), _port(match.ports, version)):
+                yield f"add rule {_IN} {_policy_name(*chain)} {' '.join(part for part in (peer, port) if part)} accept"
 
 
-def _peer(direction: Direction, peer: Group | Blocks | None, version: int) -> str | None:
-    """None: matches nothing of this family."""
+def _peer(direction: Direction, peer: Group | Blocks | None, version: int) -> list[str]:
+    """One of them has to hold; none can if there is none of this family."""
     ip, end = _IP[version], "saddr" if direction == "ingress" else "daddr"
     match peer:
         case None:
-            return f"meta nfproto {'ipv4' if version == 4 else 'ipv6'}"
+            return [f"meta nfproto {'ipv4' if version == 4 else 'ipv6'}"]
         case Group():
-            return f"{ip} {end} @{_group_name(peer, version)}"
+            return [f"{ip} {end} @{_group_name(peer, version)}"]
         case Blocks(of, _) if of != version:
-            return None
+            return []
         case Blocks(_, ((0, last),)) if last == _LAST[version]:
-            return f"meta nfproto {'ipv4' if version == 4 else 'ipv6'}"
+            return [f"meta nfproto {'ipv4' if version == 4 else 'ipv6'}"]
         case Blocks(of, spans):
-            return f"{ip} {end} {{ {_spans(spans, lambda number: str(address_of(number, of)))} }}"
+            return _spanned(f"{ip} {end}", spans, lambda number: str(address_of(number, of)))
 
 
-def _port(ports: Numbers | Named | None, version: int) -> str:
+def _port(ports: Numbers | Named | None, version: int) -> list[str]:
     match ports:
         case None:
-            return ""
+            return [""]
         case Numbers(protocol, ((0, last),)) if last == LAST_PORT:
-            return f"meta l4proto {protocol.lower()}"
+            return [f"meta l4proto {protocol.lower()}"]
         case Numbers(protocol, spans):
-            return f"{protocol.lower()} dport {{ {_spans(spans, str)} }}"
+            return _spanned(f"{protocol.lower()} dport", spans, str)
         case Named(protocol, _, _):
-            return f"{_IP[version]} daddr . {protocol.lower()} dport @{_named_name(ports, version)}"
+            return [f"{_IP[version]} daddr . {protocol.lower()} dport @{_named_name(ports, version)}"]
 
 
-def _spans(spans: Iterable[Span], text: Callable[[int], str]) -> str:
-    return ", ".join(text(first) if first == last else f"{text(first)}-{text(last)}" for first, last in spans)
+def _spanned(what: str, spans: Sequence[Span], text: Callable[[int], str]) -> list[str]:
+    """A few are a rule each: a thousand rules with sets of their own take the kernel a hundred times as long."""
+    said = [text(first) if first == last else f"{text(first)}-{text(last)}" for first, last in spans]
+    return [f"{what} {one}" for one in said] if len(said) <= FEW else [f"{what} {{ {', '.join(said)} }}"]
 
 
 # --- pods ------------------------------------------------------------------------------------------------------------

@@ -6,9 +6,11 @@
     CTA_STATUS, CTA_ZONE, CTA_ID, …
 
 Law (nfnetlink_conntrack.h, ctnetlink_fill_info): a flow is ended under the very bytes that the kernel named it with,
-and under its id, so that no other is. A list is no snapshot: a flow that comes or goes meanwhile may be missing from
-it, or be in it twice. There are up to a million, so nearly all of them are read in one piece, by their shape: heads of
-attributes that are all where they are in an entry with ports. What has another is read attribute by attribute.
+and under its id. The id is made of the flow's place in memory and its original tuple: a newer flow of the same tuple
+mostly has the same one, where it took the place of the older (tried), and is ended in its stead: it begins anew at the
+next packet. A list is no snapshot: a flow that comes or goes meanwhile may be missing from it, or be in it twice. There
+are up to a million, so nearly all of them are read in one piece, by their shape: heads of attributes that are all where
+they are in an entry with ports. What has another is read attribute by attribute.
 """
 
 from __future__ import annotations
