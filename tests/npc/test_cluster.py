@@ -14,7 +14,6 @@ from tests.npc.scene import DENY, namespace, pod, policy
 from tunrouter.edge.kube.objects import NAMESPACES, NETWORK_POLICIES, PODS, Resource
 from tunrouter.npc.cluster import Cluster, Known
 
-
 WORLD = (
     namespace("shop"),
     pod("web", "10.32.0.2"),
