@@ -210,7 +210,7 @@ def test_no_bytes_are_too_strange_to_be_read(damage: bytes | tuple[int, bytes]) 
     list(Reader(*TABLE).read(bytes(data)))
 
 
-@pytest.mark.parametrize("module", ["nft", "nftevents"])
+@pytest.mark.parametrize("module", ["nft", "nftevents", "conntrack", "nflog"])
 def test_whoever_asks_for_this_alone_carries_no_pyroute2(module: str) -> None:
     code = f"import sys, tunrouter.edge.netlink.{module}; sys.exit('pyroute2' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -9,6 +9,7 @@ product says of itself, and whether that is true is for the probes to find.
 from __future__ import annotations
 
 import itertools
+import signal
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from typing import Any, Final
 
 from tests.kube.scene import PORT, Scene, conflist, scene
 from tests.policy.probing import PORTS, PROTOCOLS, Cell, Prober
+from tunrouter.agent.kubernetes import NETWORK
 from tunrouter.bench.agent import CLI
 from tunrouter.bench.fabric import GATEWAY
 from tunrouter.bench.lab import Host
@@ -94,7 +96,7 @@ class Npc:
         with self.log.open("ab") as log:
             self.process = self.host.namespace.spawn(*CLI, "npc", stdout=log, env=environment)
         if wait:
-            wait_until(f"the policies are in force on {self.host}", self.in_force, 20)
+            wait_until(f"policies are in force on {self.host}", self.in_force, 20)
 
     def stop(self) -> None:
         """SIGTERM."""
@@ -109,6 +111,14 @@ class Npc:
         self.process.wait()
         self.process = None
 
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def said(self, text: str) -> int:
+        """How often its log has that."""
+        return self.log.read_text().count(text)
+
     def table(self) -> PolicyTable | None:
         """None: it does not answer."""
         try:
@@ -117,7 +127,9 @@ class Npc:
             return None
 
     def in_force(self, names: Iterable[tuple[str, str]] | None = None) -> bool:
-        """All that it knows, and with `names` that it knows these and no others."""
+        """All that it knows, and with `names` that it knows these and no others. Raises if it has ended."""
+        if self.process is None or self.process.poll() is not None:
+            raise AssertionError(f"npc of {self.host} has ended: {self.log.read_text()[-2000:]}")
         told = self.table()
         if told is None or not told.in_force:
             return False
@@ -172,11 +184,11 @@ class Cluster:
         self.scene.control.do("plant", thing=thing)
 
     def label_namespace(self, name: str, **labels: str) -> None:
-        self.labels[name] = {"kubernetes.io/metadata.name": name, **labels}
+        self.labels[name] = {"kubernetes.io/metadata.name": name, "ns": name, **labels}
         self.plant({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": self.labels[name]}})
 
     def label_pod(self, key: str, **labels: str) -> None:
-        self.pods[key].labels = labels
+        self.pods[key].labels = {"pod": self.pods[key].name, **labels}
         self.plant(self.pods[key].thing())
 
     def enforce(self, *policies: Json, seconds: float = 10.0) -> None:
@@ -201,10 +213,10 @@ class Cluster:
 
     # --- pods --------------------------------------------------------------------------------------------------------
     def add_pod(self, namespace: str, name: str, host: Host, labels: Mapping[str, str] | None = None,
-                *, told: bool = True, ports: list[Json] | None = None) -> Pod:  # fmt: skip
-        """`told`: the API has its address, as its kubelet writes it after ADD."""
-        attached = host.make_namespace(f"{namespace}-{name}-{next(_numbers)}")
-        pod = Pod(namespace, name, host, attached, dict(labels or {"pod": name}), ports or named_ports(name))
+                *, told: bool = True, attached: Attached | None = None) -> Pod:  # fmt: skip
+        """`told`: the API has its address, as its kubelet writes it after ADD; `attached`: its namespace is there."""
+        attached = attached or host.make_namespace(f"{namespace}-{name}-{next(_numbers)}")
+        pod = Pod(namespace, name, host, attached, dict(labels or {"pod": name}), named_ports(name))
         self.plant({**pod.thing(), "status": {"phase": "Pending"}})
         result = self.runtime(pod).add(pod.container, attached.namespace)
         attached.address = result["ips"][0]["address"].partition("/")[0]
@@ -221,7 +233,7 @@ class Cluster:
         del self.pods[pod.key]
 
     def runtime(self, pod: Pod) -> Runtime:
-        runtime = Runtime(pod.host)
+        runtime = Runtime(pod.host, network=NETWORK)
         runtime.arguments = f"IgnoreUnknown=1;K8S_POD_NAMESPACE={pod.namespace};K8S_POD_NAME={pod.name}"
         return runtime
 
@@ -240,16 +252,16 @@ def _key(thing: Json) -> tuple[str, str]:
 def cluster(hosts: int = 2, *, pods: bool = True, npc: bool = True) -> Iterator[Cluster]:
     """`pods`: the nine of them."""
     with scene(hosts) as made:
-        made.start(*made.lab.hosts)
+        made.start(*made.lab.hosts, expect_npc=npc)
         found = Cluster(made)
         for host in made.lab.hosts:
-            made.wait(f"{host}'s network is installed", lambda host=host: conflist(host) and made.ready(host))  # type: ignore[misc]
-            host.agent.wait_established(hosts - 1)
+            made.wait(f"{host}'s network is installed", lambda host=host: conflist(host) and made.ready(host), 30)  # type: ignore[misc]
+            host.agent.wait_established(hosts - 1, 30)
         found.outside.create()
         try:
             made.lab.fabric.plug(found.outside, OUTSIDE, f"{OUTSIDE_ADDRESS}/24")
             for namespace in NAMESPACES:
-                found.label_namespace(namespace, ns=namespace)
+                found.label_namespace(namespace)
             for each in found.npcs if npc else ():
                 each.start(wait=False)
             for at, (namespace, name) in enumerate(itertools.product(NAMESPACES, NAMES) if pods else ()):

@@ -132,6 +132,10 @@ class Prober:
         self._listeners.listen(namespace, ports)
         self._places[name] = namespace
 
+    def remove(self, name: str) -> None:
+        """Nobody asks from there any more; its listeners go with the others."""
+        del self._places[name]
+
     def ask(self, cells: Iterable[Cell], *, rounds: int = 2, quiet: float = QUIET_SECONDS) -> dict[Cell, str]:
         """Those that are open, each with the source that the destination sees."""
         left = set(cells)

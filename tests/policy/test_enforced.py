@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import pytest
 
-from tests.policy.cluster import Cluster, probed
+from tests.policy.cluster import Cluster
 from tests.policy.expecting import expected
 from tests.policy.probing import Cell, Prober
 from tests.policy.written import Written, by_hand, drawn
@@ -16,12 +16,6 @@ QUICK = (
     "default-deny-all", "operators", "named-port-out", "several-add-up", "block-with-exceptions", "seed-0", "seed-8"
 )  # fmt: skip
 """Policy sets of the default suite."""
-
-
-@pytest.fixture(scope="module")
-def live() -> Iterator[tuple[Cluster, Prober]]:
-    with probed() as made:
-        yield made
 
 
 def check(live: tuple[Cluster, Prober], sets: Iterable[Written]) -> int:

@@ -47,31 +47,31 @@ class Cluster:
     def __init__(self, client: Client, node: str, changed: Callable[[], object]) -> None:
         self.compiler = Compiler(node)
         self._changed = changed
-        self.pods = Reflector(client, PODS, _Told(self._put_pod, self._drop_pod))
-        self.namespaces = Reflector(client, NAMESPACES, _Told(self._put_namespace, self._drop_namespace))
-        self.policies = Reflector(client, NETWORK_POLICIES, _Told(self._put_policy, self._drop_policy))
+        self.pods = Reflector(client, PODS, _Told(self._put_pod, self._drop_pod, changed))
+        self.namespaces = Reflector(client, NAMESPACES, _Told(self._put_namespace, self._drop_namespace, changed))
+        self.policies = Reflector(client, NETWORK_POLICIES, _Told(self._put_policy, self._drop_policy, changed))
         self.reflectors: tuple[Reflector[Any], ...] = (self.pods, self.namespaces, self.policies)
 
     # --- what is told ------------------------------------------------------------------------------------------------
     def _put_pod(self, found: objects.Pod) -> None:
-        self.compiler.put_pod(translation.pod(found))
-        self._changed()
+        if self.compiler.put_pod(translation.pod(found)):
+            self._changed()
 
     def _drop_pod(self, gone: objects.Pod) -> None:
         self.compiler.drop_pod((gone.metadata.namespace, gone.metadata.name))
         self._changed()
 
     def _put_namespace(self, found: objects.Namespace) -> None:
-        self.compiler.put_namespace(found.metadata.name, found.metadata.labels)
-        self._changed()
+        if self.compiler.put_namespace(found.metadata.name, found.metadata.labels):
+            self._changed()
 
     def _drop_namespace(self, gone: objects.Namespace) -> None:
         self.compiler.drop_namespace(gone.metadata.name)
         self._changed()
 
     def _put_policy(self, found: objects.NetworkPolicy) -> None:
-        self.compiler.put_policy(translation.policy(found))
-        self._changed()
+        if self.compiler.put_policy(translation.policy(found)):
+            self._changed()
 
     def _drop_policy(self, gone: objects.NetworkPolicy) -> None:
         self.compiler.drop_policy((gone.metadata.namespace, gone.metadata.name))
@@ -106,13 +106,15 @@ class Cluster:
 class _Told:
     """A reflector's listener."""
 
-    def __init__(self, put: Callable[[Any], None], drop: Callable[[Any], None]) -> None:
+    def __init__(self, put: Callable[[Any], None], drop: Callable[[Any], None], listed: Callable[[], object]) -> None:
         self._put = put
         self._drop = drop
+        self._listed = listed
 
     def replaced(self, objects: Mapping[Key, Any], /) -> None:
         for one in objects.values():
             self._put(one)
+        self._listed()  # also where there is none
 
     def changed(self, thing: Any, /) -> None:
         self._put(thing)

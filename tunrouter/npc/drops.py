@@ -20,7 +20,7 @@ from tunrouter.core.policy.nftables import LOG_GROUP
 from tunrouter.daemon.logs import OncePerKey
 from tunrouter.edge.kube.events import Events
 from tunrouter.edge.kube.objects import ObjectReference
-from tunrouter.edge.netlink.nflog import Logged, Reader
+from tunrouter.edge.netlink.nflog import Log, Logged
 from tunrouter.errors import HostError
 
 BLOCKED: Final = "ConnectionBlocked"
@@ -42,21 +42,21 @@ class Drops:
         self._once = OncePerKey(log)
         self.counts: Counter[tuple[str, str]] = Counter()
         self._pending: asyncio.Queue[tuple[str, ObjectReference]] = asyncio.Queue(PENDING)
-        self._reader: Reader | None = None
+        self._log: Log | None = None
         try:
-            self._reader = Reader(LOG_GROUP)
+            self._log = Log(LOG_GROUP)
         except HostError as error:
             log.warning("connections that policies refuse are not told: %s", error)
         else:
-            asyncio.get_running_loop().add_reader(self._reader.fileno(), self._hear)
+            asyncio.get_running_loop().add_reader(self._log.fileno(), self._hear)
 
     @property
     def heard(self) -> bool:
-        return self._reader is not None
+        return self._log is not None
 
     @property
     def unread(self) -> int:
-        return self._reader.lost + self._reader.malformed if self._reader is not None else 0
+        return self._log.lost + self._log.unread if self._log is not None else 0
 
     async def keep(self) -> None:
         """Makes the Events, until it is cancelled."""
@@ -65,14 +65,14 @@ class Drops:
             await self._events.say(BLOCKED, text, about=about)
 
     def close(self) -> None:
-        if self._reader is not None:
-            asyncio.get_running_loop().remove_reader(self._reader.fileno())
-            self._reader.close()
-            self._reader = None
+        if self._log is not None:
+            asyncio.get_running_loop().remove_reader(self._log.fileno())
+            self._log.close()
+            self._log = None
 
     def _hear(self) -> None:
-        assert self._reader is not None
-        for logged in self._reader.read():
+        assert self._log is not None
+        for logged in self._log.packets():
             self._tell(logged)
 
     def _tell(self, logged: Logged) -> None:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from tunrouter.core.policy import nftables
 from tunrouter.core.policy.compiler import Compiler
-from tunrouter.core.policy.nftables import FAMILY, TABLE, Frame
+from tunrouter.core.policy.nftables import FAMILY, TABLE, Answer, Frame
 from tunrouter.core.policy.ruleset import Ruleset
 from tunrouter.edge.netlink import nft
 from tunrouter.edge.netlink.nftevents import Monitor
@@ -50,6 +50,8 @@ class Enforcement:
         self.seconds = 0.0
         """That transactions took, all in all."""
         self._asked = self._done = 0
+        self._answers: list[Answer] = []
+        """That are to begin nothing, from now on."""
         self._wake = asyncio.Event()
         self._turn = asyncio.Condition()
         self._writing = False
@@ -67,6 +69,16 @@ class Enforcement:
         """Until what was asked is in force, and the condition holds."""
         async with self._turn:
             await self._turn.wait_for(lambda: self._done >= ticket and not self.why and condition())
+
+    async def refuse(self, answers: Collection[Answer]) -> None:
+        """They begin nothing for a while; returns when the kernel knows."""
+        self._answers += answers
+        await self.wait(self.changed(), lambda: True)
+
+    @property
+    def asked(self) -> int:
+        """The ticket for all that has changed so far."""
+        return self._asked
 
     @property
     def pending(self) -> bool:
@@ -92,6 +104,8 @@ class Enforcement:
         entire = before is None or not self._sure
         # `before` is what the table had before somebody changed it: of no use for a difference.
         text = nftables.whole(ruleset, self._frame) if entire else self._difference(ruleset)
+        text += nftables.refusing(self._answers)
+        self._answers = []
         if text:
             begun = time.monotonic()
             try:
@@ -115,12 +129,12 @@ class Enforcement:
     async def _write_part(self, text: str) -> None:
         self._writing = True
         try:
-            await asyncio.to_thread(nft.apply, text)
+            ours = await asyncio.to_thread(nft.apply, text)
         finally:
             self._writing = False
         assert self._monitor is not None
         changes = self._monitor.changes()
-        if changes.lost or len(changes.transactions) > 1:
+        if changes.lost or any(one.port != ours for one in changes.transactions):
             self._touched("while it was changed here")
 
     async def _write_whole(self, text: str) -> None:

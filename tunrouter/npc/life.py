@@ -78,7 +78,7 @@ class Npc:
         self.drops = Drops(self.cluster.compiler, self._events(POD_EVENTS))
         frame = Frame(config.bridge, log=self.drops.heard)
         self.enforcement = Enforcement(self.cluster.compiler, frame, self._awaited, self._applied)
-        self.flows = Flows()
+        self.flows = Flows(self.enforcement.refuse)
         self.containers = Containers(self.cluster.compiler, self.enforcement)
         self.answers = Answers(self.cluster, self.containers, self.enforcement)
         self.notice = Notice(config.name, self._state, self._events(EVENTS), self._is_relevant)

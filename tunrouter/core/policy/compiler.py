@@ -46,15 +46,22 @@ class Compiler:
         """Groups to be filled anew."""
 
     # --- what changes ------------------------------------------------------------------------------------------------
-    def put_pod(self, pod: Pod) -> None:
+    # Each answers whether it was news: most of what an API tells of pods is about other things.
+    def put_pod(self, pod: Pod) -> bool:
+        if self.memory.pods.get(pod.key) == pod:
+            return False
         self._touched |= self.memory.put(pod)
+        return True
 
     def drop_pod(self, key: Key) -> None:
         self._touched |= self.memory.drop(key)
 
-    def put_namespace(self, name: str, labels: Mapping[str, str]) -> None:
+    def put_namespace(self, name: str, labels: Mapping[str, str]) -> bool:
+        if self.memory.namespaces.get(name) == labels:
+            return False
         self._relabel(name, labels)
         self.memory.namespaces[name] = labels
+        return True
 
     def drop_namespace(self, name: str) -> None:
         self._relabel(name, None)
@@ -70,7 +77,9 @@ class Compiler:
             if was != (labels is not None and selector.selects(labels)):
                 self._flipped.add(group)
 
-    def put_policy(self, policy: Policy) -> None:
+    def put_policy(self, policy: Policy) -> bool:
+        if self.policies.get(policy.key) == policy:
+            return False
         self.drop_policy(policy.key)
         self.policies[policy.key] = policy
         self._in_namespace[policy.namespace].add(policy.key)
@@ -78,6 +87,7 @@ class Compiler:
             rules = policy.rules(direction)
             if rules is not None:
                 self._matches[direction, policy.key] = matches(policy.namespace, direction, rules)
+        return True
 
     def drop_policy(self, key: Key) -> None:
         if self.policies.pop(key, None) is not None:
@@ -108,7 +118,7 @@ class Compiler:
             del self._pods[address]
         for address in here:
             if address in self._touched or address not in self._pods or self._namespace_of(address) in self._isolating:
-                self._pods[address] = self._isolation(address)
+                self._pods[address] = self.isolation(address)
 
     def _namespace_of(self, address: Address) -> str:
         if pod := self.memory.owner(address):
@@ -116,7 +126,8 @@ class Compiler:
         one = (self.memory.placed or {}).get(address)
         return one.pod[0] if one is not None and one.pod is not None else ""
 
-    def _isolation(self, address: Address) -> Isolation:
+    def isolation(self, address: Address) -> Isolation:
+        """Of this node's pods; open for others that nobody has."""
         pod = self.memory.owner(address)
         if pod is not None:
             return Isolation(self.isolating(pod, "egress"), self.isolating(pod, "ingress"))

@@ -13,8 +13,8 @@ policies (AdminNetworkPolicy): a chain of theirs is entered from `leaving` and `
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice, product
 from typing import Any, Final, Literal, NamedTuple
 
 from tunrouter.core.policy.model import DIRECTIONS, LAST_PORT, Address, Direction, Key, Selector
@@ -36,6 +36,10 @@ FAMILY: Final = "inet"
 AT_ONCE: Final = 2000
 """Elements of one command."""
 COMMENT: Final = 120
+FEW: Final = 4
+"""Spans of addresses, or of ports, that a match has without a set for them."""
+ENDED_SECONDS: Final = 10
+"""No answer is on its way for longer."""
 LOG_GROUP: Final = 86
 """Of NFLOG, as Weave's."""
 LOGGED: Final = "limit rate 200/second burst 400 packets"
@@ -48,6 +52,16 @@ _LAST: Final = {4: (1 << 32) - 1, 6: (1 << 128) - 1}
 
 Version = Literal[4, 6]
 VERSIONS: Final[tuple[Version, Version]] = (4, 6)
+
+
+class Answer(NamedTuple):
+    """The packets of a connection's other end."""
+
+    source: Address
+    destination: Address
+    protocol: int
+    source_port: int
+    destination_port: int
 
 
 class Frame(NamedTuple):
@@ -70,6 +84,15 @@ def difference(before: Ruleset, after: Ruleset, frame: Frame) -> str:
     return _changes(before, after)
 
 
+def refusing(answers: Collection[Answer]) -> str:
+    """For `ENDED_SECONDS` these begin nothing."""
+    lines: list[str] = []
+    for version in VERSIONS:
+        some = (" . ".join(map(str, one)) for one in answers if one.source.version == version)
+        lines += _elements("add", f"ended{version}", some)
+    return "".join(f"{line}\n" for line in lines)
+
+
 def _versions(ruleset: Ruleset) -> frozenset[int]:
     """A flow that is looked at has one end here, so other families need no rules."""
     return frozenset(address.version for address in ruleset.pods) or frozenset({4})
@@ -85,7 +108,11 @@ def _skeleton(frame: Frame) -> str:
         for version in VERSIONS
     ) + "".join(
         f"""
-  set itself{version} {{ type {_TYPE[version]} . {_TYPE[version]}; }}"""
+  set itself{version} {{ type {_TYPE[version]} . {_TYPE[version]}; }}
+  set ended{version} {{
+    type {_TYPE[version]} . {_TYPE[version]} . inet_proto . inet_service . inet_service
+    timeout {ENDED_SECONDS}s
+  }}"""
         for version in VERSIONS
     )
     log = {
@@ -135,6 +162,8 @@ def _looked_up(direction: Direction, end: str, other: Direction) -> str:
         ip = _IP[version]
         lines += [
             f"    {ip} saddr . {ip} daddr @itself{version} accept",
+            # The answer to a packet of a connection that was ended meanwhile must not begin one.
+            f"    {ip} saddr . {ip} daddr . meta l4proto . th sport . th dport @ended{version} drop",
             # The middle of a connection that is not known: the other direction's policies ended it, and an answer must
             # not make it a new one that goes the other way round.
             f"    tcp flags & (fin | syn | rst | ack) != syn {ip} {end} @isolated-{other}{version} drop",
@@ -224,47 +253,47 @@ def _new_policy(direction: Direction, key: Key) -> str:
 
 def _permitting(chain: tuple[Direction, Key], matches: Iterable[Match], versions: Iterable[int]) -> Iterator[str]:
     direction, _ = chain
-    name = _policy_name(*chain)
     for match in matches:
         if match == Match(None, None):
-            yield f"add rule {_IN} {name} accept"
+            yield f"add rule {_IN} {_policy_name(*chain)} accept"
             continue
         for version in versions:
-            said = [_peer(direction, match.peer, version), _port(match.ports, version)]
-            if None not in said:
-                yield f"add rule {_IN} {name} {' '.join(part for part in said if part)} accept"
+            for peer, port in product(_peer(direction, match.peer, version), _port(match.ports, version)):
+                yield f"add rule {_IN} {_policy_name(*chain)} {' '.join(part for part in (peer, port) if part)} accept"
 
 
-def _peer(direction: Direction, peer: Group | Blocks | None, version: int) -> str | None:
-    """None: matches nothing of this family."""
+def _peer(direction: Direction, peer: Group | Blocks | None, version: int) -> list[str]:
+    """One of them has to hold; none can if there is none of this family."""
     ip, end = _IP[version], "saddr" if direction == "ingress" else "daddr"
     match peer:
         case None:
-            return f"meta nfproto {'ipv4' if version == 4 else 'ipv6'}"
+            return [f"meta nfproto {'ipv4' if version == 4 else 'ipv6'}"]
         case Group():
-            return f"{ip} {end} @{_group_name(peer, version)}"
+            return [f"{ip} {end} @{_group_name(peer, version)}"]
         case Blocks(of, _) if of != version:
-            return None
+            return []
         case Blocks(_, ((0, last),)) if last == _LAST[version]:
-            return f"meta nfproto {'ipv4' if version == 4 else 'ipv6'}"
+            return [f"meta nfproto {'ipv4' if version == 4 else 'ipv6'}"]
         case Blocks(of, spans):
-            return f"{ip} {end} {{ {_spans(spans, lambda number: str(address_of(number, of)))} }}"
+            return _spanned(f"{ip} {end}", spans, lambda number: str(address_of(number, of)))
 
 
-def _port(ports: Numbers | Named | None, version: int) -> str:
+def _port(ports: Numbers | Named | None, version: int) -> list[str]:
     match ports:
         case None:
-            return ""
+            return [""]
         case Numbers(protocol, ((0, last),)) if last == LAST_PORT:
-            return f"meta l4proto {protocol.lower()}"
+            return [f"meta l4proto {protocol.lower()}"]
         case Numbers(protocol, spans):
-            return f"{protocol.lower()} dport {{ {_spans(spans, str)} }}"
+            return _spanned(f"{protocol.lower()} dport", spans, str)
         case Named(protocol, _, _):
-            return f"{_IP[version]} daddr . {protocol.lower()} dport @{_named_name(ports, version)}"
+            return [f"{_IP[version]} daddr . {protocol.lower()} dport @{_named_name(ports, version)}"]
 
 
-def _spans(spans: Iterable[Span], text: Callable[[int], str]) -> str:
-    return ", ".join(text(first) if first == last else f"{text(first)}-{text(last)}" for first, last in spans)
+def _spanned(what: str, spans: Sequence[Span], text: Callable[[int], str]) -> list[str]:
+    """A few are a rule each: a thousand rules with sets of their own take the kernel a hundred times as long."""
+    said = [text(first) if first == last else f"{text(first)}-{text(last)}" for first, last in spans]
+    return [f"{what} {one}" for one in said] if len(said) <= FEW else [f"{what} {{ {', '.join(said)} }}"]
 
 
 # --- pods ------------------------------------------------------------------------------------------------------------
@@ -287,7 +316,7 @@ def _isolating(direction: Direction, keys: tuple[Key, ...]) -> Iterator[str]:
 
 
 def _verdicts(before: Ruleset, after: Ruleset) -> Iterator[str]:
-    _, _, gone = _compared(before.pods, after.pods)
+    gone = before.pods.keys() - after.pods.keys()
     for version in VERSIONS:
         here = [address for address in after.pods if address.version == version]
         left = [address for address in gone if address.version == version]
@@ -318,8 +347,9 @@ def _verdict(direction: Direction, keys: tuple[Key, ...] | None) -> str:
 
 
 # --- names: the same for the same in every process -------------------------------------------------------------------
-def _digest(*parts: str) -> str:
-    return hashlib.blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()
+def _digest(*parts: object) -> str:
+    """Of what differs in any way: by `repr`, which no text within it can feign."""
+    return hashlib.blake2b(repr(parts).encode("utf-8", "backslashreplace"), digest_size=8).hexdigest()
 
 
 def _policy_name(direction: Direction, key: Key) -> str:
@@ -327,11 +357,11 @@ def _policy_name(direction: Direction, key: Key) -> str:
 
 
 def _alike_name(direction: Direction, keys: Collection[Key]) -> str:
-    return f"{direction}-{_digest(*(part for key in keys for part in key))}"
+    return f"{direction}-{_digest(*keys)}"
 
 
 def _group_name(group: Group, version: int) -> str:
-    namespaces = "" if group.namespaces is None else f"namespaces {_selector(group.namespaces)}"
+    namespaces = _selector(group.namespaces) if group.namespaces is not None else None
     return f"group{version}-{_digest(group.namespace, namespaces, _selector(group.pods))}"
 
 
@@ -339,6 +369,5 @@ def _named_name(named: Named, version: int) -> str:
     return f"ports{version}-{_digest(*named)}"
 
 
-def _selector(selector: Selector) -> str:
-    lines = (f"{one.key} {one.operator} {' '.join(sorted(one.values))}" for one in selector.requirements)
-    return "\n".join(sorted(lines))
+def _selector(selector: Selector) -> list[tuple[str, str, list[str]]]:
+    return sorted((one.key, one.operator, sorted(one.values)) for one in selector.requirements)

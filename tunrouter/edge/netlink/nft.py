@@ -60,34 +60,44 @@ class Elements(NamedTuple):
     keys: frozenset[bytes]
 
 
-def apply(commands: str) -> None:
-    """Runs one transaction: all of `commands` or nothing."""
-    if said := _run(commands):
+def apply(commands: str) -> int:
+    """Runs one transaction: all of `commands` or nothing. The number of the process that did it."""
+    pid, said = _run(commands)
+    if said:
         raise HostError(f"nftables refused our rules: {said}", "check the kernel's nf_tables support, or report this")
+    return pid
 
 
 def refusal(commands: str) -> str:
     """Why `commands` would be refused, and empty if they would not: the kernel tries them, and keeps nothing."""
-    return _run(commands, "--check")
+    return _run(commands, "--check")[1]
 
 
-def _run(commands: str, *options: str) -> str:
-    """What it complains of."""
+def _run(commands: str, *options: str) -> tuple[int, str]:
+    """Its process's number, and what it complains of."""
     try:
         with open(os.memfd_create("nft"), "w+") as whole:
             # Not by a pipe: were we killed while it is filled, the half that is in it might be a rule set, too.
             whole.write(commands)
             whole.seek(0)
-            done = subprocess.run(
-                ["nft", *options, "-f", "-"],
-                stdin=whole, capture_output=True, text=True, timeout=NFT_SECONDS, check=False,
-            )  # fmt: skip
+            with subprocess.Popen(
+                ["nft", *options, "-f", "-"], stdin=whole, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            ) as process:
+                complaint = _complaint(process)
     except FileNotFoundError:
         raise HostError("nft is not installed", "apt-get install nftables") from None
     except subprocess.TimeoutExpired:
         raise HostError(f"nft did not answer within {NFT_SECONDS:.0f} s", "see dmesg, then try again") from None
-    said = " ".join(done.stderr.split())[:MAX_ERROR_CHARACTERS]
-    return (said or f"exit code {done.returncode}") if done.returncode else ""
+    said = " ".join(complaint.split())[:MAX_ERROR_CHARACTERS]
+    return process.pid, (said or f"exit code {process.returncode}") if process.returncode else ""
+
+
+def _complaint(process: subprocess.Popen[str]) -> str:
+    try:
+        return process.communicate(timeout=NFT_SECONDS)[1]
+    except BaseException:
+        process.kill()
+        raise
 
 
 def delete(*tables: tuple[str, str]) -> list[str]:

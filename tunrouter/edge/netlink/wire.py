@@ -17,7 +17,7 @@ import socket
 import struct
 import sys
 from collections.abc import Collection, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 REQUEST, ACK, DUMP = 1, 4, 0x300
 REPLACE, EXCLUSIVE, CREATE, APPEND = 0x100, 0x200, 0x400, 0x800
@@ -61,7 +61,7 @@ class Wire:
         self._socket.settimeout(SECONDS)
         self._sequence = 0
 
-    def __enter__(self) -> Wire:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
