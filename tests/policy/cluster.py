@@ -213,12 +213,16 @@ class Cluster:
 
     # --- pods --------------------------------------------------------------------------------------------------------
     def add_pod(self, namespace: str, name: str, host: Host, labels: Mapping[str, str] | None = None,
-                *, told: bool = True, attached: Attached | None = None) -> Pod:  # fmt: skip
-        """`told`: the API has its address, as its kubelet writes it after ADD; `attached`: its namespace is there."""
+                *, told: bool = True, attached: Attached | None = None, address: str = "") -> Pod:  # fmt: skip
+        """`told`: the API has its address, as its kubelet writes it after ADD; `attached`: its namespace is there.
+
+        `address`: this one and no other.
+        """
         attached = attached or host.make_namespace(f"{namespace}-{name}-{next(_numbers)}")
         pod = Pod(namespace, name, host, attached, dict(labels or {"pod": name}), named_ports(name))
         self.plant({**pod.thing(), "status": {"phase": "Pending"}})
-        result = self.runtime(pod).add(pod.container, attached.namespace)
+        wishes: Json = {"runtimeConfig": {"ips": [address]}} if address else {}
+        result = self.runtime(pod).add(pod.container, attached.namespace, **wishes)
         attached.address = result["ips"][0]["address"].partition("/")[0]
         self.pods[pod.key] = pod
         self.outside.ip(f"route replace {pod.address} via {host.address}")

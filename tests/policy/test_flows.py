@@ -5,9 +5,11 @@ Law: flows are opened under policies that permit them, so that they pass by a ru
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import count
 
@@ -18,7 +20,8 @@ from tests.policy.cluster import RANGE, Cluster, Json
 from tests.policy.flows import FIRST_PORT, KINDS, Flow, Kind
 from tests.policy.probing import Prober
 from tests.policy.written import ALL, EVERY, block, pods, policy
-from tunrouter.bench.namespaces import wait_until
+from tunrouter.bench.namespaces import Namespace, wait_until
+from tunrouter.edge import netns
 
 pytestmark = pytest.mark.root
 
@@ -150,6 +153,49 @@ def test_what_came_by_a_service_is_cut_too(found: Cluster) -> None:
         found.apply(DENY, FROM_Z)
         check_cut(flows, began)
         found.wait_in_force()
+
+
+def test_a_new_pod_inherits_no_connection_of_its_address(live: tuple[Cluster, Prober], found: Cluster) -> None:
+    """Who was answered by an earlier pod goes on asking, and the new one is isolated."""
+    found.enforce(DENY)
+    host, client = found.hosts[0], found.places[NEAR]
+    old = found.add_pod("z", "old", host)
+    with closing_all() as flows:
+        flow = Flow("of the old pod", "udp", client, old.attached.namespace, old.address, next(_ports))
+        flows.append(flow)
+        found.delete_pod(old)
+        new = found.add_pod("x", "new", host, address=old.address)
+        began = time.monotonic()
+        with counting(new.attached.namespace, flow.port) as heard:
+            wait_until("it is cut", lambda: time.monotonic() > began + CUT_SECONDS + 1.0, CUT_SECONDS + 2)
+        assert not [one for one in heard if one > began + CUT_SECONDS]
+    found.delete_pod(new)
+
+
+@contextmanager
+def counting(namespace: Namespace, port: int) -> Iterator[list[float]]:
+    """When datagrams came."""
+    with netns.Namespace(str(namespace.path)) as entered:
+        opened = netns.within(entered, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    opened.bind(("", port))
+    opened.settimeout(0.05)
+    heard: list[float] = []
+    over = threading.Event()
+
+    def hear() -> None:
+        while not over.is_set():
+            with suppress(TimeoutError):
+                opened.recv(100)
+                heard.append(time.monotonic())
+
+    thread = threading.Thread(target=hear)
+    thread.start()
+    try:
+        yield heard
+    finally:
+        over.set()
+        thread.join()
+        opened.close()
 
 
 def check_cut(flows: Iterable[Flow], began: float) -> None:
