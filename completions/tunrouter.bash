@@ -44,7 +44,8 @@ _tunrouter() {
         completion) words="bash zsh fish --help" ;;
         config) words="check show --help" ;;
         cni) words="install uninstall --help" ;;
-        *) words="up npc status connect forget attach detach expose hide ps whois rmpeer leave electors reset doctor genkey bench ping top report sim version completion config cni --help --version" ;;
+        policy) words="explain list --help" ;;
+        *) words="up npc status connect forget attach detach expose hide ps whois rmpeer leave electors reset doctor genkey bench ping top report sim version completion config cni policy --help --version" ;;
     esac
     COMPREPLY=($(compgen -W "$words" -- "$current"))
 }

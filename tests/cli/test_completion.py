@@ -25,7 +25,8 @@ def test_every_script_knows_every_command(shell: str) -> None:
     text = script(shell)
     commands = "up npc status connect forget attach detach ps whois rmpeer leave electors reset doctor genkey bench sim"
     assert all(
-        command in text for command in f"{commands} expose hide ping top report version completion config cni".split()
+        command in text
+        for command in f"{commands} expose hide ping top report version completion config cni policy".split()
     )
     assert "--host-firewall" in text.replace("-l host-firewall", "--host-firewall")
 
@@ -39,6 +40,7 @@ def test_every_script_knows_every_command(shell: str) -> None:
         (["tunrouter", "exp"], {"expose"}),
         (["tunrouter", "hide", ""], {"--socket", "--help"}),
         (["tunrouter", "config", ""], {"check", "show", "--help"}),
+        (["tunrouter", "policy", ""], {"explain", "list", "--help"}),
         (["tunrouter", "up", "--no-h"], {"--no-host-firewall"}),
         (["tunrouter", "up", "--ipalloc-init", "o"], {"observer"}),
         (["tunrouter", "status", "ip"], {"ipam"}),

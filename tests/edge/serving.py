@@ -11,7 +11,7 @@ from typing import Any
 
 import uvloop
 
-from tunrouter.edge.api import Call
+from tunrouter.edge.api import Call, PolicyCall
 from tunrouter.edge.api.server import Handler, serve
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -25,9 +25,9 @@ class Stub:
 
     def __init__(self, answer: object = None) -> None:
         self.answer = answer
-        self.calls: list[Call] = []
+        self.calls: list[Call | PolicyCall] = []
 
-    async def __call__(self, call: Call) -> Any:
+    async def __call__(self, call: Call | PolicyCall) -> Any:
         self.calls.append(call)
         answer = self.answer(call) if callable(self.answer) else self.answer
         if asyncio.iscoroutine(answer):

@@ -23,6 +23,10 @@ cni_app = typer.Typer(
     help="Give pods of container runtimes their network.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(cni_app, name="cni")
+policy_app = typer.Typer(
+    help="Ask what NetworkPolicies permit, and which there are.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(policy_app, name="policy")
 
 # Values are taken as text: the configuration checks them, so that flag, variable and file fail in the same words.
 Text = str | None
@@ -88,7 +92,11 @@ LogFormat = Annotated[Text, typer.Option(metavar="FORMAT", help="text or json. [
 Socket = Annotated[
     Text, typer.Option("--socket", metavar="PATH", help="The agent's socket. [default: in TUNROUTER_RUN_DIR]")
 ]
+NpcSocket = Annotated[
+    Text, typer.Option("--socket", metavar="PATH", help="weave-npc's socket. [default: in TUNROUTER_RUN_DIR]")
+]
 Output = Annotated[str, typer.Option("--output", "-o", metavar="FORMAT", help="text, wide or json.")]
+End = "[NAMESPACE/]POD, an address, or node: the other one's own."
 Target = Annotated[
     str,
     typer.Argument(metavar="PID|NETNS|CONTAINER", help="A process, a named namespace, a path to one, or a container."),
@@ -175,7 +183,7 @@ def npc(
     log_level: LogLevel = None,
     log_format: LogFormat = None,
 ) -> None:
-    """Follow a cluster's NetworkPolicies in the foreground; this version does not enforce them, and says so."""
+    """Enforce a cluster's NetworkPolicies on this node, in the foreground."""
     flags = dict(locals())
     from tunrouter.cli.npc import run
 
@@ -489,6 +497,28 @@ def cni_uninstall(cni_bin_dir: CniBinDir = None, cni_conf_dir: CniConfDir = None
     from tunrouter.cli import cni
 
     cni.uninstall({"cni_bin_dir": cni_bin_dir, "cni_conf_dir": cni_conf_dir, "config": config})
+
+
+@policy_app.command("explain")
+def policy_explain(
+    source: Annotated[str, typer.Argument(metavar="SRC", help=End)],
+    destination: Annotated[str, typer.Argument(metavar="DST", help=End)],
+    port: Annotated[str, typer.Argument(metavar="PORT[/PROTOCOL]", help="As 80, 53/udp or 0/icmp. [default: tcp]")],
+    output: Output = "text",
+    socket: NpcSocket = None,
+) -> None:
+    """Say whether SRC may open this to DST, and by which policies; exits 1 if it may not."""
+    from tunrouter.cli import policy
+
+    policy.explain(source, destination, port, output, socket)
+
+
+@policy_app.command("list")
+def policy_list(output: Output = "text", socket: NpcSocket = None) -> None:
+    """Show the cluster's policies and whether they are in force here; exits 1 if they are not."""
+    from tunrouter.cli import policy
+
+    policy.show(output, socket)
 
 
 @app.command()

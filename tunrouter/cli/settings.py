@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunrouter.edge.api.client import SECONDS, Client
+from tunrouter.edge.api.client import NPC, SECONDS, Client
 from tunrouter.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 DEFAULT_RUN_DIR = "/run/tunrouter"
 SOCKET_NAME = "tunrouter.sock"
+NPC_SOCKET_NAME = "npc.sock"
 """As in the configuration, which is not loaded to ask an agent: it takes as long as the question."""
 
 SLOW_SECONDS = 2 * SECONDS
@@ -41,8 +42,16 @@ def settings(flags: Mapping[str, object], *, again: bool = False, secretive: boo
 
 def agent(socket: str | None, seconds: float = SECONDS) -> Client:
     """The agent of `--socket`, else of TUNROUTER_RUN_DIR, else of this host."""
-    run_dir = Path(os.environ.get("TUNROUTER_RUN_DIR") or DEFAULT_RUN_DIR)
-    return Client(Path(socket) if socket else run_dir / SOCKET_NAME, seconds)
+    return Client(_socket(socket, SOCKET_NAME), seconds)
+
+
+def policing(socket: str | None) -> Client:
+    """The policy process of this node, found in the same way."""
+    return Client(_socket(socket, NPC_SOCKET_NAME), asked=NPC)
+
+
+def _socket(given: str | None, name: str) -> Path:
+    return Path(given) if given else Path(os.environ.get("TUNROUTER_RUN_DIR") or DEFAULT_RUN_DIR) / name
 
 
 def ipv4(what: str, text: str) -> str:

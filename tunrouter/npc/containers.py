@@ -50,21 +50,32 @@ class Containers:
         ticket = self._place()
         try:
             async with asyncio.timeout(min(call.seconds, MOST_SECONDS)):
-                await self._enforcement.wait(ticket, lambda: self._told is not None and not self._unknown(one))
-            if self._told is not None:
+                await self._enforcement.wait(ticket, lambda: self._is_known(one))
+                # It may have become known while something else was written.
+                await self._enforcement.wait(self._enforcement.asked, lambda: self._is_known(one))
+            if self._told is not None and self._asked.get(one.address) is one:
                 self._told[one.address] = one
         except TimeoutError:
             why = self._enforcement.why or self._unknown(one) or "its rules are not written yet"
             raise AgentError(f"the policies of the pod are not in force: {why}", "see the log of weave-npc") from None
         finally:
-            if self._asked.get(one.address) is one:
-                del self._asked[one.address]
+            self._forget(one)
+
+    def _forget(self, one: Placed) -> None:
+        """Nobody waits for it any more; in vain, so it is no container of this node unless the agent tells it."""
+        if self._asked.get(one.address) is one:
+            del self._asked[one.address]
+            if self._told is not None and self._told.get(one.address) is not one:
+                self._place()
 
     def _place(self) -> int:
         """Not before all are told: those that were not would be closed."""
         if self._told is not None:
             self._compiler.place((self._told | self._asked).values())
         return self._enforcement.changed()
+
+    def _is_known(self, one: Placed) -> bool:
+        return self._told is not None and not self._unknown(one)
 
     def _unknown(self, one: Placed) -> str:
         """Why nobody can say which policies are about it."""

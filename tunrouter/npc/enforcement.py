@@ -76,6 +76,11 @@ class Enforcement:
         await self.wait(self.changed(), lambda: True)
 
     @property
+    def asked(self) -> int:
+        """The ticket for all that has changed so far."""
+        return self._asked
+
+    @property
     def pending(self) -> bool:
         return self._done < self._asked
 

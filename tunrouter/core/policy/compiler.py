@@ -118,7 +118,7 @@ class Compiler:
             del self._pods[address]
         for address in here:
             if address in self._touched or address not in self._pods or self._namespace_of(address) in self._isolating:
-                self._pods[address] = self._isolation(address)
+                self._pods[address] = self.isolation(address)
 
     def _namespace_of(self, address: Address) -> str:
         if pod := self.memory.owner(address):
@@ -126,7 +126,8 @@ class Compiler:
         one = (self.memory.placed or {}).get(address)
         return one.pod[0] if one is not None and one.pod is not None else ""
 
-    def _isolation(self, address: Address) -> Isolation:
+    def isolation(self, address: Address) -> Isolation:
+        """Of this node's pods; open for others that nobody has."""
         pod = self.memory.owner(address)
         if pod is not None:
             return Isolation(self.isolating(pod, "egress"), self.isolating(pod, "ingress"))

@@ -58,7 +58,8 @@ class Memory:
 
     def drop(self, key: Key) -> set[Address]:
         pod = self.pods.pop(key, None)
-        return self._unlist(pod) if pod is not None else set()
+        # Of a container that another of the name was made for nobody knows more than that.
+        return self._unlist(pod) | self._containers.get(key, set()) if pod is not None else set()
 
     def place(self, containers: Iterable[Placed]) -> set[Address]:
         """All that this node has."""
@@ -83,14 +84,13 @@ class Memory:
         return {address for pod in pods for address in claimed(pod) if self.owner(address) is pod}
 
     def _bind(self, pod: Pod) -> set[Address]:
-        """Containers of this node that were made for it."""
-        touched = set()
-        for address in self._containers.get(pod.key, ()):
+        """The containers of its name; those that were made for it are its."""
+        found = self._containers.get(pod.key, set())
+        for address in found:
             bound = self._bound.get(address)
             if _made_for(self.placed[address], pod) and (bound is None or bound.uid == pod.uid):  # type: ignore[index]
                 self._bound[address] = pod
-                touched.add(address)
-        return touched
+        return found
 
     def _unlist(self, pod: Pod) -> set[Address]:
         _discard(self._by_namespace, pod.namespace, pod.key)

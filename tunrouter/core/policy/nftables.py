@@ -316,7 +316,7 @@ def _isolating(direction: Direction, keys: tuple[Key, ...]) -> Iterator[str]:
 
 
 def _verdicts(before: Ruleset, after: Ruleset) -> Iterator[str]:
-    _, _, gone = _compared(before.pods, after.pods)
+    gone = before.pods.keys() - after.pods.keys()
     for version in VERSIONS:
         here = [address for address in after.pods if address.version == version]
         left = [address for address in gone if address.version == version]
@@ -347,8 +347,9 @@ def _verdict(direction: Direction, keys: tuple[Key, ...] | None) -> str:
 
 
 # --- names: the same for the same in every process -------------------------------------------------------------------
-def _digest(*parts: str) -> str:
-    return hashlib.blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()
+def _digest(*parts: object) -> str:
+    """Of what differs in any way: by `repr`, which no text within it can feign."""
+    return hashlib.blake2b(repr(parts).encode("utf-8", "backslashreplace"), digest_size=8).hexdigest()
 
 
 def _policy_name(direction: Direction, key: Key) -> str:
@@ -356,11 +357,11 @@ def _policy_name(direction: Direction, key: Key) -> str:
 
 
 def _alike_name(direction: Direction, keys: Collection[Key]) -> str:
-    return f"{direction}-{_digest(*(part for key in keys for part in key))}"
+    return f"{direction}-{_digest(*keys)}"
 
 
 def _group_name(group: Group, version: int) -> str:
-    namespaces = "" if group.namespaces is None else f"namespaces {_selector(group.namespaces)}"
+    namespaces = _selector(group.namespaces) if group.namespaces is not None else None
     return f"group{version}-{_digest(group.namespace, namespaces, _selector(group.pods))}"
 
 
@@ -368,6 +369,5 @@ def _named_name(named: Named, version: int) -> str:
     return f"ports{version}-{_digest(*named)}"
 
 
-def _selector(selector: Selector) -> str:
-    lines = (f"{one.key} {one.operator} {' '.join(sorted(one.values))}" for one in selector.requirements)
-    return "\n".join(sorted(lines))
+def _selector(selector: Selector) -> list[tuple[str, str, list[str]]]:
+    return sorted((one.key, one.operator, sorted(one.values)) for one in selector.requirements)

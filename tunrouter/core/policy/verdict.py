@@ -68,11 +68,18 @@ def verdicts(known: Compiler, asked: Opening) -> list[Verdict]:
 
 
 def _verdict(known: Compiler, direction: Direction, asked: Opening) -> Verdict:
-    pod = asked.destination.pod if direction == "ingress" else asked.source.pod
-    if pod is None:
+    end = asked.destination if direction == "ingress" else asked.source
+    closed = end.pod is None and end.address is not None and known.isolation(end.address).towards(direction) == ()
+    if end.pod is None and not closed:
         return Verdict(direction, True, f"the {_end(direction)} is no pod that policies can select")
     if direction == "ingress" and asked.source.node:
         return Verdict(direction, True, "a pod's own node always reaches it")
+    if end.pod is None:
+        return Verdict(direction, False, f"the {_end(direction)} is a container whose pod is not known: it is closed")
+    return _judged(known, direction, end.pod, asked)
+
+
+def _judged(known: Compiler, direction: Direction, pod: Pod, asked: Opening) -> Verdict:
     keys = known.isolating(pod, direction)
     if keys is None:
         return Verdict(direction, True, f"no policy isolates its {direction}")

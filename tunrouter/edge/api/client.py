@@ -1,4 +1,4 @@
-"""The command line's side of the agent's API: one question, one answer, over a plain blocking socket.
+"""The command line's side of the agent's API and of weave-npc's: one question, one answer, over a plain socket.
 
 Law: light to import (a status must not cost a loop), and every way to fail says what to do next.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import struct
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -21,20 +21,38 @@ SECONDS: Final = 30.0
 ANSWER_BYTES: Final = 64 << 20
 _PEERCRED: Final = struct.Struct("3i")
 _TIMEVAL: Final = struct.Struct("ll")
-_START: Final = "start it with: sudo tunrouter up"
-
 Result = TypeVar("Result")
 
 
-class Client:
-    """Asks the agent on `path`; each call opens a connection of its own."""
+class Asked(NamedTuple):
+    """Who is asked: how it is called, and what helps when it is not there or in trouble."""
 
-    def __init__(self, path: Path, seconds: float = SECONDS) -> None:
+    who: str
+    nobody: str
+    start: str
+    look: str
+
+
+AGENT: Final = Asked("the agent", "no agent", "start it with: sudo tunrouter up", "look at the agent's log")
+_NPC_LOG: Final = "kubectl logs -n kube-system POD -c weave-npc"
+NPC: Final = Asked(
+    "weave-npc",
+    "no weave-npc",
+    f"this node has no policy process, or one that does not run; look with: {_NPC_LOG}",
+    f"look with: {_NPC_LOG}",
+)
+
+
+class Client:
+    """Asks who listens on `path`; each call opens a connection of its own."""
+
+    def __init__(self, path: Path, seconds: float = SECONDS, asked: Asked = AGENT) -> None:
         self._path = path
         self._seconds = seconds
+        self._asked = asked
 
     def ask(self, call: Call | PolicyCall, result: type[Result]) -> Result:
-        """The answer; raises AgentUnreachableError, or AgentError with the agent's own words."""
+        """The answer; raises AgentUnreachableError, or AgentError with the other side's own words."""
         with self._connect() as connection:
             try:
                 connection.sendall(msgspec.json.encode(Request(call)) + b"\n")
@@ -42,11 +60,12 @@ class Client:
             except BlockingIOError:
                 raise self._silent() from None
             except OSError as error:
-                raise AgentSilentError(f"the agent on {self._path} broke off: {error.strerror}", _START) from None
+                what = f"{self._asked.who} on {self._path} broke off: {error.strerror}"
+                raise AgentSilentError(what, self._asked.start) from None
         return self._unpack(line, result)
 
     def pid(self) -> int:
-        """The agent's process, as the kernel knows it."""
+        """The process that listens, as the kernel knows it."""
         with self._connect() as connection:
             credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
             return int(_PEERCRED.unpack(credentials)[0])
@@ -67,34 +86,36 @@ class Client:
         if isinstance(error, BlockingIOError):
             return self._silent()
         if isinstance(error, FileNotFoundError | ConnectionRefusedError):
-            return AgentAbsentError(f"no agent answers on {self._path}", _START)
-        return AgentUnreachableError(f"{self._path}: {error.strerror or error}", "give the agent's socket: --socket")
+            return AgentAbsentError(f"{self._asked.nobody} answers on {self._path}", self._asked.start)
+        fix = f"give the socket of {self._asked.who}: --socket"
+        return AgentUnreachableError(f"{self._path}: {error.strerror or error}", fix)
 
     def _silent(self) -> AgentSilentError:
-        return AgentSilentError(f"the agent did not answer within {self._seconds:g} s", "look at the agent's log")
+        return AgentSilentError(f"{self._asked.who} did not answer within {self._seconds:g} s", self._asked.look)
 
     def _receive(self, connection: socket.socket) -> bytes:
         line = bytearray()
         while not line.endswith(b"\n"):
             part = connection.recv(1 << 16)
             if not part or len(line) > ANSWER_BYTES:
-                raise AgentSilentError(f"the agent on {self._path} closed the connection", "look at its log")
+                raise AgentSilentError(f"{self._asked.who} on {self._path} closed the connection", self._asked.look)
             line += part
         return bytes(line)
 
     def _unpack(self, line: bytes, result: type[Result]) -> Result:
-        mismatch = "use the command of the agent's version, or restart the agent after an upgrade"
+        who = self._asked.who
+        mismatch = f"use the command of {who}'s version, or restart {who} after an upgrade"
         try:
             answer = msgspec.json.decode(line, type=Answer)
             if answer.version != VERSION:
-                raise AgentError(f"the agent speaks API version {answer.version}, this command {VERSION}", mismatch)
+                raise AgentError(f"{who} speaks API version {answer.version}, this command {VERSION}", mismatch)
             if answer.error:
                 failure = AgentError(answer.error.what, answer.error.fix)
                 failure.exit_code = answer.error.exit_code
                 raise failure
             return msgspec.json.decode(answer.result, type=result)
         except msgspec.MsgspecError as error:
-            raise AgentError(f"the agent's answer is not understood: {error}", mismatch) from None
+            raise AgentError(f"{who}'s answer is not understood: {error}", mismatch) from None
 
 
 def _limit(connection: socket.socket, seconds: float) -> None:
