@@ -188,8 +188,10 @@ def test_what_is_forwarded_costs_less_than_a_twentieth_more(large: Cluster, caps
                 change = text if with_policies else f"delete table {FAMILY} {TABLE}\n"
                 each.namespace.run("nft", "-f", "-", stdin=change)
             for way, (client, server) in ways.items():
-                ends = large.pods[client].attached, large.pods[server].attached
-                found.setdefault((way, with_policies), []).append(instruments.tcp(*ends, seconds=SECONDS).mbits)
+                client_end, server_end = large.pods[client].attached, large.pods[server].attached
+                found.setdefault((way, with_policies), []).append(
+                    instruments.tcp(client_end, server_end, seconds=SECONDS).mbits
+                )
     ratios = {way: median(found[way, True]) / median(found[way, False]) for way in ways}
     with capsys.disabled():
         told = ", ".join(f"{way} {ratio:.3f} ({median(found[way, True]):.0f} Mbit/s)" for way, ratio in ratios.items())
