@@ -68,12 +68,12 @@ class Pod:
 
 
 def named_ports(name: str) -> list[Json]:
-    """Those of every pod, `serve-80-tcp` and so on; and `web`, which is another port from pod to pod, or none."""
-    web = {"a": 80, "b": 81}.get(name)
+    """Those of every pod, `serve-80-tcp` and so on; and `web`, which is another port from pod to pod, or of UDP."""
+    number, protocol = {"a": (80, "TCP"), "b": (81, "TCP")}.get(name, (81, "UDP"))
     return [
         *({"name": f"serve-{port}-{protocol.lower()}", "containerPort": port, "protocol": protocol}
           for port in PORTS for protocol in PROTOCOLS),
-        *([{"name": "web", "containerPort": web, "protocol": "TCP"}] if web else []),
+        {"name": "web", "containerPort": number, "protocol": protocol},
     ]  # fmt: skip
 
 
