@@ -40,6 +40,7 @@ class Flow:
     def __init__(self, name: str, kind: Kind, client: Namespace, server: Namespace, address: str, port: int,
                  listens: int | None = None) -> None:  # fmt: skip
         self.name = f"{name}, {kind}"
+        self.port = listens or port
         self.heard: list[float] = []
         self._over = threading.Event()
         self._threads: list[threading.Thread] = []
