@@ -68,7 +68,9 @@ def test_status_tells_and_exits_non_zero_while_nothing_is_served(serving: Cluste
     assert code == 0
     assert "Service: router" in text
     assert "Status: ready" in text
-    assert serving.kubelets[0].execute(_agent(serving), "weave-npc", *STATUS)[0] != 0, "no agent answers there"
+    assert serving.kubelets[0].execute(_agent(serving), "weave-npc", *STATUS)[0] == 0, "both containers have its socket"
+    elsewhere = ("env", "TUNROUTER_RUN_DIR=/run/nowhere", *STATUS)
+    assert serving.kubelets[0].execute(_agent(serving), "weave", *elsewhere)[0] != 0, "no agent answers there"
 
 
 def test_pods_of_two_nodes_reach_each_other(serving: Cluster) -> None:
