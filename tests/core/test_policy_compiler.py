@@ -9,14 +9,25 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.core import policies as worlds
-from tests.core.policies import HERE, KEYS, NAMESPACES
+from tests.core.policies import HERE, KEYS, NAMESPACES, labelled
 from tunrouter.core.policy import compiler
 from tunrouter.core.policy.compiler import Compiler
-from tunrouter.core.policy.model import Key, Placed, Pod, Policy
+from tunrouter.core.policy.model import EVERYTHING, Key, Peers, Placed, Pod, Policy, Ports, Rule
 from tunrouter.core.policy.ruleset import Ruleset
 
 KEPT = 3
 """Rule sets of before."""
+
+
+STANDING = tuple(
+    Policy(
+        namespace, "standing", EVERYTHING,
+        ingress=(Rule((Peers(labelled(app="x"), EVERYTHING),), None), Rule((), (Ports("TCP", name="web"),))),
+        egress=(Rule((Peers(EVERYTHING, labelled(app="x")),), (Ports("TCP", name="web"),)),),
+    )
+    for namespace in NAMESPACES
+)  # fmt: skip
+"""So that most changes of a pod are changes of a group."""
 
 
 class Changes(RuleBasedStateMachine):
@@ -35,6 +46,7 @@ class Changes(RuleBasedStateMachine):
     def begin(self, world: worlds.World) -> None:
         self.pods = {pod.key: pod for pod in world.pods}
         self.namespaces = dict(world.namespaces)
+        world = world._replace(policies=(*world.policies, *STANDING))
         self.policies = {policy.key: policy for policy in world.policies}
         self.placed = world.placed
         worlds.tell(self.compiler, world)

@@ -155,6 +155,15 @@ def test_what_is_denied_names_what_came_closest(policies: tuple[Policy, ...], so
     assert [policy.key for policy in found.policies] == sorted(policy.key for policy in policies)
 
 
+def test_an_exception_and_a_namespace_that_is_not_known_are_not_permitted() -> None:
+    gap = Rule((Block(ip_network("10.32.0.0/12"), (ip_network("10.32.0.2/32"),)),), None)
+    assert [ask(known(to_db(gap)), of(pod), of(DB))[1].allowed for pod in (WEB, BLOG)] == [False, True]
+    compiler = known(to_db(Rule((Peers(EVERYTHING, Selector(frozenset({Requirement("x", "DoesNotExist")}))),), None)))
+    assert ask(compiler, of(BLOG), of(DB))[1].allowed
+    compiler.drop_namespace("blog")
+    assert not ask(compiler, of(BLOG), of(DB))[1].allowed
+
+
 def test_egress_is_the_sources_and_says_to() -> None:
     egress = Policy("shop", "out", EVERYTHING, egress=(Rule((FROM_WEB,), None),))
     found = ask(known(egress), of(WEB), of(DB))[0]

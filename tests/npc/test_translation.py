@@ -338,6 +338,12 @@ def test_a_pod_with_its_sidecars_ports() -> None:
     assert (found.host_network, found.ended) == (False, False)
 
 
+def test_a_static_pod_is_known_by_the_uid_that_its_kubelet_gave_it() -> None:
+    annotations = {"kubernetes.io/config.mirror": "of its file", "example/other": "x"}
+    changed = POD_OBJECT | {"metadata": POD_OBJECT["metadata"] | {"annotations": annotations}}
+    assert translation.pod(PODS.decode(json.dumps(changed).encode())).uid == "of its file"
+
+
 def test_a_port_that_two_containers_name_is_there_once_and_odd_protocols_are_none() -> None:
     port = {"name": "web", "containerPort": 80}
     twice = [{"ports": [port, port | {"protocol": "TCP"}]}, {"ports": [port, port | {"protocol": "ICMP"}]}]

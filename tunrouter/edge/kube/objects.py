@@ -127,8 +127,17 @@ class PodStatus(Object, frozen=True, kw_only=True):
     pod_ips: tuple[PodIP, ...] = msgspec.field(default=(), name="podIPs")
 
 
+class PodAnnotations(Object, frozen=True, kw_only=True):
+    mirror: str = msgspec.field(default="", name="kubernetes.io/config.mirror")
+    """Of a static pod, which the API has a mirror of: the UID that its kubelet and runtime know."""
+
+
+class PodMetadata(Identity, frozen=True, kw_only=True):
+    annotations: PodAnnotations = msgspec.field(default_factory=PodAnnotations)
+
+
 class Pod(Object, frozen=True, kw_only=True):
-    metadata: Identity
+    metadata: PodMetadata
     spec: PodSpec = msgspec.field(default_factory=PodSpec)
     status: PodStatus = msgspec.field(default_factory=PodStatus)
 
