@@ -376,3 +376,12 @@ def test_who_has_ended(phase: str, ended: bool) -> None:
 def test_a_pod_of_which_nothing_is_said() -> None:
     found = translation.pod(PODS.decode(b'{"metadata":{"name":"a","namespace":"b"}}'))
     assert found[2:] == ("", {}, (), (), "", False, False, 0.0)
+
+
+def test_a_peer_that_is_null_is_nobody_whatever_else_is_null() -> None:
+    """Decoding stumbles over the labels, and must not take the list for empty: that would be everybody."""
+    raw = {"metadata": {"name": "p", "namespace": "n", "labels": None},
+           "spec": {"podSelector": {}, "ingress": [{"from": [None]}]}}  # fmt: skip
+    found = translation.policy(NETWORK_POLICIES.decode(json.dumps(raw).encode()))
+    assert found.ingress == ()
+    assert found.faults

@@ -270,7 +270,7 @@ def _without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_nulls(part) for key, part in value.items() if part is not None}
     if isinstance(value, list):
-        return [_without_nulls(part) for part in value if part is not None]
+        return [_without_nulls(part) for part in value]  # a null is an item, which nobody understands
     return value
 
 
