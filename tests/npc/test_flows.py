@@ -57,11 +57,17 @@ def known() -> Compiler:
 
 def test_what_only_permits_more_needs_no_look(known: Compiler) -> None:
     before = known.ruleset()
-    known.put_pod(WEB._replace(name="more", uid="u3", addresses=(V4[2],)))
-    known.put_pod(DB._replace(name="another", uid="u4", addresses=(V4[3],)))
+    known.put_pod(WEB._replace(name="more", uid="u3", addresses=(V4[2],), node=worlds.THERE))
+    known.put_pod(DB._replace(name="another", namespace="free", uid="u4", addresses=(V4[3],)))
     after = known.ruleset()
     assert before != after
     assert not _may_forbid(before, after)
+
+
+def test_the_address_of_a_new_pod_that_is_isolated_may_have_been_anothers(known: Compiler) -> None:
+    before = known.ruleset()
+    known.put_pod(DB._replace(name="another", uid="u4", addresses=(V4[3],)))
+    assert _may_forbid(before, known.ruleset())
 
 
 def test_a_pod_that_is_gone_needs_no_look_for_its_own_sake(known: Compiler) -> None:
