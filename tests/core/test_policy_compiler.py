@@ -160,8 +160,14 @@ def test_who_is_not_selected_any_more_leaves_the_group() -> None:
 
 
 def test_a_container_that_the_cluster_does_not_know_yet_is_in_a_group_that_is_new() -> None:
-    found = told(WEB._replace(addresses=()), DB)
+    found = Compiler(HERE)
+    found.put_namespace("shop", {})
+    for pod in (WEB._replace(addresses=()), DB):
+        found.put_pod(pod)
     found.place([Placed(V4[0], WEB.key, WEB.uid), Placed(V4[1], DB.key)])
+    assert found.ruleset().groups == {}
+    for policy in STANDING:
+        found.put_policy(policy)
     assert found.ruleset().groups[GROUP] == {V4[0]}
 
 
