@@ -13,7 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunrouter.cni.errors import CniError, of
-from tunrouter.cni.request import ATTACHMENTS, MAX_ID, VALID_ATTACHMENTS, VERSIONS, Local, Request, pod_name, read
+from tunrouter.cni.request import (
+    ATTACHMENTS,
+    MAX_ID,
+    VALID_ATTACHMENTS,
+    VERSIONS,
+    Local,
+    Request,
+    network_of,
+    pod_name,
+    read,
+)
 from tunrouter.errors import AgentError, ConfigError, HostError
 from tunrouter.host.plan import check_device_name
 from tunrouter.host.pods import MAX_NAME
@@ -950,3 +960,28 @@ def test_any_bytes_are_a_request_or_an_error_of_the_specification(environment: d
 def test_a_pod_of_kubernetes_is_known_by_its_names_where_they_are_some(arguments: str, pod: str) -> None:
     name = ask("ADD").network
     assert ask("ADD", environment=POD | {"CNI_ARGS": arguments}).pod == (f"{name}/{pod}" if pod else "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "uid"),
+    [
+        ("K8S_POD_UID=9f1c3a52-6f6e-4f5e-8a39-0c5f4b7f3a11", "9f1c3a52-6f6e-4f5e-8a39-0c5f4b7f3a11"),
+        ("IgnoreUnknown=1;K8S_POD_UID=b6a1f0c35d7e4f2a9c8b7a6d5e4f3c2b", "b6a1f0c35d7e4f2a9c8b7a6d5e4f3c2b"),
+        (f"K8S_POD_UID={'a' * 64}", "a" * 64),
+        (f"K8S_POD_UID={'a' * 65}", ""),
+        ("K8S_POD_UID=a b", ""),
+        ("K8S_POD_UID=", ""),
+        ("", ""),
+    ],
+)
+def test_which_one_of_that_name_it_is_where_that_is_some_id(arguments: str, uid: str) -> None:
+    assert ask("ADD", environment=POD | {"CNI_ARGS": arguments}).uid == uid
+
+
+@pytest.mark.parametrize(
+    ("name", "network"),
+    [(pod_name("weave", "ab" * 32), "weave"), ("my-net/c.1", "my-net"), ("web", ""), ("a/b/c", ""), ("/c", ""),
+     ("weave/", ""), ("a b/c", ""), (f"{'n' * 65}/c", "")],
+)  # fmt: skip
+def test_a_containers_network_is_in_its_name_if_a_runtime_attached_it(name: str, network: str) -> None:
+    assert network_of(name) == network

@@ -145,7 +145,7 @@ def scene(hosts: int, *, nodes: bool = True, applied: bool = True) -> Iterator[S
             stdout=log, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
         )  # fmt: skip
         try:
-            wait_until("the API server answers", (made.directory / "apiserver.sock").exists, 20)
+            wait_until("the API server answers", made.control.listens, 20)
             for host in lab.hosts if nodes else ():
                 made.add_node(host)
             yield made

@@ -273,6 +273,17 @@ def test_an_api_that_is_away_at_the_start_is_waited_for(cluster: Cluster, tmp_pa
     assert {line["subject"] for line in said} >= {"tunrouter.npc"}
 
 
+def test_a_node_that_expects_none_has_none(cluster: Cluster, inside: Namespace, tmp_path: Path) -> None:
+    cluster.add(pod("db", DB), policy("deny", DENY))
+    with npc(tmp_path / "run", **told(cluster), EXPECT_NPC="0") as started:
+        started.tell(container(DB, "db"))
+        started.wait_ready()
+        wait_until("it says so", lambda: "EXPECT_NPC says that" in started.policies().why, 20)
+        wait_until("policies are known", lambda: started.policies().policies, 20)
+        assert not started.policies().in_force
+        assert not is_listed(inside)
+
+
 def test_where_nothing_says_which_cluster_it_does_not_start() -> None:
     done: subprocess.CompletedProcess[Any] = subprocess.run(
         [*CLI, "npc"], env=clean(), cwd=ROOT, text=True, capture_output=True, timeout=30, check=False

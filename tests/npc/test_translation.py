@@ -338,6 +338,12 @@ def test_a_pod_with_its_sidecars_ports() -> None:
     assert (found.host_network, found.ended) == (False, False)
 
 
+def test_a_static_pod_is_known_by_the_uid_that_its_kubelet_gave_it() -> None:
+    annotations = {"kubernetes.io/config.mirror": "of its file", "example/other": "x"}
+    changed = POD_OBJECT | {"metadata": POD_OBJECT["metadata"] | {"annotations": annotations}}
+    assert translation.pod(PODS.decode(json.dumps(changed).encode())).uid == "of its file"
+
+
 def test_a_port_that_two_containers_name_is_there_once_and_odd_protocols_are_none() -> None:
     port = {"name": "web", "containerPort": 80}
     twice = [{"ports": [port, port | {"protocol": "TCP"}]}, {"ports": [port, port | {"protocol": "ICMP"}]}]
@@ -370,3 +376,12 @@ def test_who_has_ended(phase: str, ended: bool) -> None:
 def test_a_pod_of_which_nothing_is_said() -> None:
     found = translation.pod(PODS.decode(b'{"metadata":{"name":"a","namespace":"b"}}'))
     assert found[2:] == ("", {}, (), (), "", False, False, 0.0)
+
+
+def test_a_peer_that_is_null_is_nobody_whatever_else_is_null() -> None:
+    """Decoding stumbles over the labels, and must not take the list for empty: that would be everybody."""
+    raw = {"metadata": {"name": "p", "namespace": "n", "labels": None},
+           "spec": {"podSelector": {}, "ingress": [{"from": [None]}]}}  # fmt: skip
+    found = translation.policy(NETWORK_POLICIES.decode(json.dumps(raw).encode()))
+    assert found.ingress == ()
+    assert found.faults

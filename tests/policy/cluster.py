@@ -26,7 +26,7 @@ from tunrouter.bench.lab import Pod as Attached
 from tunrouter.bench.libcni import Runtime
 from tunrouter.bench.namespaces import Namespace, stop, wait_until
 from tunrouter.edge.api.client import Client
-from tunrouter.edge.api.policing import PoliciesCall, PolicyTable
+from tunrouter.edge.api.policing import ExplainCall, Explained, PoliciesCall, PolicyTable
 from tunrouter.errors import AgentError, AgentUnreachableError
 
 Json = dict[str, Any]
@@ -68,12 +68,12 @@ class Pod:
 
 
 def named_ports(name: str) -> list[Json]:
-    """Those of every pod, `serve-80-tcp` and so on; and `web`, which is another port from pod to pod, or none."""
-    web = {"a": 80, "b": 81}.get(name)
+    """Those of every pod, `serve-80-tcp` and so on; and `web`, which is another port from pod to pod, or of UDP."""
+    number, protocol = {"a": (80, "TCP"), "b": (81, "TCP")}.get(name, (81, "UDP"))
     return [
         *({"name": f"serve-{port}-{protocol.lower()}", "containerPort": port, "protocol": protocol}
           for port in PORTS for protocol in PROTOCOLS),
-        *([{"name": "web", "containerPort": web, "protocol": "TCP"}] if web else []),
+        {"name": "web", "containerPort": number, "protocol": protocol},
     ]  # fmt: skip
 
 
@@ -126,6 +126,9 @@ class Npc:
         except (AgentUnreachableError, AgentError):
             return None
 
+    def explains(self, source: str, destination: str, protocol: str, port: int) -> Explained:
+        return self._client.ask(ExplainCall(source, destination, port, protocol), Explained)
+
     def in_force(self, names: Iterable[tuple[str, str]] | None = None) -> bool:
         """All that it knows, and with `names` that it knows these and no others. Raises if it has ended."""
         if self.process is None or self.process.poll() is not None:
@@ -146,6 +149,7 @@ class Cluster:
         self.labels: dict[str, dict[str, str]] = {}
         """Of namespaces."""
         self.policies: dict[tuple[str, str], Json] = {}
+        self._bridges: dict[str, str] = {}
 
     # --- places ------------------------------------------------------------------------------------------------------
     @property
@@ -165,9 +169,10 @@ class Cluster:
         }
 
     def bridge(self, host: Host) -> str:
-        """The address by which a node is known among pods."""
-        found = host.agent.snapshot().host.bridge_address
-        return str(found).partition("/")[0]
+        """The address by which a node is known among pods; it keeps it."""
+        if host.name not in self._bridges:
+            self._bridges[host.name] = host.agent.snapshot().host.bridge_address.partition("/")[0]
+        return self._bridges[host.name]
 
     def cells(self, sources: Iterable[str] | None = None, destinations: Iterable[str] | None = None) -> Iterator[Cell]:
         """Of these with each other; at least one end is a pod, and none asks itself."""
@@ -184,11 +189,11 @@ class Cluster:
         self.scene.control.do("plant", thing=thing)
 
     def label_namespace(self, name: str, **labels: str) -> None:
-        self.labels[name] = {"kubernetes.io/metadata.name": name, **labels}
+        self.labels[name] = {"kubernetes.io/metadata.name": name, "ns": name, **labels}
         self.plant({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": self.labels[name]}})
 
     def label_pod(self, key: str, **labels: str) -> None:
-        self.pods[key].labels = labels
+        self.pods[key].labels = {"pod": self.pods[key].name, **labels}
         self.plant(self.pods[key].thing())
 
     def enforce(self, *policies: Json, seconds: float = 10.0) -> None:
@@ -213,12 +218,16 @@ class Cluster:
 
     # --- pods --------------------------------------------------------------------------------------------------------
     def add_pod(self, namespace: str, name: str, host: Host, labels: Mapping[str, str] | None = None,
-                *, told: bool = True, attached: Attached | None = None) -> Pod:  # fmt: skip
-        """`told`: the API has its address, as its kubelet writes it after ADD; `attached`: its namespace is there."""
+                *, told: bool = True, attached: Attached | None = None, address: str = "") -> Pod:  # fmt: skip
+        """`told`: the API has its address, as its kubelet writes it after ADD; `attached`: its namespace is there.
+
+        `address`: this one and no other.
+        """
         attached = attached or host.make_namespace(f"{namespace}-{name}-{next(_numbers)}")
         pod = Pod(namespace, name, host, attached, dict(labels or {"pod": name}), named_ports(name))
         self.plant({**pod.thing(), "status": {"phase": "Pending"}})
-        result = self.runtime(pod).add(pod.container, attached.namespace)
+        wishes: Json = {"runtimeConfig": {"ips": [address]}} if address else {}
+        result = self.runtime(pod).add(pod.container, attached.namespace, **wishes)
         attached.address = result["ips"][0]["address"].partition("/")[0]
         self.pods[pod.key] = pod
         self.outside.ip(f"route replace {pod.address} via {host.address}")
@@ -261,7 +270,7 @@ def cluster(hosts: int = 2, *, pods: bool = True, npc: bool = True) -> Iterator[
         try:
             made.lab.fabric.plug(found.outside, OUTSIDE, f"{OUTSIDE_ADDRESS}/24")
             for namespace in NAMESPACES:
-                found.label_namespace(namespace, ns=namespace)
+                found.label_namespace(namespace)
             for each in found.npcs if npc else ():
                 each.start(wait=False)
             for at, (namespace, name) in enumerate(itertools.product(NAMESPACES, NAMES) if pods else ()):

@@ -8,6 +8,7 @@ understood.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any, Final
 
 from hypothesis import strategies as st
@@ -28,9 +29,9 @@ from tests.policy.objects import (
 from tests.policy.spec.cluster import Cluster, Json
 from tests.policy.stated_ends import BAD_PEERS, BAD_PORTS, BAD_SELECTORS
 
-KEYS: Final = ("pod", "app", "tier")
-VALUES: Final = ("a", "b", "c", "")
-PORT_NAMES: Final = ("web", "serve-80-tcp", "serve-81-udp", "serve-80-sctp", "nowhere")
+KEYS: Final = ("pod", "app")
+VALUES: Final = ("a", "b", "")
+PORT_NAMES: Final = ("web", "serve-80-tcp", "serve-81-udp", "nowhere")
 MOST_POLICIES: Final = 6
 BLOCKS: Final[Mapping[str, tuple[str, ...]]] = {
     "0.0.0.0/0": ("0.0.0.0/1", "10.0.0.0/8", "10.32.1.0/24", "10.32.2.21/32", "198.51.100.0/24", "192.0.2.0/30"),
@@ -54,22 +55,20 @@ def often(usual: Any, *rare: Any) -> st.SearchStrategy[Any]:
     return st.sampled_from([usual] * 2 * len(rare) + list(rare))
 
 
-labels = st.dictionaries(st.sampled_from(KEYS[1:]), st.sampled_from(VALUES), max_size=2)
-any_labels = st.one_of(labels, labels, labels, st.sampled_from((ABSENT, None)))
-expression = st.one_of(
-    st.builds(
-        lambda key, operator, values: {"key": key, "operator": operator, "values": values},
-        st.sampled_from(KEYS),
-        st.sampled_from(("In", "NotIn")),
-        st.lists(st.sampled_from(VALUES), min_size=1, max_size=3),
-    ),
-    st.builds(
-        lambda key, operator, values: fields(key=key, operator=operator, values=values),
-        st.sampled_from(KEYS),
-        st.sampled_from(("Exists", "DoesNotExist")),
-        st.sampled_from((ABSENT, None, [])),
-    ),
+choice = st.builds(
+    lambda key, operator, values: {"key": key, "operator": operator, "values": values},
+    st.sampled_from(("app", "app", "pod")),
+    st.sampled_from(("In", "NotIn")),
+    st.lists(st.sampled_from(VALUES), min_size=1, max_size=2),
 )
+existence = st.builds(
+    lambda key, operator, values: fields(key=key, operator=operator, values=values),
+    st.sampled_from(("app", "app", "pod")),
+    st.sampled_from(("Exists", "DoesNotExist")),
+    st.sampled_from((ABSENT, None, [])),
+)
+expression = choice | existence
+named = st.builds(lambda value: {"matchLabels": {"pod": value}}, st.sampled_from(NAMES))
 selector = st.one_of(
     st.just({}),
     st.builds(
@@ -80,34 +79,38 @@ selector = st.one_of(
         ),
         matchExpressions=st.one_of(st.lists(expression, max_size=2), st.sampled_from((ABSENT, None))),
     ),
-    st.builds(lambda value: {"matchLabels": {"pod": value}}, st.sampled_from(NAMES)),
+    named,
+    st.builds(lambda one: {"matchExpressions": [one]}, expression),
 )
 namespaces_selector = st.one_of(
     st.just({}),
-    st.builds(lambda value: {"matchLabels": {"pod": value}}, st.sampled_from(NAMES)),
+    named,
     st.builds(lambda value: {"matchLabels": {"kubernetes.io/metadata.name": value}}, st.sampled_from(NAMESPACES)),
     st.builds(lambda one: {"matchExpressions": [one]}, expression),
 )
 
 
-@st.composite
-def block(draw: st.DrawFn) -> Json:
-    cidr = draw(st.sampled_from(list(BLOCKS)))
-    parts = BLOCKS[cidr]
-    excepted = st.lists(st.sampled_from(parts), max_size=3, unique=True) if parts else st.just([])
-    return {"ipBlock": fields(cidr=cidr, except_=draw(st.one_of(excepted, st.sampled_from((ABSENT, None)))))}
+def block(cidr: str) -> st.SearchStrategy[Json]:
+    parts, nothing = BLOCKS[cidr], st.sampled_from((ABSENT, None, []))
+    some = st.lists(st.sampled_from(parts), min_size=1, max_size=min(3, len(parts)), unique=True) if parts else nothing
+    return st.builds(lambda excepted: {"ipBlock": fields(cidr=cidr, except_=excepted)}, some | some | nothing)
 
 
 blank = often(ABSENT, None)
+blocks = st.one_of([block(cidr) for cidr in (*BLOCKS, *list(BLOCKS)[:5])])
 peer = st.one_of(
-    block(),
+    blocks,
     st.builds(fields, podSelector=selector, namespaceSelector=blank, ipBlock=blank),
     st.builds(fields, namespaceSelector=namespaces_selector, podSelector=blank),
     st.builds(fields, namespaceSelector=namespaces_selector, podSelector=selector),
+    st.builds(fields, namespaceSelector=namespaces_selector, podSelector=named),
 )
 protocol = st.sampled_from((*PROTOCOLS, ABSENT, None))
+by_name = st.sampled_from(({"port": "web"}, {"port": "web", "protocol": "UDP"}, {"port": "web", "endPort": None}))
 wanted = st.one_of(
-    st.builds(fields, protocol=protocol, port=st.sampled_from((80, 81, 80, 81, *PORT_NAMES)), endPort=blank),
+    by_name,
+    by_name,
+    st.builds(fields, protocol=protocol, port=st.sampled_from((80, 81, *PORT_NAMES)), endPort=blank),
     st.builds(
         lambda protocol, ends: fields(protocol=protocol, port=ends[0], endPort=ends[1]),
         protocol,
@@ -119,95 +122,101 @@ wanted = st.one_of(
 
 def few(of: st.SearchStrategy[Any], bad: tuple[Any, ...]) -> st.SearchStrategy[Any]:
     """A list, or one of the ways to have none; in one of about twenty something is not understood."""
-    usual = st.lists(of, min_size=1, max_size=3)
+    usual = st.lists(of, min_size=1, max_size=2)
     spoiled = st.builds(lambda good, worse: [*good, worse], st.lists(of, max_size=1), st.sampled_from(bad))
     nothing = st.sampled_from((ABSENT, None, []))
-    return st.integers(0, 19).flatmap(lambda n: spoiled if n == 19 else nothing if n < 5 else usual)
+    return st.integers(0, 19).flatmap(lambda n: spoiled if n == 19 else nothing if n < 7 else usual)
 
 
 def rules(field: str) -> st.SearchStrategy[Any]:
     one = st.builds(
         lambda peers, ports: fields(**{field: peers, "ports": ports}), few(peer, BAD_PEERS), few(wanted, BAD_PORTS)
     )
-    return st.one_of(st.lists(one, max_size=3), st.lists(one, min_size=1, max_size=2), st.sampled_from((ABSENT, None)))
+    usual = st.lists(one, min_size=1, max_size=2)
+    return st.one_of(usual, usual, usual, st.sampled_from((ABSENT, None, [])))
 
 
 types = st.sampled_from(
     (ABSENT, ABSENT, None, [], ["Ingress"], ["Egress"], ["Ingress", "Egress"], ["Egress", "Ingress"])
 )
-subject = st.one_of(
-    selector, st.sampled_from((ABSENT, None)), st.integers(0, 9).flatmap(
-        lambda n: st.sampled_from(BAD_SELECTORS) if n == 9 else selector
-    )
-)  # fmt: skip
-policies = st.lists(
-    st.builds(
-        lambda where, spec: (where, spec),
-        st.sampled_from(NAMESPACES),
-        st.builds(fields, podSelector=subject, policyTypes=types, ingress=rules("from"), egress=rules("to")),
-    ),
-    min_size=1,
-    max_size=MOST_POLICIES,
+subject = st.integers(0, 11).flatmap(
+    lambda n: st.sampled_from(BAD_SELECTORS) if n == 11 else st.sampled_from((ABSENT, None, {})) if n < 4 else selector
 )
+one_policy = st.tuples(
+    st.sampled_from(NAMESPACES),
+    st.builds(fields, podSelector=subject, policyTypes=types, ingress=rules("from"), egress=rules("to")),
+)
+policies = st.integers(1, MOST_POLICIES).flatmap(lambda count: st.lists(one_policy, min_size=count, max_size=count))
 
-containers = st.one_of(
-    st.builds(serving).map(lambda ports: [{"name": "serve", "ports": ports}]),
-    st.lists(
-        st.builds(
-            lambda ports, always: fields(name="c", ports=ports, restartPolicy="Always" if always else ABSENT),
-            st.one_of(
-                st.lists(
-                    st.builds(port, st.sampled_from(PORT_NAMES[:4]), st.sampled_from((80, 81)), protocol.filter(bool)),
-                    max_size=3,
-                ),
-                st.sampled_from((ABSENT, None)),
-            ),
-            st.booleans(),
-        ),
-        max_size=3,
-    ),
+
+def container(*ports: Json, **more: Any) -> Json:
+    return {"name": "c", "ports": list(ports), **more}
+
+
+SIDECAR: Final[Json] = {"restartPolicy": "Always"}
+LAYOUTS: Final[tuple[tuple[list[Json], Any], ...]] = (
+    ([container(*serving())], ABSENT),
+    ([container(port("web", 80))], []),
+    ([container(port("web", 81, "TCP"))], None),
+    ([container(port("web", 80, "UDP")), container(port("serve-80-tcp", 81, None))], ABSENT),
+    ([container(port("web", 80)), container(port("web", 81))], ABSENT),
+    ([container(port("web", 80)), container(port("web", 81, "UDP"))], ABSENT),
+    ([container(port("web", 81))], [container(port("web", 80), restartPolicy=None)]),
+    ([container(port("serve-81-udp", 80, "UDP"))], [container(port("web", 80)), container(port("web", 81), **SIDECAR)]),
+    ([{"name": "c", "ports": None}], [container(port("web", 80), **SIDECAR)]),
+    ([{"name": "c"}], [container(port("web", 80)), container(port("web", 81), restartPolicy="Never")]),
+    ([container(port("web", 81))], [container(port("web", 80), **SIDECAR)]),
+    ([container()], [container(port("web", 81), **SIDECAR)]),
+)
+"""Containers and initContainers: who has a port of a name, and which, and who only had it."""
+
+
+def labelled(name: str) -> st.SearchStrategy[Any]:
+    usual = {"pod": name}
+    return st.sampled_from(
+        (
+            usual, usual, {**usual, "app": "a"}, {**usual, "app": "b"}, {**usual, "app": ""}, {"pod": "b"},
+            {"app": "a"}, {"app": ""}, {"pod": "", "app": "b"}, {}, None, ABSENT,
+        )
+    )  # fmt: skip
+
+
+STATES: Final[tuple[Json, ...]] = (
+    *[{}] * 12,
+    {"phase": "Pending"},
+    {"deleted": "2024-05-01T12:00:00Z"},
+    {"phase": "Succeeded"},
+    {"phase": "Failed"},
+    {"phase": "Failed", "deleted": "2024-05-01T12:00:00Z"},
+    {"host_network": True},
+    {"host_network": False},
+    {"host_network": None, "at": ()},
 )
 
 
 @st.composite
 def drawn_pod(draw: st.DrawFn, key: str, created: int, node: str, at: Sequence[str]) -> Json:
-    state = draw(st.integers(0, 19))
-    lists = draw(containers)
-    first = draw(st.integers(0, len(lists)))
-    given = draw(any_labels)
-    return pod(
-        key,
-        node,
-        NODES[node][:2] if state == 19 else () if state == 18 else at,
-        labels=given if given in (ABSENT, None) or draw(st.booleans()) else {"pod": key[2], **given},
-        phase={17: "Succeeded", 16: "Failed", 15: "Pending"}.get(state, "Running"),
-        created=created,
-        host_network=True if state == 19 else draw(often(ABSENT, False, None)),
-        deleted="2024-05-01T12:00:00Z" if state == 14 else ABSENT,
-        containers=[{key: value for key, value in one.items() if key != "restartPolicy"} for one in lists[first:]],
-        init=lists[:first] or draw(often(ABSENT, None, [])),
-    )
+    state, layout = draw(st.sampled_from(STATES)), draw(st.sampled_from(LAYOUTS))
+    how = {"at": NODES[node][:2] if state.get("host_network") else at, **state}
+    return pod(key, node, labels=draw(labelled(key[2])), created=created, containers=layout[0], init=layout[1], **how)
+
+
+FAMILIES: Final = (slice(0, 2), slice(0, 2), slice(0, 1), slice(1, 2), slice(None, None, -1))
+SPACES: Final[tuple[Json, ...]] = ({}, {"pod": "a"}, {"pod": "b"}, {"pod": "c", "app": ""}, {"app": "a"}, {"app": ""})
 
 
 @st.composite
 def clusters(draw: st.DrawFn) -> Cluster:
-    born = draw(st.permutations(range(12)))
-    families = st.sampled_from((slice(0, 2), slice(0, 2), slice(0, 1), slice(1, 2), slice(None, None, -1)))
     pods: list[Json] = []
-    for where in NAMESPACES:
-        for name in NAMES:
-            node, at = home(f"{where}/{name}")
-            pods.append(draw(drawn_pod(f"{where}/{name}", born[len(pods)], node, at[draw(families)])))
-    for number in range(draw(st.integers(0, 3))):  # which want another's address, on their own node or elsewhere
-        theirs, at = home(f"{draw(st.sampled_from(NAMESPACES))}/{draw(st.sampled_from(NAMES))}")
-        node = draw(st.sampled_from((theirs, *NODES)))
-        where = draw(st.sampled_from(NAMESPACES))
-        pods.append(draw(drawn_pod(f"{where}/{'def'[number]}", born[9 + number], node, at)))
-    spaces = [
-        namespace(where, draw(st.one_of(st.just({"pod": NAMES[n]}), labels))) for n, where in enumerate(NAMESPACES)
-    ]
-    listed = [
-        {"metadata": {"namespace": where, "name": f"p{n}"}, "spec": spec}
-        for n, (where, spec) in enumerate(draw(policies))
-    ]
+    ages = draw(st.permutations(range(12)))
+    for where, name in product(NAMESPACES, NAMES):
+        node, at = home(f"{where}/{name}")
+        pods.append(draw(drawn_pod(f"{where}/{name}", ages[len(pods)], node, at[draw(st.sampled_from(FAMILIES))])))
+    for name in draw(st.sampled_from(("", "", "d", "de", "def"))):  # which want another's addresses
+        node, at = home(f"{draw(st.sampled_from(NAMESPACES))}/{draw(st.sampled_from(NAMES))}")
+        node = draw(st.sampled_from((node, *NODES)))
+        pods.append(draw(drawn_pod(f"{draw(st.sampled_from(NAMESPACES))}/{name}", ages[len(pods)], node, at)))
+    spaces = [namespace(where, draw(st.sampled_from(SPACES))) for where in NAMESPACES]
+    drawn = enumerate(draw(policies))
+    listed = [{"metadata": {"namespace": where, "name": f"p{n}"}, "spec": spec} for n, (where, spec) in drawn]
     return Cluster(pods, spaces, listed, NODES)

@@ -16,9 +16,9 @@ from typing import Final, Literal
 from tunrouter.bench.namespaces import Namespace, lines_until, stop, wait_until
 from tunrouter.edge import netns
 
-Kind = Literal["tcp", "tcp-pushed", "udp", "ping"]
-KINDS: Final[tuple[Kind, ...]] = ("tcp", "tcp-pushed", "udp", "ping")
-"""Who speaks: the client, who is answered; the server, unasked; the client, by datagrams; the client's kernel."""
+Kind = Literal["tcp", "tcp-pushed", "udp", "udp-pushed", "ping"]
+KINDS: Final[tuple[Kind, ...]] = ("tcp", "tcp-pushed", "udp", "udp-pushed", "ping")
+"""Who speaks: the client; the server, unasked; the client, who is answered; the server, after one datagram; ping."""
 PAUSE: Final = 0.02
 FIRST_PORT: Final = 9000
 TCP_THIN_LINEAR_TIMEOUTS: Final = 16
@@ -40,6 +40,7 @@ class Flow:
     def __init__(self, name: str, kind: Kind, client: Namespace, server: Namespace, address: str, port: int,
                  listens: int | None = None) -> None:  # fmt: skip
         self.name = f"{name}, {kind}"
+        self.port = listens or port
         self.heard: list[float] = []
         self._over = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -72,13 +73,18 @@ class Flow:
     def _open(self, kind: Kind, client: Namespace, server: Namespace, to: tuple[str, int], listens: int) -> None:
         if kind == "ping":
             self._start(lambda: self._ping(client, to[0]))
-        elif kind == "udp":
+        elif kind.startswith("udp"):
             there = self._socket(server, socket.SOCK_DGRAM, listens)
             here = self._socket(client, socket.SOCK_DGRAM)
             here.connect(to)
-            self._start(lambda: self._echo(there))
             self._start(lambda: self._hear(here))
-            self._start(lambda: self._say(here))
+            if kind == "udp-pushed":
+                here.send(b"?")
+                _, peer = there.recvfrom(10)
+                self._start(lambda: self._say(there, peer))
+            else:
+                self._start(lambda: self._echo(there))
+                self._start(lambda: self._say(here))
         else:
             listener = self._socket(server, socket.SOCK_STREAM, listens)
             listener.listen()
@@ -105,10 +111,10 @@ class Flow:
     def _start(self, work: Callable[[], None]) -> None:
         self._threads.append(threading.Thread(target=work, name=self.name, daemon=True))
 
-    def _say(self, opened: socket.socket) -> None:
+    def _say(self, opened: socket.socket, peer: tuple[str, int] | None = None) -> None:
         while not self._over.wait(PAUSE):
             try:
-                opened.send(b".")
+                opened.sendto(b".", peer) if peer else opened.send(b".")
             except OSError:
                 continue  # full, or refused: nothing is heard at the other end
 

@@ -7,12 +7,12 @@ a packet passes if each node that has one of its ends lets it. What a node itsel
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address
-from typing import Any, NamedTuple
+from typing import Final, NamedTuple
 
 from tests.policy.objects import Cell
-from tests.policy.spec.cluster import Cluster, addresses, parsed, pod_at
+from tests.policy.spec.cluster import Cluster, Json, addresses, parsed, pod_at
 from tests.policy.spec.evaluator import allowed
 from tunrouter.core.policy.compiler import Compiler
 from tunrouter.core.policy.model import Address, Placed
@@ -46,42 +46,63 @@ class Judged(NamedTuple):
         return all(verdict.allowed for verdict in verdicts(known, opening))
 
 
-def judged(cluster: Cluster, *, told: bool = True) -> Judged:
-    """`told`: who attached the containers says which there are; else they are those that the cluster has there."""
+ORDERS: Final = (
+    ("namespaces", "pods", "policies"),
+    ("policies", "pods", "placed", "namespaces"),
+    ("placed", "namespaces", "pods", "policies"),
+    ("pods", "policies", "namespaces", "placed"),
+    ("policies", "placed", "namespaces", "pods"),
+)
+"""In which the program may come to know what there is; without `placed` nobody says which containers a node has."""
+
+
+def owners(cluster: Cluster) -> dict[str, Json]:
+    """Of each address that is a pod's."""
     every = dict.fromkeys(str(address) for pod in cluster.pods for address in addresses(pod))
-    owners = {address: pod for address in every if (pod := pod_at(cluster, address)) is not None}
-    compilers = {node: _compiler(cluster, node) for node in cluster.nodes}
-    if told:
-        for node, compiler in compilers.items():
-            compiler.place(_placed(address, pod) for address, pod in owners.items() if pod["spec"]["nodeName"] == node)
-    rulesets = {node: compiler.ruleset() for node, compiler in compilers.items()}
-    homes = {parsed(address): str(pod["spec"]["nodeName"]) for address, pod in owners.items()}
+    return {address: pod for address in every if (pod := pod_at(cluster, address)) is not None}
+
+
+def containers(cluster: Cluster, node: str) -> list[Placed]:
+    """What the node has, as who attached them tells it."""
+    here = ((one, pod["metadata"]) for one, pod in owners(cluster).items() if pod["spec"]["nodeName"] == node)
+    return [Placed(parsed(one), (told["namespace"], told["name"]), told["uid"]) for one, told in here]
+
+
+def judged(cluster: Cluster, order: Sequence[str] = ORDERS[0]) -> Judged:
+    homes = {parsed(address): str(pod["spec"]["nodeName"]) for address, pod in owners(cluster).items()}
+    compilers, rulesets = {}, {}
+    for node in cluster.nodes:
+        compilers[node] = Compiler(node)
+        for step in order:
+            tell(compilers[node], step, cluster, containers(cluster, node))
+            rulesets[node] = compilers[node].ruleset()
     here = {address: node for node, ruleset in rulesets.items() for address in ruleset.pods}
     assert here == homes, "each node has its pods, and nobody else's"
     own = {node: frozenset(map(parsed, texts)) for node, texts in cluster.nodes.items()}
     return Judged(compilers, rulesets, homes, own)
 
 
-def _placed(address: str, pod: Any) -> Placed:
-    metadata = pod["metadata"]
-    return Placed(parsed(address), (metadata["namespace"], metadata["name"]), metadata["uid"])
+def tell(compiler: Compiler, step: str, cluster: Cluster, placed: list[Placed]) -> None:
+    match step:
+        case "namespaces":
+            for raw in cluster.namespaces:
+                metadata = NAMESPACES.decode(json.dumps(raw).encode()).metadata
+                compiler.put_namespace(metadata.name, metadata.labels)
+        case "pods":
+            for raw in cluster.pods:
+                compiler.put_pod(translation.pod(PODS.decode(json.dumps(raw).encode())))
+        case "policies":
+            for raw in cluster.policies:
+                compiler.put_policy(translation.policy(NETWORK_POLICIES.decode(json.dumps(raw).encode())))
+        case _:
+            compiler.place(placed)
 
 
-def _compiler(cluster: Cluster, node: str) -> Compiler:
-    compiler = Compiler(node)
-    for raw in cluster.namespaces:
-        metadata = NAMESPACES.decode(json.dumps(raw).encode()).metadata
-        compiler.put_namespace(metadata.name, metadata.labels)
-    for raw in cluster.pods:
-        compiler.put_pod(translation.pod(PODS.decode(json.dumps(raw).encode())))
-    for raw in cluster.policies:
-        compiler.put_policy(translation.policy(NETWORK_POLICIES.decode(json.dumps(raw).encode())))
-    return compiler
-
-
-def wrong(cluster: Cluster, asked: Iterable[Cell], *, told: bool = True) -> tuple[int, list[tuple[Cell, bool]]]:
+def wrong(
+    cluster: Cluster, asked: Iterable[Cell], order: Sequence[str] = ORDERS[0]
+) -> tuple[int, list[tuple[Cell, bool]]]:
     """How many cells were compared, and those in which the program errs, with what would be right."""
-    program, count, found = judged(cluster, told=told), 0, []
+    program, count, found = judged(cluster, order), 0, []
     for cell in asked:
         count += 1
         right = allowed(cluster, *cell)

@@ -5,11 +5,13 @@ Law: raw objects and nothing else: what reads them, the evaluator or the program
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from typing import Any, Final, NamedTuple
 
 from tests.policy.spec.cluster import Cluster, Json, addresses, parsed
+from tests.policy.spec.evaluator import is_isolated
 
 NODES: Final = {f"n{n}": (f"192.0.2.{n}", f"fd02::{n}", f"10.32.{n}.1", f"fd32::{n}:1") for n in (1, 2, 3)}
 """Its own address and that of its bridge, each in both families."""
@@ -132,7 +134,18 @@ def cells(cluster: Cluster, outside: Iterable[str] = OUTSIDE) -> Iterator[Cell]:
     of_pods = dict.fromkeys(str(address) for one in cluster.pods for address in addresses(one))
     of_nodes = [address for node in cluster.nodes.values() for address in node]
     everywhere = list(dict.fromkeys((*of_pods, *of_nodes, *outside)))
-    asked = [*product(PROTOCOLS, (*PORTS, 79, 82)), ("ICMP", 0)]
+    asked = [*product(PROTOCOLS, PORTS), ("TCP", 79), ("UDP", 82), ("ICMP", 0)]
     for source, destination in product(everywhere, everywhere):
         if (source in of_pods or destination in of_pods) and parsed(source).version == parsed(destination).version:
             yield from (Cell(source, destination, *what) for what in asked)
+
+
+def some_cells(cluster: Cluster, count: int, seed: int) -> list[Cell]:
+    """Mostly those that the rules of one end alone decide: elsewhere what one permits the other may forbid."""
+    chance = random.Random(seed)
+    every = list(cells(cluster))
+    outward = {one: is_isolated(cluster, one, "Egress") for one in {cell.source for cell in every}}
+    inward = {one: is_isolated(cluster, one, "Ingress") for one in {cell.destination for cell in every}}
+    telling = [cell for cell in every if outward[cell.source] != inward[cell.destination]]
+    found = chance.sample(telling, min(len(telling), count * 3 // 4))
+    return found + chance.sample(every, count - len(found))

@@ -26,13 +26,13 @@ ENDPOINT_PORT: Final = 80
 MARK: Final = "meta mark set meta mark | 0x4000"
 
 
-def serve(host: Host, endpoint: str, cluster_range: str, *, local: bool) -> None:
+def serve(host: Host, endpoint: str, cluster_range: str, *, local: bool, port: int = ENDPOINT_PORT) -> None:
     """`local`: the endpoint is on this host."""
-    host.namespace.run("nft", "-f", "-", stdin=ruleset(endpoint, cluster_range, local=local))
+    host.namespace.run("nft", "-f", "-", stdin=ruleset((endpoint, port), cluster_range, local=local))
 
 
-def ruleset(endpoint: str, cluster_range: str, *, local: bool) -> str:
-    chains = "".join(_service(protocol.lower(), endpoint, cluster_range, local=local) for protocol in PROTOCOLS)
+def ruleset(endpoint: tuple[str, int], cluster_range: str, *, local: bool) -> str:
+    chains = "".join(_service(protocol.lower(), *endpoint, cluster_range, local=local) for protocol in PROTOCOLS)
     refused = "" if local else f"meta l4proto {{ tcp, udp, sctp }} th dport {LOCAL_NODE_PORT} fib daddr type local drop"
     return f"""
 table ip services
@@ -64,9 +64,9 @@ table ip services {{
 """
 
 
-def _service(protocol: str, endpoint: str, cluster_range: str, *, local: bool) -> str:
+def _service(protocol: str, endpoint: str, endpoint_port: int, cluster_range: str, *, local: bool) -> str:
     port = f"{protocol} dport"
-    to_endpoint = f"{protocol} dport != 0 dnat to {endpoint}:{ENDPOINT_PORT}"
+    to_endpoint = f"{protocol} dport != 0 dnat to {endpoint}:{endpoint_port}"
     host_port = f"{port} {HOST_PORT} fib daddr type local jump {protocol}-host-port" if local else ""
     return f"""
   chain {protocol}-endpoint {{

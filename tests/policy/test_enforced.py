@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 
 import pytest
 
-from tests.policy.cluster import Cluster, probed
+from tests.policy.cluster import Cluster
 from tests.policy.expecting import expected
 from tests.policy.probing import Cell, Prober
 from tests.policy.written import Written, by_hand, drawn
@@ -16,12 +16,8 @@ QUICK = (
     "default-deny-all", "operators", "named-port-out", "several-add-up", "block-with-exceptions", "seed-0", "seed-8"
 )  # fmt: skip
 """Policy sets of the default suite."""
-
-
-@pytest.fixture(scope="module")
-def live() -> Iterator[tuple[Cluster, Prober]]:
-    with probed() as made:
-        yield made
+EXPLAINED = 11
+"""Every so many-th cell is explained, too: prime to protocols, ports and pods."""
 
 
 def check(live: tuple[Cluster, Prober], sets: Iterable[Written]) -> int:
@@ -35,9 +31,28 @@ def check(live: tuple[Cluster, Prober], sets: Iterable[Written]) -> int:
         count += len(cells)
         faults += [f"{one.name}: {named(found, cell)} is {'open' if is_open else 'closed'}"
                    for cell, is_open in prober.wrong(cells).items()]  # fmt: skip
+        faults += unlike_explained(found, dict(list(cells.items())[::EXPLAINED]))
     assert not faults, "\n".join(faults)
     assert seen == {True, False}
     return count
+
+
+def unlike_explained(found: Cluster, cells: Mapping[Cell, bool]) -> list[str]:
+    """Where the endpoint's node, or the client's where that is none, explains something else than is so."""
+    names = {address: name for name, address in found.addresses.items()}
+    wrong = []
+    for cell, is_open in cells.items():
+        pod = found.pods.get(names[cell.address]) or found.pods[cell.source]
+        npc = next(one for one in found.npcs if one.host is pod.host)
+        source = cell.source if cell.source in found.pods else found.addresses[cell.source]
+        if cell.source == pod.host.name:
+            source = "node"
+        elif cell.source in (host.name for host in found.hosts):
+            source = found.bridge(next(host for host in found.hosts if host.name == cell.source))
+        told = npc.explains(source, cell.address, cell.protocol, cell.port)
+        if told.allowed != is_open:
+            wrong.append(f"{named(found, cell)} is {'open' if is_open else 'closed'}, explained: {told}")
+    return wrong
 
 
 def named(found: Cluster, cell: Cell) -> str:

@@ -5,28 +5,34 @@ Law: flows are opened under policies that permit them, so that they pass by a ru
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import count
 
 import pytest
 
 from tests.policy import proxy
-from tests.policy.cluster import RANGE, Cluster, Json, cluster
+from tests.policy.cluster import RANGE, Cluster, Json
 from tests.policy.flows import FIRST_PORT, KINDS, Flow, Kind
+from tests.policy.probing import Prober
 from tests.policy.written import ALL, EVERY, block, pods, policy
-from tunrouter.bench.namespaces import wait_until
+from tunrouter.bench.namespaces import Namespace, wait_until
+from tunrouter.edge import netns
 
 pytestmark = pytest.mark.root
 
+SERVED = 8000
 CUT_SECONDS = 2.0
 SHUT_SECONDS = 1.0
 """An edit or a restart of npc touches no packet; machines are busy."""
-AGENT_SECONDS = 5.0
-"""A tunnel may be silent while its agent starts again."""
-SERVER, NEAR, FAR, OTHER = "x/server", "y/near", "y/far", "z/other"
+AGENT_SECONDS = 15.0
+"""A tunnel may be silent while both its agents start again, and TCP takes its time after that."""
+SERVER, NEAR, FAR, OTHER = "x/a", "y/b", "y/a", "z/b"
+"""The first two on the first node, the others on the second."""
 DENY = policy("x", ALL, "deny", EVERY)
 FROM_Y = policy("x", ALL, "in", ingress=[{"from": [{"namespaceSelector": pods(ns="y")}]}])
 FROM_Z = policy("x", ALL, "in", ingress=[{"from": [{"namespaceSelector": pods(ns="z")}]}])
@@ -34,16 +40,14 @@ _ports = count(FIRST_PORT)
 
 
 @pytest.fixture(scope="module")
-def found() -> Iterator[Cluster]:
-    with cluster(2, pods=False) as found:
-        one, two = found.hosts
-        server = found.add_pod("x", "server", one)
-        for key, host in ((NEAR, one), (FAR, two), (OTHER, two)):
-            namespace, _, name = key.partition("/")
-            found.add_pod(namespace, name, host)
-        for host in found.hosts:
-            proxy.serve(host, server.address, RANGE, local=host is one)
-        yield found
+def found(live: tuple[Cluster, Prober]) -> Iterator[Cluster]:
+    """With a Service."""
+    found, _ = live
+    for host in found.hosts:
+        proxy.serve(host, found.addresses[SERVER], RANGE, local=host is found.hosts[0], port=SERVED)
+    yield found
+    for host in found.hosts:
+        host.namespace.run("nft", "delete", "table", "ip", "services")
 
 
 @contextmanager
@@ -75,7 +79,8 @@ def restart_agents(found: Cluster, end: str) -> None:
         host.agent.wait_established(1)
 
 
-DISTURBANCES: dict[str, tuple[Callable[[Cluster], object], float]] = {
+Disturbance = tuple[Callable[[Cluster], object], float]
+DISTURBANCES: dict[str, Disturbance] = {
     "npc is ended and started": (partial(restart_npc, end="ended"), SHUT_SECONDS),
     "npc is killed and started": (partial(restart_npc, end="killed"), SHUT_SECONDS),
     "an edit permits them by pods": (
@@ -89,14 +94,22 @@ DISTURBANCES: dict[str, tuple[Callable[[Cluster], object], float]] = {
     "no policy is there any more": (lambda found: found.enforce(), SHUT_SECONDS),
     "there are policies again": (lambda found: found.enforce(DENY, FROM_Y), SHUT_SECONDS),
     "the agents are ended and started": (partial(restart_agents, end="ended"), AGENT_SECONDS),
-    "the agents are killed and started": (partial(restart_agents, end="killed"), AGENT_SECONDS),
 }  # fmt: skip
 
 
 def test_what_is_permitted_survives(found: Cluster) -> None:
+    survive(found, DISTURBANCES)
+
+
+@pytest.mark.soak
+def test_what_is_permitted_survives_agents_that_are_killed(found: Cluster) -> None:
+    survive(found, {"the agents are killed and started": (partial(restart_agents, end="killed"), AGENT_SECONDS)})
+
+
+def survive(found: Cluster, disturbances: Mapping[str, Disturbance]) -> None:
     found.enforce(DENY, FROM_Y)
     with flowing(found, NEAR, FAR) as flows:
-        for what, (disturb, seconds) in DISTURBANCES.items():
+        for what, (disturb, seconds) in disturbances.items():
             began = time.monotonic()
             disturb(found)
             done = time.monotonic()
@@ -125,6 +138,18 @@ def test_what_an_edit_forbids_is_cut_and_nothing_else(found: Cluster, how: str) 
         found.wait_in_force()
 
 
+def test_what_was_forbidden_while_npc_was_away_is_cut_when_it_is_back(found: Cluster) -> None:
+    found.enforce(DENY, FROM_Y)
+    with flowing(found, NEAR, kinds=("tcp", "udp")) as flows:
+        for npc in found.npcs:
+            npc.kill()
+        found.apply(DENY, FROM_Z)
+        for npc in found.npcs:
+            npc.start(wait=False)
+        found.wait_in_force(20)
+        check_cut(flows, time.monotonic())
+
+
 def test_what_came_by_a_service_is_cut_too(found: Cluster) -> None:
     """By ClusterIP, and masqueraded by a NodePort: the policy was about the client, and so is the end."""
     found.enforce(DENY, FROM_Y)
@@ -135,11 +160,54 @@ def test_what_came_by_a_service_is_cut_too(found: Cluster) -> None:
     ]
     with closing_all() as flows:
         for kind, address, port in ways:
-            flows.append(Flow(f"by {address}", kind, client, server, address, port, proxy.ENDPOINT_PORT))
+            flows.append(Flow(f"by {address}", kind, client, server, address, port, SERVED))
         began = time.monotonic()
         found.apply(DENY, FROM_Z)
         check_cut(flows, began)
         found.wait_in_force()
+
+
+def test_a_new_pod_inherits_no_connection_of_its_address(live: tuple[Cluster, Prober], found: Cluster) -> None:
+    """Who was answered by an earlier pod goes on asking, and the new one is isolated."""
+    found.enforce(DENY)
+    host, client = found.hosts[0], found.places[NEAR]
+    old = found.add_pod("z", "old", host)
+    with closing_all() as flows:
+        flow = Flow("of the old pod", "udp", client, old.attached.namespace, old.address, next(_ports))
+        flows.append(flow)
+        found.delete_pod(old)
+        new = found.add_pod("x", "new", host, address=old.address)
+        began = time.monotonic()
+        with counting(new.attached.namespace, flow.port) as heard:
+            wait_until("it is cut", lambda: time.monotonic() > began + CUT_SECONDS + 1.0, CUT_SECONDS + 2)
+        assert not [one for one in heard if one > began + CUT_SECONDS]
+    found.delete_pod(new)
+
+
+@contextmanager
+def counting(namespace: Namespace, port: int) -> Iterator[list[float]]:
+    """When datagrams came."""
+    with netns.Namespace(str(namespace.path)) as entered:
+        opened = netns.within(entered, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    opened.bind(("", port))
+    opened.settimeout(0.05)
+    heard: list[float] = []
+    over = threading.Event()
+
+    def hear() -> None:
+        while not over.is_set():
+            with suppress(TimeoutError):
+                opened.recv(100)
+                heard.append(time.monotonic())
+
+    thread = threading.Thread(target=hear)
+    thread.start()
+    try:
+        yield heard
+    finally:
+        over.set()
+        thread.join()
+        opened.close()
 
 
 def check_cut(flows: Iterable[Flow], began: float) -> None:

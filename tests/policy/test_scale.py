@@ -19,6 +19,7 @@ import pytest
 from tests.policy.cluster import NAMESPACES, NETWORKING, Cluster, Pod, cluster
 from tests.policy.probing import Prober
 from tunrouter.bench import instruments
+from tunrouter.bench.contender import End
 from tunrouter.bench.lab import Host
 from tunrouter.bench.namespaces import wait_until
 from tunrouter.core.policy.nftables import FAMILY, TABLE
@@ -188,10 +189,14 @@ def test_what_is_forwarded_costs_less_than_a_twentieth_more(large: Cluster, caps
                 change = text if with_policies else f"delete table {FAMILY} {TABLE}\n"
                 each.namespace.run("nft", "-f", "-", stdin=change)
             for way, (client, server) in ways.items():
-                ends = large.pods[client].attached, large.pods[server].attached
-                found.setdefault((way, with_policies), []).append(instruments.tcp(*ends, seconds=SECONDS).mbits)
+                stream = instruments.tcp(_end(large.pods[client]), _end(large.pods[server]), seconds=SECONDS)
+                found.setdefault((way, with_policies), []).append(stream.mbits)
     ratios = {way: median(found[way, True]) / median(found[way, False]) for way in ways}
     with capsys.disabled():
         told = ", ".join(f"{way} {ratio:.3f} ({median(found[way, True]):.0f} Mbit/s)" for way, ratio in ratios.items())
         print(f"\nthroughput with policies over that without: {told}; {host} and its like")  # noqa: T201
     assert ratios["between nodes"] >= 0.95
+
+
+def _end(pod: Pod) -> End:
+    return End(pod.attached.namespace, pod.address)

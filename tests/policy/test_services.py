@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.services import switch
 from tests.policy import proxy
-from tests.policy.cluster import NETWORKING, OUTSIDE, OUTSIDE_ADDRESS, RANGE, Cluster, cluster
+from tests.policy.cluster import NETWORKING, OUTSIDE, OUTSIDE_ADDRESS, RANGE, Cluster
 from tests.policy.probing import PROTOCOLS, Cell, Prober
 from tests.policy.tables import Table, table
 
@@ -22,7 +22,7 @@ SEEN = table("Which ipBlock lets it in")
 DENY_INGRESS = table("Default-deny ingress")
 DENY_EGRESS = table("Default-deny egress")
 LEAVES = table("Which ipBlock lets it out")
-ENDPOINT, NEAR, FAR = "x/a", "x/b", "x/c"
+ENDPOINT, NEAR, FAR = "x/a", "x/c", "x/b"
 Json = dict[str, Any]
 CLIENTS: Final = {
     "pod of the own node": NEAR,
@@ -78,17 +78,16 @@ class Services:
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["nf-call", "no-nf-call"])
-def services(request: pytest.FixtureRequest) -> Iterator[Services]:
-    with cluster(2, pods=False) as found:
-        switch(found.hosts, nf_call=request.param)
-        one, two = found.hosts
-        for name, host in (("a", one), ("b", one), ("c", two)):
-            found.add_pod("x", name, host)
-        for host in found.hosts:
-            found.plant(host_network_pod(host.name, host.address))
-        found.outside.ip(f"route add {proxy.CLUSTER_IP} via {one.address}")
-        with Prober(found.places) as prober:
-            yield Services(found, prober)
+def services(request: pytest.FixtureRequest, live: tuple[Cluster, Prober]) -> Iterator[Services]:
+    found, prober = live
+    switch(found.hosts, nf_call=request.param)
+    for host in found.hosts:
+        found.plant(host_network_pod(host.name, host.address))
+    found.outside.ip(f"route replace {proxy.CLUSTER_IP} via {found.hosts[0].address}")
+    yield Services(found, prober)
+    for host in found.hosts:
+        host.namespace.run("nft", "delete", "table", "ip", "services")
+        found.scene.control.do("remove", api_version="v1", kind="Pod", name=f"on-{host.name}", namespace="x")
 
 
 def host_network_pod(node: str, address: str) -> Json:

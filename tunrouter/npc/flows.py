@@ -20,7 +20,7 @@ from typing import Final, TypeVar
 
 from tunrouter.core.policy.model import Address
 from tunrouter.core.policy.nftables import Answer
-from tunrouter.core.policy.ruleset import Ruleset
+from tunrouter.core.policy.ruleset import OPEN, Ruleset
 from tunrouter.edge.netlink.addresses import own_addresses
 from tunrouter.edge.netlink.conntrack import Conntrack, Flow
 from tunrouter.errors import HostError
@@ -82,7 +82,8 @@ class Flows:
 
 def _may_forbid(before: Ruleset, after: Ruleset) -> bool:
     """Whether anything that was permitted may not be any more."""
-    if any(isolation != after.pods.get(address, isolation) for address, isolation in before.pods.items()):
+    # An address that is new here had perhaps another owner, whose connections are on record still.
+    if any(isolation != before.pods.get(address, OPEN) for address, isolation in after.pods.items()):
         return True
     if any(matches is not after.permits.get(chain) for chain, matches in before.permits.items()):
         return True

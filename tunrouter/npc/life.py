@@ -74,6 +74,7 @@ class Npc:
     def __init__(self, config: Config, client: Client) -> None:
         self._config = config
         self._client = client
+        self._unwanted = "" if config.expect_npc else "EXPECT_NPC says that this node enforces none"
         self.cluster = Cluster(client, config.name, self._changed)
         self.drops = Drops(self.cluster.compiler, self._events(POD_EVENTS))
         frame = Frame(config.bridge, log=self.drops.heard)
@@ -106,7 +107,7 @@ class Npc:
         self.enforcement.changed()
 
     def _awaited(self) -> str:
-        return self.cluster.awaited() or self.containers.awaited()
+        return self._unwanted or self.cluster.awaited() or self.containers.awaited()
 
     def _applied(self, before: Any, after: Any) -> None:
         self.flows.changed(before, after)
@@ -119,7 +120,7 @@ class Npc:
     # --- what is told ------------------------------------------------------------------------------------------------
     def _unready(self) -> str:
         """Empty if this process is as ready as it gets."""
-        return "" if self.cluster.in_vain() else self.enforcement.why
+        return "" if self._unwanted or self.cluster.in_vain() else self.enforcement.why
 
     def _state(self) -> State:
         held = self.enforcement.held

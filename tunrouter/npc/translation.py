@@ -59,7 +59,7 @@ def pod(found: objects.Pod) -> Pod:
     return Pod(
         namespace=metadata.namespace,
         name=metadata.name,
-        uid=metadata.uid,
+        uid=metadata.annotations.mirror or metadata.uid,
         labels=metadata.labels,
         addresses=tuple(dict.fromkeys(_addresses(status))),
         ports=tuple(dict.fromkeys(_named_ports(spec))),

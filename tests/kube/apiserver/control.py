@@ -81,6 +81,11 @@ class Remote:
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    def listens(self) -> bool:
+        """Its socket is there a moment before it is listened on."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            return connection.connect_ex(str(self._path)) == 0
+
     def do(self, command: str, **parameters: Any) -> Any:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(30)

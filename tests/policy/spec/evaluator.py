@@ -42,6 +42,11 @@ def enters(cluster: Cluster, source: str, destination: str, protocol: str, port:
     return _passes(cluster, pod, "Ingress", source, destination, protocol, port)
 
 
+def is_isolated(cluster: Cluster, address: str, direction: Direction) -> bool:
+    pod = pod_at(cluster, address)
+    return pod is not None and any(_isolates(policy, pod, direction) for policy in cluster.policies)
+
+
 def _passes(
     cluster: Cluster, pod: Json, direction: Direction, peer: str, destination: str, protocol: str, port: int
 ) -> bool:

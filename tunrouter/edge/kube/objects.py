@@ -127,8 +127,17 @@ class PodStatus(Object, frozen=True, kw_only=True):
     pod_ips: tuple[PodIP, ...] = msgspec.field(default=(), name="podIPs")
 
 
+class PodAnnotations(Object, frozen=True, kw_only=True):
+    mirror: str = msgspec.field(default="", name="kubernetes.io/config.mirror")
+    """Of a static pod, which the API has a mirror of: the UID that its kubelet and runtime know."""
+
+
+class PodMetadata(Identity, frozen=True, kw_only=True):
+    annotations: PodAnnotations = msgspec.field(default_factory=PodAnnotations)
+
+
 class Pod(Object, frozen=True, kw_only=True):
-    metadata: Identity
+    metadata: PodMetadata
     spec: PodSpec = msgspec.field(default_factory=PodSpec)
     status: PodStatus = msgspec.field(default_factory=PodStatus)
 
@@ -261,7 +270,7 @@ def _without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_nulls(part) for key, part in value.items() if part is not None}
     if isinstance(value, list):
-        return [_without_nulls(part) for part in value if part is not None]
+        return [_without_nulls(part) for part in value]  # a null is an item, which nobody understands
     return value
 
 
