@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.core import policies as worlds
-from tests.core.policies import HERE, KEYS, NAMESPACES, labelled
+from tests.core.policies import HERE, KEYS, NAMESPACES, V4, labelled
 from tunrouter.core.policy import compiler
 from tunrouter.core.policy.compiler import Compiler
-from tunrouter.core.policy.model import EVERYTHING, Key, Peers, Placed, Pod, Policy, Ports, Rule
-from tunrouter.core.policy.ruleset import Ruleset
+from tunrouter.core.policy.model import EVERYTHING, Key, NamedPort, Peers, Placed, Pod, Policy, Ports, Rule
+from tunrouter.core.policy.ruleset import Group, Ruleset
 
 KEPT = 3
 """Rule sets of before."""
@@ -130,6 +130,45 @@ class EachChange(Changes):
 
 def _copy(ruleset: Ruleset) -> tuple[Any, ...]:
     return tuple(dict(part) for part in ruleset)
+
+
+# --- one by one ------------------------------------------------------------------------------------------------------
+WEB = Pod("shop", "web", "u1", {"app": "x"}, (V4[0],), (NamedPort("web", "TCP", 80),), HERE)
+DB = Pod("shop", "db", "u2", {"app": "y"}, (V4[1],), (), HERE)
+GROUP = Group(labelled(app="x"), EVERYTHING, "")
+
+
+def told(*pods: Pod) -> Compiler:
+    found = Compiler(HERE)
+    found.put_namespace("shop", {})
+    for pod in pods:
+        found.put_pod(pod)
+    for policy in STANDING:
+        found.put_policy(policy)
+    return found
+
+
+def test_who_is_not_selected_any_more_leaves_the_group() -> None:
+    found = told(WEB, DB)
+    assert found.ruleset().groups[GROUP] == {V4[0]}
+    found.put_pod(WEB._replace(labels={"app": "y"}))
+    assert found.ruleset().groups[GROUP] == frozenset()
+    found.put_pod(WEB)
+    assert found.ruleset().groups[GROUP] == {V4[0]}
+    found.drop_pod(WEB.key)
+    assert found.ruleset().groups[GROUP] == frozenset()
+
+
+def test_a_container_that_the_cluster_does_not_know_yet_is_in_a_group_that_is_new() -> None:
+    found = Compiler(HERE)
+    found.put_namespace("shop", {})
+    for pod in (WEB._replace(addresses=()), DB):
+        found.put_pod(pod)
+    found.place([Placed(V4[0], WEB.key, WEB.uid), Placed(V4[1], DB.key)])
+    assert found.ruleset().groups == {}
+    for policy in STANDING:
+        found.put_policy(policy)
+    assert found.ruleset().groups[GROUP] == {V4[0]}
 
 
 TestManyChanges = Changes.TestCase

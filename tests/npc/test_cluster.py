@@ -102,3 +102,23 @@ def test_half_of_what_is_known_is_not_enough(missing: str, tmp_path: Path) -> No
         served.do(lambda server: [server.plant(one) for one in WORLD])
         served.do(lambda server: server.faults.plant("error", plurals=[missing]))
         run(scenario(served))
+
+
+def test_that_there_is_none_is_told_too(tmp_path: Path) -> None:
+    """What waits for the first list hears that it is in."""
+    changes: list[object] = []
+
+    async def scenario(served: Served) -> None:
+        async with client_of(served.access(tmp_path), node="node-a") as client:
+            found = Cluster(client, "node-a", lambda: changes.append(None))
+            running = [asyncio.ensure_future(found.pods.run()), asyncio.ensure_future(found.policies.run())]
+            try:
+                await until("both are in touch", lambda: found.pods.synced and found.policies.synced)
+                assert len(changes) == 2
+            finally:
+                for task in running:
+                    task.cancel()
+                await asyncio.gather(*running, return_exceptions=True)
+
+    with serving() as served:
+        run(scenario(served))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -92,6 +92,34 @@ def test_many_differences_lead_to_the_whole(
     before: World, edits: list[tuple[World, set[Key]]], changed: Namespace, afresh: Namespace
 ) -> None:
     compare(before, edits, changed, afresh)
+
+
+def test_each_change_is_only_what_differs(changed: Namespace, afresh: Namespace) -> None:
+    """Members and ports that go, verdicts that change, rules that are others: one by one, in the same table."""
+    rule = Rule((Peers(worlds.labelled(app="x"), EVERYTHING),), (Ports("TCP", name="web"),))
+    compiler = world(policy(rule), policy(Rule(None, None), name="two"), pods=3)
+    held = compiler.ruleset()
+    apply(changed, whole(held, FRAME))
+    steps: list[Callable[[], object]] = [
+        lambda: compiler.put_pod(pod(0, V4[0], app="y")),
+        lambda: compiler.put_pod(pod(1, V4[1])._replace(ports=())),
+        lambda: compiler.put_pod(pod(2, V4[4])),
+        lambda: compiler.drop_pod(("shop", "p2")),
+        lambda: compiler.put_policy(policy(Rule(None, (Ports("UDP", 53, 53),)), name="two")),
+        lambda: compiler.put_policy(policy(rule)._replace(selector=worlds.labelled(app="y"))),
+        lambda: compiler.put_policy(policy(rule)._replace(egress=())),
+        lambda: compiler.drop_policy(("shop", "one")),
+        lambda: compiler.drop_policy(("shop", "two")),
+    ]
+    for step in steps:
+        step()
+        wanted = compiler.ruleset()
+        text = difference(held, wanted, FRAME)
+        assert "delete table" not in text
+        apply(changed, text)
+        apply(afresh, whole(wanted, FRAME))
+        assert listed(changed) == listed(afresh)
+        held = wanted
 
 
 # --- what must not be lost -------------------------------------------------------------------------------------------
