@@ -40,6 +40,23 @@ NOTICED_SECONDS: Final = 5.0
 """The agent looks every two seconds; a busy machine may add some."""
 TCP_THIN_LINEAR_TIMEOUTS: Final = 16
 SAID_PER_SECOND: Final = 20
+HOOKS: Final = """\
+  chain prerouting {
+    type nat hook prerouting priority dstnat;
+    jump services
+  }
+  chain output {
+    type nat hook output priority -100; # dstnat, which older nft does not know by name here
+    jump services
+  }
+  chain postrouting {
+    type nat hook postrouting priority srcnat;
+    meta mark & 0x4000 == 0 return
+    meta mark set meta mark ^ 0x4000
+    masquerade fully-random
+  }
+"""
+"""How the chain `services` of such a table is entered, and that what it marked is masqueraded."""
 
 
 @dataclass(frozen=True)
@@ -92,21 +109,7 @@ table ip services {{
   chain services {{
 {rules}
   }}
-  chain prerouting {{
-    type nat hook prerouting priority dstnat;
-    jump services
-  }}
-  chain output {{
-    type nat hook output priority -100; # dstnat, which older nft does not know by name here
-    jump services
-  }}
-  chain postrouting {{
-    type nat hook postrouting priority srcnat;
-    meta mark & 0x4000 == 0 return
-    meta mark set meta mark ^ 0x4000
-    masquerade fully-random
-  }}
-}}
+{HOOKS}}}
 """
 
 

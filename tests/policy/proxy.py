@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from tests.e2e.services import HOOKS
 from tests.policy.probing import PROTOCOLS
 from tunrouter.bench.lab import Host
 
@@ -42,21 +43,7 @@ table ip services {{
   chain services {{
     meta l4proto vmap {{ {", ".join(f"{each.lower()} : jump {each.lower()}-services" for each in PROTOCOLS)} }}
   }}
-  chain prerouting {{
-    type nat hook prerouting priority dstnat;
-    jump services
-  }}
-  chain output {{
-    type nat hook output priority -100; # dstnat, which older nft does not know by name here
-    jump services
-  }}
-  chain postrouting {{
-    type nat hook postrouting priority srcnat;
-    meta mark & 0x4000 == 0 return
-    meta mark set meta mark ^ 0x4000
-    masquerade fully-random
-  }}
-  chain without-endpoint {{
+{HOOKS}  chain without-endpoint {{
     type filter hook input priority -1;
     {refused}
   }}
