@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPResponse
 from typing import Any, Final
 
 from tests.kube.scene import PORT, Scene, conflist, scene
@@ -25,6 +26,7 @@ from tunrouter.bench.lab import Host
 from tunrouter.bench.lab import Pod as Attached
 from tunrouter.bench.libcni import Runtime
 from tunrouter.bench.namespaces import Namespace, stop, wait_until
+from tunrouter.edge import netns
 from tunrouter.edge.api.client import Client
 from tunrouter.edge.api.policing import ExplainCall, Explained, PoliciesCall, PolicyTable
 from tunrouter.errors import AgentError, AgentUnreachableError
@@ -128,6 +130,13 @@ class Npc:
 
     def explains(self, source: str, destination: str, protocol: str, port: int) -> Explained:
         return self._client.ask(ExplainCall(source, destination, port, protocol), Explained)
+
+    def metrics(self) -> dict[str, float]:
+        """By name and labels, as they are written."""
+        with netns.Namespace(str(self.host.namespace.path)) as entered, netns.within(entered, _metrics) as answer:
+            lines = answer.read().decode().splitlines()
+        told = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, _, value in told}
 
     def in_force(self, names: Iterable[tuple[str, str]] | None = None) -> bool:
         """All that it knows, and with `names` that it knows these and no others. Raises if it has ended."""
@@ -245,6 +254,12 @@ class Cluster:
         runtime = Runtime(pod.host, network=NETWORK)
         runtime.arguments = f"IgnoreUnknown=1;K8S_POD_NAMESPACE={pod.namespace};K8S_POD_NAME={pod.name}"
         return runtime
+
+
+def _metrics() -> HTTPResponse:
+    connection = HTTPConnection("127.0.0.1", 6781, timeout=10)
+    connection.request("GET", "/metrics")
+    return connection.getresponse()
 
 
 def nobodys(number: int) -> Json:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
-from http.client import HTTPConnection, HTTPResponse
 from random import Random
 from statistics import median
 from typing import Any, Final
@@ -20,7 +19,6 @@ from tests.policy.cluster import NAMESPACES, NETWORKING, Cluster, Pod, cluster
 from tests.policy.probing import Prober
 from tunrouter.bench import instruments
 from tunrouter.bench.contender import End
-from tunrouter.bench.lab import Host
 from tunrouter.bench.namespaces import wait_until
 from tunrouter.core.policy.nftables import FAMILY, TABLE
 from tunrouter.edge import netns
@@ -79,18 +77,6 @@ def _policies(random: Random) -> Iterator[Json]:
                "metadata": {"name": f"policy{number}", "namespace": NAMESPACES[number % 3]}}  # fmt: skip
 
 
-def metric(host: Host, name: str) -> float:
-    with netns.Namespace(str(host.namespace.path)) as entered, netns.within(entered, _metrics) as answer:
-        said = answer.read().decode().splitlines()
-    return float(next(line.split()[1] for line in said if line.startswith(f"{name} ")))
-
-
-def _metrics() -> HTTPResponse:
-    connection = HTTPConnection("127.0.0.1", 6781, timeout=10)
-    connection.request("GET", "/metrics")
-    return connection.getresponse()
-
-
 def test_all_of_it_is_in_force_within_five_seconds(large: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
     npc, host = large.npcs[0], large.hosts[0]
     npc.stop()
@@ -102,7 +88,7 @@ def test_all_of_it_is_in_force_within_five_seconds(large: Cluster, capsys: pytes
     assert len(table.policies) >= POLICIES
     assert sum(row.here > 0 for row in table.policies) >= 0.9 * POLICIES
     assert npc.process is not None
-    nft, resident = metric(host, "tunrouter_npc_transaction_seconds_total"), used(npc.process.pid).resident_bytes
+    nft, resident = npc.metrics()["tunrouter_npc_transaction_seconds_total"], used(npc.process.pid).resident_bytes
     elements = host.namespace.run("nft", "list", "table", FAMILY, TABLE).stdout.count(",")
     with capsys.disabled():
         print(f"\nin force after {took:.2f} s, nft {nft:.2f} s, RSS {resident / 2**20:.0f} MiB, {elements} elements")  # noqa: T201
