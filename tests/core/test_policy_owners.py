@@ -7,7 +7,18 @@ from ipaddress import ip_address
 
 from tunrouter.core.policy.compiler import Compiler
 from tunrouter.core.policy.compiler import compile as compiled
-from tunrouter.core.policy.model import EVERYTHING, Address, Placed, Pod, Policy
+from tunrouter.core.policy.model import (
+    EVERYTHING,
+    Address,
+    Key,
+    Peers,
+    Placed,
+    Pod,
+    Policy,
+    Requirement,
+    Rule,
+    Selector,
+)
 from tunrouter.core.policy.ruleset import CLOSED, OPEN
 
 HERE, THERE = ip_address("10.32.0.1"), ip_address("10.32.0.2")
@@ -74,3 +85,28 @@ def test_namespaces_that_come_and_go_leave_nothing() -> None:
         compiler.drop_namespace(name)
         compiler.ruleset()
     assert not compiler._in_namespace
+
+
+def test_pods_of_other_namespaces_are_not_looked_at_for_a_group_of_a_few() -> None:
+    class Counted(dict[Key, Pod]):
+        looked = 0
+
+        def __getitem__(self, key: Key) -> Pod:
+            self.looked += 1
+            return super().__getitem__(key)
+
+    compiler = known(Placed(HERE, NAME, "db"))
+    compiler.put_pod(pod("db", HERE))
+    for number in range(1000):
+        compiler.put_namespace(f"team-{number}", {"team": f"{number}"})
+        compiler.put_pod(Pod(f"team-{number}", "web", f"{number}", {}, (THERE + number,), node="there"))
+    compiler.memory.pods = pods = Counted(compiler.memory.pods)
+    teams = [Selector(frozenset({Requirement("team", "In", frozenset({f"{number}"}))})) for number in range(100)]
+    compiler.put_policy(
+        Policy("shop", "teams", EVERYTHING, tuple(Rule((Peers(EVERYTHING, each),), None) for each in teams))
+    )
+    groups = compiler.ruleset().groups
+    assert {group.namespaces: members for group, members in groups.items()} == {
+        each: frozenset({THERE + number}) for number, each in enumerate(teams)
+    }
+    assert pods.looked < 5000, "a few times each of the hundred that are meant, and once each of the thousand"

@@ -5,7 +5,7 @@
 
 Law: after any series of changes the rule set equals the one that `compile` makes of the end alone. Work follows what
 changed: a pod is tried against the groups in use, a policy against its namespace's pods here, and a group that is new
-is filled from the rarest of its labels.
+is filled from the rarest of its labels, or from its namespaces if those are few.
 """
 
 from __future__ import annotations
@@ -104,11 +104,11 @@ class Compiler:
     def ruleset(self) -> Ruleset:
         """A value of its own: what changes later does not change it."""
         self._isolate()
+        self._fill()
         permits = self._in_use()
         if permits != self._permits:
             self._permits = permits
             self._refer()
-        self._fill()
         self._touched, self._isolating, self._flipped = set(), set(), set()
         return Ruleset(dict(self._pods), dict(self._permits), dict(self._groups), dict(self._named))
 
@@ -215,8 +215,11 @@ class Compiler:
         spaces = {group.namespace}
         if group.namespaces is not None:
             spaces = {name for name, labels in memory.namespaces.items() if group.namespaces.selects(labels)}
+        candidates, there = memory.candidates(group.pods, group.namespace), memory.inhabitants(spaces)
+        if sum(map(len, there)) < len(candidates):
+            candidates = [key for keys in there for key in keys]
         found = []
-        for key in memory.candidates(group.pods, group.namespace):
+        for key in candidates:
             pod = memory.pods[key]
             if pod.namespace in spaces and group.pods.selects(pod.labels):
                 found += [address for address in claimed(pod) if memory.owner(address) is pod]

@@ -138,6 +138,10 @@ class Memory:
                 size = len(found)
         return found
 
+    def inhabitants(self, namespaces: Iterable[str]) -> list[Collection[Key]]:
+        """Of each that has any."""
+        return [self._by_namespace[name] for name in namespaces if name in self._by_namespace]
+
     def with_port(self, protocol: Protocol, name: str) -> Iterable[Key]:
         return self._by_port.get((protocol, name), _NOBODY)
 
