@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 from collections.abc import Callable
 from contextlib import closing
@@ -224,3 +225,13 @@ def test_work_in_a_namespace_leaves_the_thread_where_it_was(inside: Inside[None]
     assert netns.own_inode() == before
     with pytest.raises(ConfigError):
         netns.Namespace("/etc/passwd")
+
+
+def test_a_process_at_its_limit_is_told_so_and_does_not_end() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(HostError, match="nft cannot be started: Too many open files"):
+            nft.apply("")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

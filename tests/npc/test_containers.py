@@ -63,6 +63,7 @@ def test_who_is_waited_for_is_in_force_when_it_is_said(served: Served, inside: N
         async with parts(served, inside, tmp_path) as made:
             await made.tell()
             await made.plant(namespace("shop"), pod("web"), policy("deny", DENY))
+            await made.settled()
             assert made.closed(ONE), "what is not known is closed"
             await made.enforce(container(ONE, "web", uid=made.uid("web")))
             assert made.isolated == {ONE: DENIED}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -10,9 +11,11 @@ from hypothesis import given, settings
 from tests.core import policies as worlds
 from tests.core.policies import ASKED, HERE, STRANGERS, THERE, V4, V6, World
 from tunrouter.core.policy.compiler import Compiler
+from tunrouter.core.policy.compiler import compile as compiled
 from tunrouter.core.policy.model import EVERYTHING, NamedPort, Peers, Placed, Pod, Policy, Ports, Rule
 from tunrouter.core.policy.ruleset import Ruleset
-from tunrouter.npc.flows import _may_forbid
+from tunrouter.edge.netlink.conntrack import Flow, Tuple
+from tunrouter.npc.flows import _may_forbid, forbidden
 
 EVERYBODY = (*V4, *V6, *STRANGERS)
 
@@ -93,3 +96,25 @@ def test_what_may_forbid_is_looked_at(change: object, known: Compiler) -> None:
     assert callable(change)
     change(known)
     assert _may_forbid(before, known.ruleset())
+
+
+def test_many_connections_to_one_port_are_one_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes, asked = Ruleset.passes, list[tuple[Any, ...]]()
+
+    def counted(ruleset: Ruleset, *opened: Any) -> bool:
+        asked.append(opened)
+        return passes(ruleset, *opened)
+
+    monkeypatch.setattr(Ruleset, "passes", counted)
+    source, destination = V4[0].packed, V4[1].packed
+    flows = [
+        Flow(6, Tuple(source, destination, client, port), Tuple(destination, source, port, client), 0, 0, b"")
+        for client in range(40000, 40100)
+        for port in (80, 443)
+    ]
+    rule = Rule(None, (Ports("TCP", 80, 80),))
+    closed = compiled(HERE, [WEB], {}, [Policy("shop", "web", EVERYTHING, egress=(rule,))])
+    found = list(forbidden(closed, flows, ()))
+    assert {flow.reply.source_port for flow in found} == {443}
+    assert len(found) == 100
+    assert asked == [(V4[0], V4[1], "TCP", 80), (V4[0], V4[1], "TCP", 443)]

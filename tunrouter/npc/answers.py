@@ -5,11 +5,12 @@ Law: an explanation tells of the policies as they are known here, and says where
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from ipaddress import ip_address
 
 import msgspec
 
-from tunrouter.core.policy.model import DIRECTIONS, LAST_PORT, Pod, Policy
+from tunrouter.core.policy.model import DIRECTIONS, LAST_PORT, Key, Pod, Policy
 from tunrouter.core.policy.verdict import End, Opening, Verdict, verdicts
 from tunrouter.edge.api.policing import (
     ContainersCall,
@@ -120,18 +121,19 @@ class Answers:
 
     # --- which -------------------------------------------------------------------------------------------------------
     def _table(self) -> PolicyTable:
-        rows = tuple(self._row(policy) for _, policy in sorted(self._compiler.policies.items()))
+        memory = self._compiler.memory
+        owners = {pod.key for address in memory.local() if (pod := memory.owner(address)) is not None}
+        rows = tuple(self._row(policy, owners) for _, policy in sorted(self._compiler.policies.items()))
         pending = self._enforcement.pending or bool(self._enforcement.why)
         why = self._enforcement.why or ("a change is being written" if pending else self._cluster.out_of_touch())
         return PolicyTable(rows, in_force=not pending, why=why)
 
-    def _row(self, policy: Policy) -> PolicyRow:
+    def _row(self, policy: Policy, local: Collection[Key]) -> PolicyRow:
         memory = self._compiler.memory
         found = [memory.pods[key] for key in memory.candidates(policy.selector, policy.namespace)]
         pods = [pod for pod in found if pod.namespace == policy.namespace and policy.selector.selects(pod.labels)]
         pods = [pod for pod in pods if not pod.ended and not pod.host_network]
-        owners = {pod.key for address in memory.local() if (pod := memory.owner(address)) is not None}
-        here = sum(pod.key in owners for pod in pods)
+        here = sum(pod.key in local for pod in pods)
         directions = tuple(direction for direction in DIRECTIONS if policy.rules(direction) is not None)
         return PolicyRow(policy.namespace, policy.name, directions, len(pods), here, policy.faults)
 

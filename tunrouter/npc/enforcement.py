@@ -26,7 +26,11 @@ AGAIN_SECONDS: Final = 1.0
 """After a transaction that was refused; for a whole table, so that the kernel's reason does not fill a processor."""
 MOST_AGAIN_SECONDS: Final = 30.0
 DOUBT_SECONDS: Final = 1.5
-"""Somebody wrote rules while we wrote the whole table: so soon it is written once more."""
+"""Somebody wrote rules while we wrote the whole table: so soon it is written once more, and twice as late each time
+that it is so again, for there are hosts on which somebody always writes."""
+MOST_DOUBT_SECONDS: Final = 300.0
+MUCH: Final = 1 << 19
+"""Characters of a change whose events nobody could hold."""
 log = logging.getLogger("tunrouter.npc")
 
 Applied = Callable[[Ruleset | None, Ruleset], object]
@@ -54,8 +58,7 @@ class Enforcement:
         """That are to begin nothing, from now on."""
         self._wake = asyncio.Event()
         self._turn = asyncio.Condition()
-        self._writing = False
-        self._failures = 0
+        self._failures = self._doubts = 0
         self._monitor: Monitor | None = None
 
     # --- what others want --------------------------------------------------------------------------------------------
@@ -104,18 +107,23 @@ class Enforcement:
         entire = before is None or not self._sure
         # `before` is what the table had before somebody changed it: of no use for a difference.
         text = nftables.whole(ruleset, self._frame) if entire else self._difference(ruleset)
-        text += nftables.refusing(self._answers)
-        self._answers = []
+        answers, self._answers = self._answers, []
+        text += nftables.refusing(answers)
         if text:
             begun = time.monotonic()
             try:
-                await (self._write_whole(text) if entire else self._write_part(text))
+                if entire or len(text) > MUCH:
+                    await self._write_unheard(text, entire=entire)
+                else:
+                    await self._write_heard(text)
             except HostError as error:
-                self._refused(error, entire=entire)
+                self._refused(error, [] if entire else answers, entire=entire)
                 return
             self.transactions += 1
             self.seconds += time.monotonic() - begun
-        self.held, self._done, self.why, self._failures = ruleset, asked, "", 0
+        self.held, self._done, self._failures = ruleset, asked, 0
+        if self._sure:
+            self.why = ""  # else others changed it meanwhile
         if text:
             # What the table had when others had changed it nobody knows, nor what passed meanwhile.
             self._applied(None if entire else before, ruleset)
@@ -126,33 +134,41 @@ class Enforcement:
         assert self.held is not None
         return nftables.difference(self.held, ruleset, self._frame)
 
-    async def _write_part(self, text: str) -> None:
-        self._writing = True
+    async def _write_heard(self, text: str) -> None:
+        assert self._monitor is not None
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._monitor.fileno())
         try:
             ours = await asyncio.to_thread(nft.apply, text)
         finally:
-            self._writing = False
-        assert self._monitor is not None
-        changes = self._monitor.changes()
-        if changes.lost or any(one.port != ours for one in changes.transactions):
+            loop.add_reader(self._monitor.fileno(), self._heard)
+        transactions, lost = self._monitor.changes()
+        if lost or any(one.port != ours for one in transactions):
             self._touched("while it was changed here")
 
-    async def _write_whole(self, text: str) -> None:
-        """Without a monitor: its events would fill any buffer."""
-        self._stop_hearing()
+    async def _write_unheard(self, text: str, *, entire: bool) -> None:
+        """Without a monitor: its events would fill any buffer. How often rules were changed tells of others."""
         before = await asyncio.to_thread(nft.generation)
+        if not entire:
+            self._heard()
+        self._stop_hearing()
         await asyncio.to_thread(nft.apply, text)
         self._monitor = Monitor(FAMILY, TABLE)
         asyncio.get_running_loop().add_reader(self._monitor.fileno(), self._heard)
-        self._sure = True
-        if nft.generation() != before + 1:
-            asyncio.get_running_loop().call_later(DOUBT_SECONDS, self._doubt)
+        self._sure = self._sure or entire
+        if nft.generation() == before + 1:
+            self._doubts = 0
+        else:
+            again = min(DOUBT_SECONDS * 2**self._doubts, MOST_DOUBT_SECONDS)
+            self._doubts = min(self._doubts + 1, 10)
+            asyncio.get_running_loop().call_later(again, self._doubt)
 
     def _doubt(self) -> None:
         self._sure = False
         self.changed()
 
-    def _refused(self, error: HostError, *, entire: bool) -> None:
+    def _refused(self, error: HostError, answers: list[Answer], *, entire: bool) -> None:
+        self._answers = answers + self._answers
         self.refusals += 1
         self._sure = False
         self.why = error.what
@@ -167,11 +183,11 @@ class Enforcement:
 
     # --- others ------------------------------------------------------------------------------------------------------
     def _heard(self) -> None:
-        if self._writing or self._monitor is None:
-            return  # ours is among them, and is counted when it is done
-        changes = self._monitor.changes()
-        if changes.transactions or changes.lost:
-            by = {one.program for one in changes.transactions if one.program}
+        if self._monitor is None:
+            return
+        transactions, lost = self._monitor.changes()
+        if transactions or lost:
+            by = {one.program for one in transactions if one.program}
             self._touched(f"by {', '.join(sorted(by))}" if by else "")
 
     def _touched(self, how: str) -> None:

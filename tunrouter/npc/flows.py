@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final, TypeVar
 
@@ -29,6 +30,8 @@ EVERY_SECONDS: Final = 1.0
 REFUSE_SECONDS: Final = 0.5
 """So long the kernel is waited for; then they end all the same."""
 MOST_REFUSED: Final = 20_000
+ALIKE: Final = 1 << 16
+"""Verdicts that are remembered: most connections are one of many from the same address to the same port."""
 PROTOCOLS: Final = {6: "TCP", 17: "UDP", 132: "SCTP"}
 K = TypeVar("K")
 M = TypeVar("M")
@@ -113,6 +116,11 @@ def _answer(flow: Flow) -> Answer:
 def forbidden(ruleset: Ruleset, flows: Iterable[Flow], own: Collection[Address]) -> Iterator[Flow]:
     """`own` are the addresses of this node."""
     pods, node = {address.packed for address in ruleset.pods}, {address.packed for address in own}
+
+    @lru_cache(ALIKE)
+    def passes(source: bytes, destination: bytes, protocol: str, port: int) -> bool:
+        return ruleset.passes(ip_address(source), ip_address(destination), protocol, port)
+
     for flow in flows:
         # After a Service's address was translated, before anything was masqueraded: as the rules saw it.
         source, destination = flow.original.source, flow.reply.source
@@ -120,5 +128,5 @@ def forbidden(ruleset: Ruleset, flows: Iterable[Flow], own: Collection[Address])
             continue
         protocol = PROTOCOLS.get(flow.protocol, "")
         port = flow.reply.source_port if protocol else 0
-        if not ruleset.passes(ip_address(source), ip_address(destination), protocol, port):
+        if not passes(source, destination, protocol, port):
             yield flow

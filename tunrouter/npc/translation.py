@@ -73,9 +73,11 @@ def pod(found: objects.Pod) -> Pod:
 def _addresses(status: objects.PodStatus) -> Iterator[Address]:
     for text in (status.pod_ip, *(one.ip for one in status.pod_ips)):
         try:
-            yield ip_address(text)
+            found = ip_address(text)
         except ValueError:
             continue  # "" until the pod has one
+        if "%" not in text:  # behind it, a zone, there may be anything
+            yield found
 
 
 def _named_ports(spec: objects.PodSpec) -> Iterator[NamedPort]:

@@ -5,13 +5,12 @@
 
 Law: after any series of changes the rule set equals the one that `compile` makes of the end alone. Work follows what
 changed: a pod is tried against the groups in use, a policy against its namespace's pods here, and a group that is new
-is filled from the rarest of its labels.
+is filled from the rarest of its labels, or from its namespaces if those are few.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, TypeVar
 
 from tunrouter.core.policy.matches import matches
@@ -23,7 +22,6 @@ MANY: Final = 64
 """Addresses that look different at once: from so many on, groups are filled anew instead."""
 
 Chain = tuple[Direction, Key]
-G = TypeVar("G")
 M = TypeVar("M")
 
 
@@ -31,7 +29,7 @@ class Compiler:
     def __init__(self, node: str) -> None:
         self.memory = Memory(node)
         self.policies: dict[Key, Policy] = {}
-        self._in_namespace: dict[str, set[Key]] = defaultdict(set)
+        self._in_namespace: dict[str, set[Key]] = {}
         self._matches: dict[Chain, tuple[Match, ...]] = {}
         self._pods: dict[Address, Isolation] = {}
         self._permits: dict[Chain, tuple[Match, ...]] = {}
@@ -82,7 +80,7 @@ class Compiler:
             return False
         self.drop_policy(policy.key)
         self.policies[policy.key] = policy
-        self._in_namespace[policy.namespace].add(policy.key)
+        self._in_namespace.setdefault(policy.namespace, set()).add(policy.key)
         for direction in DIRECTIONS:
             rules = policy.rules(direction)
             if rules is not None:
@@ -92,6 +90,8 @@ class Compiler:
     def drop_policy(self, key: Key) -> None:
         if self.policies.pop(key, None) is not None:
             self._in_namespace[key[0]].discard(key)
+            if not self._in_namespace[key[0]]:
+                del self._in_namespace[key[0]]
             for direction in DIRECTIONS:
                 self._matches.pop((direction, key), None)
         self._isolating.add(key[0])
@@ -104,11 +104,11 @@ class Compiler:
     def ruleset(self) -> Ruleset:
         """A value of its own: what changes later does not change it."""
         self._isolate()
+        self._fill()
         permits = self._in_use()
         if permits != self._permits:
             self._permits = permits
             self._refer()
-        self._fill()
         self._touched, self._isolating, self._flipped = set(), set(), set()
         return Ruleset(dict(self._pods), dict(self._permits), dict(self._groups), dict(self._named))
 
@@ -140,11 +140,11 @@ class Compiler:
 
     def _unless_free(self, namespace: str, direction: Direction) -> tuple[()] | None:
         """Of a pod without known labels: where its namespace has no policies none can be about it."""
-        return () if any((direction, key) in self._matches for key in self._in_namespace[namespace]) else None
+        return () if any((direction, key) in self._matches for key in self._in_namespace.get(namespace, ())) else None
 
     def policed(self, namespace: str) -> bool:
         """Whether it has any policies."""
-        return bool(self._in_namespace.get(namespace))
+        return namespace in self._in_namespace
 
     def isolating(self, pod: Pod, direction: Direction) -> tuple[Key, ...] | None:
         """The policies that isolate it, in order of their names."""
@@ -215,8 +215,11 @@ class Compiler:
         spaces = {group.namespace}
         if group.namespaces is not None:
             spaces = {name for name, labels in memory.namespaces.items() if group.namespaces.selects(labels)}
+        candidates, there = memory.candidates(group.pods, group.namespace), memory.inhabitants(spaces)
+        if sum(map(len, there)) < len(candidates):
+            candidates = [key for keys in there for key in keys]
         found = []
-        for key in memory.candidates(group.pods, group.namespace):
+        for key in candidates:
             pod = memory.pods[key]
             if pod.namespace in spaces and group.pods.selects(pod.labels):
                 found += [address for address in claimed(pod) if memory.owner(address) is pod]
@@ -258,10 +261,6 @@ def compile(  # noqa: A001
     if placed is not None:
         compiler.place(placed)
     return compiler.ruleset()
-
-
-def _or(known: M | None, make: Callable[[G], M], of: G) -> M:
-    return known if known is not None else make(of)
 
 
 def _same(before: M, now: M) -> M:

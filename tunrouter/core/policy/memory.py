@@ -85,12 +85,14 @@ class Memory:
 
     def _bind(self, pod: Pod) -> set[Address]:
         """The containers of its name; those that were made for it are its."""
-        found = self._containers.get(pod.key, set())
-        for address in found:
-            bound = self._bound.get(address)
-            if _made_for(self.placed[address], pod) and (bound is None or bound.uid == pod.uid):  # type: ignore[index]
+        named = self._containers.get(pod.key, set())
+        for address in named:
+            one, bound = self.placed[address], self._bound.get(address)  # type: ignore[index]
+            # Where the runtime did not say for whom it was made, its node does that, in the pod's status.
+            said = not one.uid and address in claimed(pod)
+            if _made_for(one, pod) and (bound is None or bound.uid == pod.uid or said):
                 self._bound[address] = pod
-        return found
+        return named
 
     def _unlist(self, pod: Pod) -> set[Address]:
         _discard(self._by_namespace, pod.namespace, pod.key)
@@ -135,6 +137,10 @@ class Memory:
                 found = sets[0] if len(sets) == 1 else set().union(*sets)
                 size = len(found)
         return found
+
+    def inhabitants(self, namespaces: Iterable[str]) -> list[Collection[Key]]:
+        """Of each that has any."""
+        return [self._by_namespace[name] for name in namespaces if name in self._by_namespace]
 
     def with_port(self, protocol: Protocol, name: str) -> Iterable[Key]:
         return self._by_port.get((protocol, name), _NOBODY)

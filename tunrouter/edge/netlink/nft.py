@@ -88,6 +88,8 @@ def _run(commands: str, *options: str) -> tuple[int, str]:
         raise HostError("nft is not installed", "apt-get install nftables") from None
     except subprocess.TimeoutExpired:
         raise HostError(f"nft did not answer within {NFT_SECONDS:.0f} s", "see dmesg, then try again") from None
+    except OSError as error:
+        raise HostError(f"nft cannot be started: {error.strerror}", "see which limits this process has") from None
     said = " ".join(complaint.split())[:MAX_ERROR_CHARACTERS]
     return process.pid, (said or f"exit code {process.returncode}") if process.returncode else ""
 

@@ -87,13 +87,14 @@ class Monitor(Hearing):
             raise no_nftables(error) from None
 
     def changes(self) -> Changes:
-        """Since the last time; what is left, where there is very much, wakes the reader again."""
+        """Since the last time, to the last one: of a transaction of many elements that is thousands of datagrams."""
         lost, found = False, list[Transaction]()
-        for data in waiting(self._socket):
-            if data is None:
-                lost = True
-            else:
-                found.extend(self._reader.read(data))
+        while some := list(waiting(self._socket)):
+            for data in some:
+                if data is None:
+                    lost = True
+                else:
+                    found.extend(self._reader.read(data))
         return Changes(tuple(found), lost)
 
     def drain(self) -> bool:
