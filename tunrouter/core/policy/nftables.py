@@ -133,7 +133,8 @@ table {_IN} {{{sets}
     drop
   }}
   chain leaving {{
-    ct state established,related accept
+    ct state established accept
+{_errors()}
 {_looked_up("egress", "saddr", "ingress")}
   }}
   chain arriving {{
@@ -154,6 +155,19 @@ table {_IN} {{{sets}
   }}
 }}
 """
+
+
+def _errors() -> str:
+    """A pod routes for nobody: an ICMP error of it is about a connection of its own, or is forged.
+
+    It is invalid where the connection is not known at all: the other end's node may know it, and let the error in.
+    """
+    lines = [
+        f"    ct state related {ip} saddr . ct {way} {ip} saddr @itself{version} accept"
+        for version, ip in _IP.items()
+        for way in ("original", "reply")
+    ]
+    return "\n".join([*lines, "    meta l4proto { icmp, icmpv6 } ct state invalid,related drop"])
 
 
 def _looked_up(direction: Direction, end: str, other: Direction) -> str:
