@@ -270,6 +270,29 @@ def test_rules_that_are_no_list_permit_nothing(given: Any) -> None:
     assert policy({"policyTypes": ["Egress"], "egress": given}).egress == ()
 
 
+def test_peers_by_names_of_ports_are_not_more_than_a_node_can_hold() -> None:
+    """They are a product: a policy that is quickly written would fill the memory of every node."""
+
+    def crossed(many: int) -> Policy:
+        peers = [{"podSelector": {"matchLabels": {"a": f"v{at}"}}} for at in range(many)]
+        rule = {"from": peers, "ports": [{"port": f"n{at}"} for at in range(many)]}
+        return policy({"podSelector": {}, "ingress": [rule, rule], "egress": [{}]})
+
+    found = crossed(1000)
+    assert found.ingress == ()
+    assert found.egress == (ANYTHING,)
+    assert "2000000 times" in found.faults[0]
+    assert crossed(150).faults == ()
+
+
+def test_many_rules_and_blocks_are_understood() -> None:
+    blocks = [{"ipBlock": {"cidr": f"10.{at >> 8}.{at & 255}.0/24"}} for at in range(20_000)]
+    assert (
+        policy({"podSelector": {}, "ingress": [{"from": blocks, "ports": [{"port": "a"}, {"port": "b"}]}]}).faults == ()
+    )
+    assert policy({"podSelector": {}, "ingress": [{"from": [one]} for one in blocks]}).faults == ()
+
+
 def test_a_fault_is_short_whatever_was_written() -> None:
     found = policy(
         {"policyTypes": ["x" * 10_000], "x" * 10_000: 1, "ingress": [{"ports": [{"port": "a" * 999, "endPort": 1}]}]}

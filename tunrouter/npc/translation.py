@@ -48,6 +48,8 @@ TYPES: Final[dict[str, Direction]] = {"Ingress": "ingress", "Egress": "egress"}
 FIELDS: Final = frozenset({"podSelector", "policyTypes", "ingress", "egress"})
 CIDR: Final = re.compile(r"[0-9a-fA-F.:]+/[0-9]{1,3}")
 PORT_NAME: Final = re.compile(r"(?=.*[a-z])(?!.*--)(?!-)[-a-z0-9]{1,15}(?<!-)")
+MOST_PAIRS: Final = 50_000
+"""Of a peer and a port in one direction of a policy: the product of two lists, and a rule each in the kernel."""
 SHORT: Final = 200
 """Characters of what is told of one fault."""
 T = TypeVar("T")
@@ -131,7 +133,20 @@ def _rules(spec: dict[str, Any], direction: Direction, faults: list[str]) -> tup
         return ()
     read = _ingress if direction == "ingress" else _egress
     found = (_tried(faults, f"spec.{direction}[{at}]", lambda one=one: read(one), None) for at, one in enumerate(given))  # type: ignore[misc]
-    return tuple(rule for rule in found if rule is not None)
+    rules = tuple(rule for rule in found if rule is not None)
+    if (pairs := sum(map(_pairs, rules))) > MOST_PAIRS:
+        faults.append(
+            f"spec.{direction} pairs peers and ports {pairs} times, more than {MOST_PAIRS}: it permits nothing"
+        )
+        return ()
+    return rules
+
+
+def _pairs(rule: Rule) -> int:
+    """How many matches it becomes; blocks are one, as are a protocol's numbers."""
+    peers = {one if isinstance(one, Peers) else None for one in rule.peers or (None,)}
+    ports = {(one.protocol, one.name) for one in rule.ports or ()}
+    return len(peers) * max(len(ports), 1)
 
 
 def _tried(faults: list[str], where: str, read: Callable[[], T], otherwise: T) -> T:
