@@ -12,9 +12,10 @@ from tests.policy.probing import Cell, Prober
 from tests.policy.written import ALL, EVERY, policy
 from tunrouter.bench.namespaces import wait_until
 from tunrouter.core.policy.compiler import Compiler
+from tunrouter.core.policy.model import Pod
 from tunrouter.edge.netlink.nflog import Log, Logged
 from tunrouter.errors import HostError
-from tunrouter.npc.drops import OTHER, PORTS, Drops
+from tunrouter.npc.drops import A_POD, OTHER, PORTS, Drops
 
 DENY = policy("x", ALL, "deny", EVERY)
 CLOSED = policy("y", ALL, "closed", ("Egress",))
@@ -59,6 +60,10 @@ class Told:
         return True
 
 
+def nobody(group: int) -> Log:
+    raise HostError(f"NFLOG group {group} is taken")
+
+
 def packet(port: int) -> Logged:
     ends = ip_address("10.32.0.9"), ip_address("10.32.0.2")
     return Logged("ingress", 6, *ends, 40000, port, 0, 0, 2, 0, 0)
@@ -67,9 +72,6 @@ def packet(port: int) -> Logged:
 def test_a_scan_of_all_ports_is_no_flood_of_labels_events_or_lines(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def nobody(group: int) -> Log:
-        raise HostError(f"NFLOG group {group} is taken")
-
     monkeypatch.setattr("tunrouter.npc.drops.Log", nobody)
     told = Drops(Compiler("node-a"), Told())  # type: ignore[arg-type]
     for port in range(1, 5000):
@@ -81,3 +83,21 @@ def test_a_scan_of_all_ports_is_no_flood_of_labels_events_or_lines(
     assert not told.heard
     assert "not told: NFLOG group 86 is taken" in caplog.messages[0]
     assert "no pod is known to have 10.32.0.2 here" in caplog.messages[1]
+
+
+def test_a_pod_that_is_scanned_leaves_room_for_others(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the log, and among the few Events."""
+    monkeypatch.setattr("tunrouter.npc.drops.Log", nobody)
+    compiler = Compiler("node-a")
+    for name, address in (("scanned", "10.32.0.2"), ("quiet", "10.32.0.3")):
+        compiler.put_pod(Pod("x", name, f"uid-{name}", {}, (ip_address(address),), node="node-a"))
+    told = Drops(compiler, Told())  # type: ignore[arg-type]
+    for port in range(1, 1000):
+        told._tell(packet(port))
+    told._tell(packet(80)._replace(destination=ip_address("10.32.0.3")))
+    assert sum("to x/scanned" in line for line in caplog.messages) == A_POD
+    assert sum("to x/quiet" in line for line in caplog.messages) == 1
+    names = [told._pending.get_nowait()[1].name for _ in range(told._pending.qsize())]
+    assert names == ["scanned", "quiet"]

@@ -159,15 +159,16 @@ class OncePerKey:
         self._log = log
         self._last: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
-    def say(self, level: str, key: str, text: str, now: float, **details: str) -> None:
-        """The first word of `key` is the event; `details` are some of `DETAILS`."""
+    def say(self, level: str, key: str, text: str, now: float, **details: str) -> bool:
+        """The first word of `key` is the event; `details` are some of `DETAILS`. Whether it was said."""
         at, silent = self._last.pop(key, (-SILENT_SECONDS, 0))
         if now - at < SILENT_SECONDS:
             self._last[key] = (at, silent + 1)
-            return
+            return False
         self._last[key] = (now, 0)
         if len(self._last) > MAX_KEYS:
             self._last.popitem(last=False)
         more = f" (and {silent} times more)" if silent else ""
         fields = {"event": key.partition(" ")[0], "suppressed": silent, **details}
         self._log.log(logging.getLevelNamesMapping()[level.upper()], "%s%s", text, more, extra=fields)
+        return True

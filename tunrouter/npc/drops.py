@@ -3,7 +3,8 @@
     the kernel's NFLOG ──> whose addresses are these? which policies isolate it? ──> a line, a count, an Event
 
 Law: the kernel tells at most 200 packets a second; the same connection is a line once a minute, all of them together
-thirty. Events are few, for every node of a cluster writes them. Ports are labels only while they are few.
+thirty, and ten a pod: who is scanned leaves room for others. Events are few, for every node of a cluster writes them,
+and one a pod and direction in half an hour. Ports are labels only while they are few.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ PORTS: Final = 100
 OTHER: Final = "other"
 PENDING: Final = 32
 """Events that wait to be made; what is more is in the log all the same."""
+A_POD: Final = 10
+"""Lines of one pod in `MINUTE`."""
+MINUTE: Final = 60.0
+SILENT_SECONDS: Final = 1800.0
+"""After an Event at a pod."""
 PROTOCOLS: Final = {1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMP", 132: "SCTP"}
 log = logging.getLogger("tunrouter.npc")
 
@@ -42,6 +48,11 @@ class Drops:
         self._once = OncePerKey(log)
         self.counts: Counter[tuple[str, str]] = Counter()
         self._pending: asyncio.Queue[tuple[str, ObjectReference]] = asyncio.Queue(PENDING)
+        self._lines: Counter[Address] = Counter()
+        """Since `_counted_from`."""
+        self._counted_from = 0.0
+        self._told: dict[tuple[str, Direction], float] = {}
+        """Pods, by their UIDs, at which an Event was made or waits to be."""
         self._log: Log | None = None
         try:
             self._log = Log(LOG_GROUP)
@@ -85,11 +96,26 @@ class Drops:
         what += f" port {port}" if port else ""
         isolated = logged.source if direction == "egress" else logged.destination
         text = f"{what} blocked by Weave NPC: {self._why(isolated, direction)}"
-        self._once.say("warning", f"blocked {direction} {what}", text, time.monotonic(), address=str(isolated))
+        now = time.monotonic()
+        self._line(f"blocked {direction} {what}", text, isolated, now)
         pod = self._compiler.memory.owner(isolated)
-        if pod is not None and not self._pending.full():
+        if pod is not None and not self._pending.full() and self._is_news((pod.uid, direction), now):
             about = ObjectReference(kind="Pod", namespace=pod.namespace, name=pod.name, uid=pod.uid)
             self._pending.put_nowait((text, about))
+
+    def _line(self, key: str, text: str, isolated: Address, now: float) -> None:
+        if now - self._counted_from >= MINUTE:
+            self._lines.clear()
+            self._counted_from = now
+        if self._lines[isolated] < A_POD and self._once.say("warning", key, text, now, address=str(isolated)):
+            self._lines[isolated] += 1
+
+    def _is_news(self, what: tuple[str, Direction], now: float) -> bool:
+        self._told = {one: at for one, at in self._told.items() if now - at < SILENT_SECONDS}
+        if what in self._told:
+            return False
+        self._told[what] = now
+        return True
 
     def _called(self, address: Address) -> str:
         pod = self._compiler.memory.owner(address)
