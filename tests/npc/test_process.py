@@ -71,7 +71,7 @@ def cluster(tmp_path: Path, inside: Namespace) -> Iterator[Cluster]:
     def enforce(server: ApiServer) -> None:
         server.load(MANIFEST)
         server.rights.tokens_wanted = server.rights.enforced = True
-        for name in ("default", "shop"):
+        for name in ("default", "shop", "free"):
             server.plant(namespace(name))
 
     with serving(tmp_path / "tls") as served:
