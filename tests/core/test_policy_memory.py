@@ -188,6 +188,7 @@ DENY = Policy("shop", "deny", EVERYTHING, ingress=())
         (FOR_POD, (), Isolation(None, ())),
         (FOR_POD._replace(pod=("blog", "web")), (), OPEN),
         (FOR_POD._replace(pod=("blog", "web")), (OTHER,), CLOSED),
+        (FOR_POD._replace(pod=("unheard", "web")), (), CLOSED),
         (FOR_POD, (AGAIN,), CLOSED),
         (FOR_POD, (POD._replace(ended=True),), CLOSED),
         (Placed(ONE), (), CLOSED),
@@ -195,8 +196,8 @@ DENY = Policy("shop", "deny", EVERYTHING, ingress=())
     ],
 )
 def test_what_is_not_known_is_closed(placed: Placed, pods: tuple[Pod, ...], isolation: Isolation) -> None:
-    """But in a namespace without policies, where it does not matter whose it is."""
-    assert compiler.compile(HERE, pods, {}, [DENY], [placed]).pods == {ONE: isolation}
+    """But in a namespace that is known to have no policies, where it does not matter whose it is."""
+    assert compiler.compile(HERE, pods, {"shop": {}, "blog": {}}, [DENY], [placed]).pods == {ONE: isolation}
 
 
 @pytest.mark.parametrize("policies", [(), (DENY,)])
@@ -207,6 +208,8 @@ def test_a_container_of_another_of_the_name_is_closed_as_long_as_there_is_that_o
     for policy in policies:
         told.put_policy(policy)
     told.place([FOR_POD])
+    assert told.ruleset().pods == {ONE: CLOSED}, "who knows of no such namespace knows nothing of its policies"
+    told.put_namespace("shop", {})
     free = Isolation(None, () if policies else None)
     assert told.ruleset().pods == {ONE: free}
     told.put_pod(AGAIN)

@@ -100,7 +100,7 @@ def test_in_a_namespace_without_policies_nobody_waits_for_the_api(
     async def scenario() -> None:
         async with parts(served, inside, tmp_path) as made:
             await made.tell()
-            await made.plant(namespace("shop"), policy("deny", DENY))
+            await made.plant(namespace("shop"), namespace("blog"), policy("deny", DENY))
             await made.enforce(container(ONE, "new", space="blog"), 5)
             await made.enforce(Container(TWO, "docker"), 5)
             assert made.isolated == {ONE: OPEN, TWO: OPEN}

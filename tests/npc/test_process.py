@@ -34,6 +34,7 @@ from tunrouter.edge.api.policing import (
 )
 from tunrouter.edge.kube.faults import AccessError
 from tunrouter.edge.processes import used
+from tunrouter.errors import AgentAbsentError
 
 ROOT = Path(__file__).parents[2]
 MANIFEST = ROOT / "k8s" / "tunrouter-daemonset-k8s.yaml"
@@ -71,7 +72,7 @@ def cluster(tmp_path: Path, inside: Namespace) -> Iterator[Cluster]:
     def enforce(server: ApiServer) -> None:
         server.load(MANIFEST)
         server.rights.tokens_wanted = server.rights.enforced = True
-        for name in ("default", "shop"):
+        for name in ("default", "shop", "free"):
             server.plant(namespace(name))
 
     with serving(tmp_path / "tls") as served:
@@ -106,8 +107,15 @@ class Npc:
 
     def tell(self, *containers: Container) -> None:
         """As the agent does."""
-        wait_until("it listens", self.socket.exists, 20)
-        Client(self.socket, asked=NPC).ask(ContainersCall(containers), object)
+        wait_until("it listens", lambda: self._told(containers), 20)
+
+    def _told(self, containers: tuple[Container, ...]) -> bool:
+        """A socket has a file before anybody listens there."""
+        try:
+            Client(self.socket, asked=NPC).ask(ContainersCall(containers), object)
+        except AgentAbsentError:
+            return False
+        return True
 
     def enforce(self, one: Container) -> None:
         Client(self.socket, asked=NPC).ask(EnforceCall(one), object)

@@ -48,8 +48,13 @@ class Cluster:
         self.compiler = Compiler(node)
         self._changed = changed
         self.pods = Reflector(client, PODS, _Told(self._put_pod, self._drop_pod, changed))
-        self.namespaces = Reflector(client, NAMESPACES, _Told(self._put_namespace, self._drop_namespace, changed))
-        self.policies = Reflector(client, NETWORK_POLICIES, _Told(self._put_policy, self._drop_policy, changed))
+        # What a server lags behind of these would open something again; they are few enough to be asked of the store.
+        self.namespaces = Reflector(
+            client, NAMESPACES, _Told(self._put_namespace, self._drop_namespace, changed), newest=True
+        )
+        self.policies = Reflector(
+            client, NETWORK_POLICIES, _Told(self._put_policy, self._drop_policy, changed), newest=True
+        )
         self.reflectors: tuple[Reflector[Any], ...] = (self.pods, self.namespaces, self.policies)
 
     # --- what is told ------------------------------------------------------------------------------------------------

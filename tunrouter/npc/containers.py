@@ -81,7 +81,7 @@ class Containers:
         """Why nobody can say which policies are about it."""
         if one.pod is None or self._compiler.memory.owner(one.address) is not None:
             return ""
-        if one.pod not in self._compiler.memory.pods and not self._compiler.policed(one.pod[0]):
+        if one.pod not in self._compiler.memory.pods and self._compiler.is_free(one.pod[0]):
             return ""  # without policies in its namespace it does not matter what it is
         return f"the pod {'/'.join(one.pod)} is not known to the Kubernetes API as this one (yet)"
 

@@ -58,11 +58,14 @@ class Compiler:
         if self.memory.namespaces.get(name) == labels:
             return False
         self._relabel(name, labels)
+        if name not in self.memory.namespaces:
+            self._isolating.add(name)  # containers of pods that are not known may be free there
         self.memory.namespaces[name] = labels
         return True
 
     def drop_namespace(self, name: str) -> None:
         self._relabel(name, None)
+        self._isolating.add(name)
         self.memory.namespaces.pop(name, None)
 
     def _relabel(self, name: str, labels: Mapping[str, str] | None) -> None:
@@ -134,17 +137,17 @@ class Compiler:
         one = (self.memory.placed or {}).get(address)
         if one is None or one.policed is False:
             return OPEN
-        if one.pod is None or one.pod in self.memory.pods:
-            return CLOSED  # nobody knows whose it is, or it has ended, or is another's of that name
+        if one.pod is None or one.pod in self.memory.pods or one.pod[0] not in self.memory.namespaces:
+            return CLOSED  # nobody knows whose it is, or it has ended, or is another's of that name, or what is there
         return Isolation(self._unless_free(one.pod[0], "egress"), self._unless_free(one.pod[0], "ingress"))
 
     def _unless_free(self, namespace: str, direction: Direction) -> tuple[()] | None:
         """Of a pod without known labels: where its namespace has no policies none can be about it."""
         return () if any((direction, key) in self._matches for key in self._in_namespace.get(namespace, ())) else None
 
-    def policed(self, namespace: str) -> bool:
-        """Whether it has any policies."""
-        return namespace in self._in_namespace
+    def is_free(self, namespace: str) -> bool:
+        """Whether it is known to have no policies."""
+        return namespace in self.memory.namespaces and namespace not in self._in_namespace
 
     def isolating(self, pod: Pod, direction: Direction) -> tuple[Key, ...] | None:
         """The policies that isolate it, in order of their names."""

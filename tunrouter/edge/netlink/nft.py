@@ -118,7 +118,10 @@ def present(family: str, table: str) -> bool:
 def generation() -> int:
     """The namespace's rule set generation: equal numbers mean that nothing was changed by anybody."""
     with _Query() as query:
-        return query.generation()
+        try:
+            return query.generation()
+        except OSError as error:
+            raise no_nftables(error) from None
 
 
 def fingerprint(*tables: tuple[str, str], without: Collection[str] = ()) -> bytes:
