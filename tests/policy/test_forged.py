@@ -39,7 +39,7 @@ def test_an_icmp_error_of_a_pod_is_about_its_own_connections(
     source, ends = found.addresses[forger], (found.addresses[one], found.addresses[other])
     with opened(found.places[one], ends[1]) as port, raw(found.places[one]) as heard:
         found.enforce(forbidding)
-        send(found.places[forger], ends[0], error(ends, port))
+        send(found.places[forger], ends[0], error(ends, (port, 80)))
         assert source not in senders(heard)
 
 
@@ -51,13 +51,16 @@ def test_an_icmp_error_of_a_pod_about_its_own_connection_passes(live: tuple[Clus
     with opened(found.places["y/a"], ends[1]) as port:
         found.enforce(policy("x", ALL, "deny-out", ("Egress",)), policy("y", ALL, "deny-out", ("Egress",), [ALL], []))
         with raw(found.places["y/a"]) as heard:
-            send(found.places["x/a"], ends[0], error(ends, port))
+            send(found.places["x/a"], ends[0], error(ends, (port, 80)))
             assert ends[1] in senders(heard)
+        with raw(found.places["x/a"]) as heard:
+            send(found.places["y/a"], ends[1], error((ends[1], ends[0]), (80, port)))
+            assert ends[0] in senders(heard)
 
 
-def error(ends: tuple[str, str], port: int) -> bytes:
+def error(ends: tuple[str, str], ports: tuple[int, int]) -> bytes:
     """Host unreachable, about what the first of them sent to the other."""
-    told = struct.pack("!HHHH", port, 80, 40, 0) + b"secret".ljust(32)
+    told = struct.pack("!HHHH", *ports, 40, 0) + b"secret".ljust(32)
     about = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 60, 1, 0, 64, 17, 0, *map(socket.inet_aton, ends))
     about = about[:10] + checksum(about) + about[12:]
     message = struct.pack("!BBHI", *UNREACHABLE, 0, 0) + about + told
