@@ -42,7 +42,8 @@ def test_what_is_refused_is_told_where_it_was_refused(live: tuple[Cluster, Probe
         "ingress of x/a is isolated by x/deny, and nothing permits this"
     )
     wait_until("it is in the log", lambda: f"warning {ingress}\n" in here.log.read_text(), 5)
-    wait_until("it is an Event", lambda: events(found, "x").get("a") == ingress, 5)
+    told = f"{ingress}; see: tunrouter policy explain z/b x/a 81/tcp"
+    wait_until("it is an Event", lambda: events(found, "x").get("a") == told, 5)
     assert here.metrics()['weavenpc_blocked_connections_total{dport="81",protocol="tcp"}'] >= 1
 
     assert not prober.opens(Cell("y/a", "192.0.2.50", "UDP", 80))

@@ -101,7 +101,8 @@ class Drops:
         pod = self._compiler.memory.owner(isolated)
         if pod is not None and not self._pending.full() and self._is_news((pod.uid, direction), now):
             about = ObjectReference(kind="Pod", namespace=pod.namespace, name=pod.name, uid=pod.uid)
-            self._pending.put_nowait((text, about))
+            asked = f"{self._asked(logged.source)} {self._asked(logged.destination)} {port or 0}/{protocol.lower()}"
+            self._pending.put_nowait((f"{text}; see: tunrouter policy explain {asked}", about))
 
     def _line(self, key: str, text: str, isolated: Address, now: float) -> None:
         if now - self._counted_from >= MINUTE:
@@ -120,6 +121,10 @@ class Drops:
     def _called(self, address: Address) -> str:
         pod = self._compiler.memory.owner(address)
         return f"{pod.namespace}/{pod.name} ({address})" if pod is not None else str(address)
+
+    def _asked(self, address: Address) -> str:
+        pod = self._compiler.memory.owner(address)
+        return f"{pod.namespace}/{pod.name}" if pod is not None else str(address)
 
     def _why(self, address: Address, direction: Direction) -> str:
         pod = self._compiler.memory.owner(address)
