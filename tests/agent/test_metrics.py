@@ -98,7 +98,7 @@ def changed(**fields: object) -> Snapshot:
             "tunrouter_kubernetes_requests_total",
             {("list", "nodes", "200"): 2, ("watch", "nodes", "unreachable"): 7},
         ),
-        ("tunrouter_policy_in_touch", {(): 1}),
+        ("tunrouter_kubernetes_policy_in_touch", {(): 1}),
         ("tunrouter_build_info", {("0.1.0", "compiled"): 1}),
         ("tunrouter_ready", {(): 1}),
         ("tunrouter_warnings", {(): 1}),
@@ -135,7 +135,7 @@ def test_what_is_not_ready_is_0() -> None:
 
 def test_without_kubernetes_there_is_nothing_of_it() -> None:
     found = shown(changed(kubernetes=None, policy=None))
-    assert found["tunrouter_policy_in_touch"] == {}
+    assert found["tunrouter_kubernetes_policy_in_touch"] == {}
     assert found["tunrouter_kubernetes_in_touch"] == found["tunrouter_kubernetes_requests_total"] == {}
 
 
@@ -146,8 +146,8 @@ def test_out_of_touch_is_0() -> None:
 
 def test_policies_that_nobody_answers_for_are_0_and_those_of_others_are_not_ours() -> None:
     silent = Policy(expected=True, silent=0.5, why="weave-npc does not answer")
-    assert shown(changed(policy=silent))["tunrouter_policy_in_touch"] == {(): 0}
-    assert shown(changed(policy=Policy(expected=False)))["tunrouter_policy_in_touch"] == {}
+    assert shown(changed(policy=silent))["tunrouter_kubernetes_policy_in_touch"] == {(): 0}
+    assert shown(changed(policy=Policy(expected=False)))["tunrouter_kubernetes_policy_in_touch"] == {}
 
 
 def test_an_agent_that_has_just_started_shows_what_there_is() -> None:

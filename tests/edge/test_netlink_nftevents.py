@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -117,7 +118,7 @@ def test_changes_without_a_fork_and_by_iptables_are_told_apart(inside: Inside[No
             come = nft.Elements(*TABLE, "s", frozenset({bytes((10, 0, 0, 1))}))
             assert nft.replace(come._replace(keys=frozenset()), come, nft.generation())
             (one,), _ = monitor.changes()
-            assert (one.generation, one.program) == (nft.generation(), "pytest")
+            assert (one.generation, one.program) == (nft.generation(), Path("/proc/self/comm").read_text().strip())
             subprocess.run(["iptables-nft", "-A", "FORWARD", "-j", "DROP"], check=True)
             assert not monitor.drain()
             nft.apply("flush ruleset")

@@ -240,7 +240,7 @@ _KUBERNETES: Final = (
            "1 while the API server tells this node what changes; not there without Kubernetes", _in_touch),
     Metric("tunrouter_kubernetes_requests_total", "counter", ("verb", "resource", "code"),
            "Requests to the API server, by the status code of its answer", _requests),
-    Metric("tunrouter_policy_in_touch", "gauge", (),
+    Metric("tunrouter_kubernetes_policy_in_touch", "gauge", (),
            "1 while weave-npc answers this agent; not there where none is expected", _policy_in_touch),
 )  # fmt: skip
 _NODE: Final = (
