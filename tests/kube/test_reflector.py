@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,27 @@ def test_a_silent_server_is_left(served: Served, tmp_path: Path) -> None:
             plant(served, "a")
             served.do(lambda server: server.faults.clear())
             await until("it is back", lambda: nodes.in_touch and ("", "a") in nodes.objects, 5)
+
+    run(scenario())
+
+
+def test_a_kind_that_never_changes_is_watched_again_and_that_is_no_news(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that has heard of no change since it started sends no bookmarks."""
+    monkeypatch.setattr(reflector, "LASTING_SECONDS", 0.1)
+    caplog.set_level(logging.INFO)
+
+    async def scenario() -> None:
+        plant(served, "a")
+        async with nodes_of(served, tmp_path, patience=HASTY) as (nodes, recorder):
+            await until("more watches", lambda: requests(served, "watch") >= 3)
+            assert nodes.in_touch
+            plant(served, "b")
+            await until("it heard of b", lambda: recorder.heard[1:] == [("changed", "b")])
+            assert nodes.lists == 1
+            assert caplog.text.count("in touch with the cluster") == 1
+            assert "out of touch" not in caplog.text
 
     run(scenario())
 

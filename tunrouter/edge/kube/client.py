@@ -20,7 +20,7 @@ from tunrouter import __version__
 from tunrouter.edge.kube.access import Access
 from tunrouter.edge.kube.calls import Call, Page, pages, place, query
 from tunrouter.edge.kube.connection import ClosedError, Connection, Patience, connect
-from tunrouter.edge.kube.faults import OversizeError, UnreachableError, fault
+from tunrouter.edge.kube.faults import OversizeError, SilentError, UnreachableError, fault
 from tunrouter.edge.kube.objects import Resource, T
 from tunrouter.edge.kube.reachability import Reachability
 from tunrouter.edge.kube.watching import Watching
@@ -149,6 +149,8 @@ class Client:
         watching = Watching(connection, str(call), self.patience.silence)
         try:
             yield watching
+        except SilentError:
+            raise
         except UnreachableError as error:
             self.reachability.failed(str(error))
             raise

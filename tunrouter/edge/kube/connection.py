@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import h11
 
 from tunrouter.edge.kube.access import Access
-from tunrouter.edge.kube.faults import UnreachableError
+from tunrouter.edge.kube.faults import SilentError, UnreachableError
 
 HEAD_BYTES: Final = 64 << 10
 READ_BYTES: Final = 256 << 10
@@ -35,7 +35,7 @@ class Patience(NamedTuple):
     whole: float = 60.0
     """For all of an answer that is no watch."""
     silence: float = 90.0
-    """Of a watch: a server has a bookmark to tell every minute."""
+    """Of a watch: a server has a bookmark to tell every minute, but of kinds that never changed since it runs."""
     keepalive: int = 10
     """Until the kernel asks an idle peer whether it lives, and between its three questions."""
 
@@ -76,7 +76,7 @@ class Connection:
                 await self._writer.drain()
                 event = await self._event()
         except OSError as error:
-            raise self._lost(error, f"{self._server} did not answer within {seconds:g} s") from None
+            raise self._lost(error, UnreachableError(f"{self._server} did not answer within {seconds:g} s")) from None
         except h11.LocalProtocolError as error:
             raise UnreachableError(f"{self._server} cannot be asked with this token: {error}") from None
         if not isinstance(event, h11.Response):
@@ -89,7 +89,7 @@ class Connection:
             async with asyncio.timeout(seconds):
                 event = await self._event()
         except OSError as error:
-            raise self._lost(error, f"{self._server} said nothing for {seconds:g} s") from None
+            raise self._lost(error, SilentError(f"{self._server} said nothing for {seconds:g} s")) from None
         if isinstance(event, h11.Data):
             return bytes(event.data)
         return b""
@@ -130,10 +130,10 @@ class Connection:
             if not isinstance(event, h11.InformationalResponse):
                 return event  # type: ignore[return-value]
 
-    def _lost(self, error: OSError, late: str) -> UnreachableError:
+    def _lost(self, error: OSError, late: UnreachableError) -> UnreachableError:
         """The loop's own timeouts have no number, unlike the kernel's, which has asked the peer in vain."""
         if isinstance(error, TimeoutError) and not error.errno:
-            return UnreachableError(late)
+            return late
         return self._broken(f"the connection to {self._server} broke: {error.strerror or error}")
 
     def _broken(self, what: str) -> UnreachableError:

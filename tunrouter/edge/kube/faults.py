@@ -34,6 +34,10 @@ class UnreachableError(ClusterError):
         """Seconds that the server asks for."""
 
 
+class SilentError(UnreachableError):
+    """Nothing came for so long in the middle of an answer. A watch may just have nothing to tell."""
+
+
 class OversizeError(UnreachableError):
     """The answer is longer than we take; asked for in pages it may fit."""
 

@@ -22,7 +22,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 import msgspec
 
 from tunrouter.edge.kube.client import PAGE, Client
-from tunrouter.edge.kube.faults import GoneError, InvalidError, OversizeError, UnreachableError
+from tunrouter.edge.kube.faults import GoneError, InvalidError, OversizeError, SilentError, UnreachableError
 from tunrouter.edge.kube.objects import HasMetadata, Metadata, Resource, T, decoded
 from tunrouter.edge.kube.reachability import jittered
 from tunrouter.errors import ClusterError
@@ -199,6 +199,8 @@ class Reflector(Generic[T]):
                 self._found()
                 async for kind, raw in changes:
                     self._obey(kind, raw)
+        except SilentError:
+            pass  # nothing happened, or the server hangs: the next watch tells
         except GoneError:
             self._version = ""
             raise
