@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tunrouter.edge.api.policing import Container, ContainersCall, EnforceCall, PolicyCall
+from tunrouter.edge.api.policing import Container, ContainersCall, EnforceCall, Heard, PolicyCall
 from tunrouter.errors import TunrouterError
 
 
@@ -16,6 +16,8 @@ class Npc:
         """Of both, as they ended."""
         self.refusal: TunrouterError | None = None
         """What an EnforceCall is answered with."""
+        self.heard: Heard | None = Heard()
+        """What a list is answered with."""
         self.hangs = asyncio.Event()
         """While it is set nothing is answered."""
         self.hanging = 0
@@ -25,7 +27,7 @@ class Npc:
         """The newest list, by address."""
         return {one.address: one for one in self.lists[-1]} if self.lists else {}
 
-    async def __call__(self, call: PolicyCall) -> None:
+    async def __call__(self, call: PolicyCall) -> Heard | None:
         self.hanging += 1
         while self.hangs.is_set():
             await asyncio.sleep(0.01)
@@ -38,3 +40,4 @@ class Npc:
             self.order.append(call.container.name)
         if isinstance(call, EnforceCall) and self.refusal is not None:
             raise self.refusal
+        return self.heard if isinstance(call, ContainersCall) else None

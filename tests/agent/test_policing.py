@@ -20,7 +20,8 @@ from tunrouter.agent import policing
 from tunrouter.agent.policing import Pod, Policing
 from tunrouter.config import Config
 from tunrouter.core.pool import Lease
-from tunrouter.edge.api.policing import SOCKET_NAME, Container
+from tunrouter.core.status import Policy
+from tunrouter.edge.api.policing import SOCKET_NAME, Container, Heard
 from tunrouter.edge.api.server import POLICING, serve
 from tunrouter.errors import AgentError, HostError
 from tunrouter.host import Attached
@@ -113,6 +114,25 @@ def test_all_are_told_at_once_when_one_comes_or_goes_and_again_when_nothing_happ
             count, began = len(npc.lists), time.monotonic()
             await until(lambda: len(npc.lists) > count)
             assert 0.4 < time.monotonic() - began < 1.5
+
+    play(scenario)
+
+
+def test_what_is_not_in_force_is_known_here(play: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policing, "AGAIN_SECONDS", 0.1)
+
+    async def scenario(world: World) -> None:
+        async with world.npc(Npc()) as npc:
+            for heard, amiss in ((Heard("pods are not known"), "pods are not known"), (Heard(), ""), (None, "")):
+                npc.heard = heard
+                npc.lists.clear()
+                await until(lambda: len(npc.lists) >= 2)
+                assert world.policing.state == Policy(expected=True, amiss=amiss)
+            npc.heard = Heard("pods are not known")
+            await until(lambda: world.policing.state == Policy(expected=True, amiss="pods are not known"))
+        await until(lambda: world.silent)
+        assert world.policing.state is not None
+        assert world.policing.state.amiss == ""
 
     play(scenario)
 

@@ -279,6 +279,8 @@ def test_the_summary_says_why_no_pod_can_be_added() -> None:
     ("policy", "line"),
     [
         (Policy(expected=True), "in force by weave-npc"),
+        (Policy(expected=True, amiss="pods are not known"),
+         "not in force by weave-npc, the rules of before hold: pods are not known"),
         (Policy(expected=False), "not by tunrouter: no weave-npc is expected on this node"),
         (Policy(expected=True, silent=12.3, why="nobody listens"),
          "weave-npc does not answer since 12s, so no pod can be added: nobody listens"),

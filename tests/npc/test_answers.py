@@ -13,7 +13,15 @@ from tests.kube.apiserver import Served
 from tests.kube.reflecting import run, until
 from tests.npc.scene import DENY, Parts, container, namespace, parts, pod, policy, served
 from tunrouter.bench.namespaces import Namespace
-from tunrouter.edge.api.policing import ExplainCall, Explained, PoliciesCall, PolicyRow, PolicyTable
+from tunrouter.edge.api.policing import (
+    ContainersCall,
+    ExplainCall,
+    Explained,
+    Heard,
+    PoliciesCall,
+    PolicyRow,
+    PolicyTable,
+)
 from tunrouter.edge.netlink import nft
 from tunrouter.errors import AgentError, HostError
 
@@ -143,6 +151,11 @@ def test_before_all_is_known_nothing_is_explained(served: Served, inside: Namesp
             table = await made.ask(PoliciesCall())
             assert (table.policies, table.in_force) == ((), False)
             assert "the cluster's pods are not known" in table.why
+            heard = await made.ask(ContainersCall(()))
+            assert "the cluster's pods are not known" in heard.why
+            await asyncio.to_thread(served.do, lambda server: server.up())
+            await made.settled()
+            assert await made.ask(ContainersCall(())) == Heard()
 
     run(scenario())
 

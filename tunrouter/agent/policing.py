@@ -16,6 +16,8 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final, NamedTuple
 
+import msgspec
+
 from tunrouter.agent.attachments import Attachments
 from tunrouter.agent.hostside import HostSide
 from tunrouter.agent.kubernetes import NETWORK, kubectl
@@ -24,7 +26,7 @@ from tunrouter.config import Config
 from tunrouter.core import status
 from tunrouter.core.pool import Lease
 from tunrouter.edge.api.asking import ask
-from tunrouter.edge.api.policing import Container, ContainersCall, EnforceCall, PolicyCall
+from tunrouter.edge.api.policing import Container, ContainersCall, EnforceCall, Heard, PolicyCall
 from tunrouter.errors import AgentError, AgentUnreachableError
 from tunrouter.host import Attached, drop_policies
 
@@ -84,6 +86,8 @@ class Policing:
         self._why = f"{WHO} was not asked yet"
         self._said = False
         """That it does not answer."""
+        self._amiss = ""
+        """What it said last, why not all is in force."""
 
     def watch(
         self,
@@ -127,7 +131,8 @@ class Policing:
             return None
         silent = self._silence if self._silent_since is not None and self.expected else None
         why = self._why if silent is not None else ""
-        return status.Policy(expected=self.expected, silent=silent, why=why, hindrance=self.hindrance())
+        amiss = self._amiss if silent is None and self.expected else ""
+        return status.Policy(expected=self.expected, silent=silent, why=why, amiss=amiss, hindrance=self.hindrance())
 
     # --- telling -----------------------------------------------------------------------------------------------------
     async def keep(self) -> None:
@@ -152,7 +157,7 @@ class Policing:
         """Whether it heard."""
         try:
             async with asyncio.timeout(TELL_SECONDS), self._telling:
-                await self._ask(ContainersCall(self._containers()))
+                await self._ask_all()
         except TimeoutError:
             self._miss(f"{WHO} did not answer on {self._path} within {TELL_SECONDS:g} s")
         except AgentUnreachableError as error:
@@ -163,11 +168,20 @@ class Policing:
             return True
         return False
 
-    async def _ask(self, call: PolicyCall) -> None:
-        await ask(self._path, call, WHO)
+    async def _ask_all(self) -> None:
+        answer = await self._ask(ContainersCall(self._containers()))
+        try:
+            heard = msgspec.json.decode(answer, type=Heard | None)
+        except msgspec.MsgspecError as error:
+            raise AgentError(f"its answer is not understood: {error}") from None
+        self._amiss = heard.why if heard is not None else ""  # one of an earlier version says nothing
+
+    async def _ask(self, call: PolicyCall) -> msgspec.Raw:
+        answer = await ask(self._path, call, WHO)
         if self._said:
             log.info("%s answers again, after %.1f s", WHO, self._silence)
         self._heard, self._said, self._silent_since = True, False, None
+        return answer
 
     def _miss(self, why: str) -> None:
         self._why = why
@@ -225,7 +239,7 @@ class Policing:
         try:
             async with self._telling:  # a list of before this container was attached has arrived
                 if self._silent_since is not None:
-                    await self._ask(ContainersCall(self._containers()))  # it may be another one, that knows nobody
+                    await self._ask_all()  # it may be another one, that knows nobody
             await self._ask(EnforceCall(container, max(deadline - self._loop.time() - RETURN_SECONDS, 0.0)))
         except AgentUnreachableError as error:
             self._miss(error.what)

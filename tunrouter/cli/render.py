@@ -65,7 +65,11 @@ def policy(found: Policy) -> str:
     if not found.expected:
         return "not by tunrouter: no weave-npc is expected on this node"
     if found.silent is None:
-        return "in force by weave-npc"
+        return (
+            f"not in force by weave-npc, the rules of before hold: {found.amiss}"
+            if found.amiss
+            else "in force by weave-npc"
+        )
     return f"weave-npc does not answer since {duration(found.silent)}, so no pod can be added: {found.why}"
 
 

@@ -369,6 +369,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """For so many seconds it does not answer; none while it does."""
     why: str = ""
     """What happened when it was asked; empty if it answered."""
+    amiss: str = ""
+    """What it answered: why the kernel has the rules of before, and not all that policies ask for now."""
     hindrance: str = ""
     """Why no pod can be added, once that lasts; empty if one can."""
 

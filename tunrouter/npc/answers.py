@@ -17,6 +17,7 @@ from tunrouter.edge.api.policing import (
     EnforceCall,
     ExplainCall,
     Explained,
+    Heard,
     PoliciesCall,
     PolicyCall,
     PolicyRow,
@@ -43,7 +44,7 @@ class Answers:
         match call:
             case ContainersCall():
                 self._containers.tell(call)
-                return None
+                return Heard(self._enforcement.why)
             case EnforceCall():
                 await self._containers.enforce(call)
                 return None

@@ -32,6 +32,13 @@ class ContainersCall(msgspec.Struct, frozen=True, tag="containers"):
     containers: tuple[Container, ...]
 
 
+class Heard(msgspec.Struct, frozen=True):
+    """What the agent is answered when it told its containers."""
+
+    why: str = ""
+    """Why the kernel has not what policies ask for; empty if it has."""
+
+
 class EnforceCall(msgspec.Struct, frozen=True, tag="enforce"):
     """From the agent: this one, too; answers when the policies of its pod are in force.
 
