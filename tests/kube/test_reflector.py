@@ -14,7 +14,7 @@ from tests.kube.reflecting import LOOPS, client_of, node, nodes_of, plant, refle
 from tunrouter.edge.kube import client as client_module
 from tunrouter.edge.kube import reachability, reflector
 from tunrouter.edge.kube.connection import Patience
-from tunrouter.edge.kube.objects import PODS, Node
+from tunrouter.edge.kube.objects import NODES, PODS, Node
 
 BUSY = Patience(connect=0.5, answer=0.5, whole=1.0)
 HASTY = Patience(connect=0.5, answer=0.5, whole=1.0, silence=0.6)
@@ -233,7 +233,10 @@ def test_a_kind_that_never_changes_is_watched_again_and_that_is_no_news(
 
     async def scenario() -> None:
         plant(served, "a")
-        async with nodes_of(served, tmp_path, patience=HASTY) as (nodes, recorder):
+        async with (
+            client_of(served.access(tmp_path), patience=HASTY) as client,
+            reflecting(client, NODES) as (nodes, recorder),
+        ):
             await until("more watches", lambda: requests(served, "watch") >= 3)
             assert nodes.in_touch
             plant(served, "b")
@@ -241,6 +244,7 @@ def test_a_kind_that_never_changes_is_watched_again_and_that_is_no_news(
             assert nodes.lists == 1
             assert caplog.text.count("in touch with the cluster") == 1
             assert "out of touch" not in caplog.text
+            assert not [verb for verb, _, _ in client.counts if verb == "probe"]
 
     run(scenario())
 
