@@ -186,6 +186,8 @@ def test_an_outage_is_told_and_a_kernel_that_refuses(
         raise HostError("nftables refused our rules: no")
 
     async def scenario(made: Parts) -> None:
+        (hint,) = (await explain(made, "shop/web", "10.96.0.10")).hints
+        assert hint == "if 10.96.0.10 is a Service's, ask for a pod behind it: policies see that one"
         await asyncio.to_thread(served.do, lambda server: server.down())
         await until("it is out of touch", made.cluster.out_of_touch)
         table = await made.ask(PoliciesCall())

@@ -70,7 +70,9 @@ class Answers:
         found = verdicts(self._compiler, Opening(source, destination, protocol, call.port))
         steps = tuple(_step(one, source if one.direction == "egress" else destination) for one in found)
         allowed = all(step.allowed for step in steps)
-        return Explained(allowed, self._called(source), self._called(destination), steps, self._hints(found))
+        return Explained(
+            allowed, self._called(source), self._called(destination), steps, self._hints(found, destination)
+        )
 
     def _end(self, text: str) -> End:
         """Of `namespace/pod`, an address, or `node`. Raises AgentError."""
@@ -110,8 +112,10 @@ class Answers:
         why = "of the host network" if unlisted.host_network else "which has ended"
         return f"{end.address}, {_name(unlisted)} {why}"
 
-    def _hints(self, found: list[Verdict]) -> tuple[str, ...]:
+    def _hints(self, found: list[Verdict], destination: End) -> tuple[str, ...]:
         hints = []
+        if destination.pod is None and destination.address is not None and destination.address.is_private:
+            hints.append(f"if {destination.address} is a Service's, ask for a pod behind it: policies see that one")
         if why := self._cluster.out_of_touch():
             hints.append(f"weave-npc is out of touch with the Kubernetes API, so this may be old: {why}")
         if why := self._enforcement.why:

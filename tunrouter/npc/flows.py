@@ -69,7 +69,8 @@ class Flows:
             else:
                 self.cut += count
                 if count:
-                    log.info("ended %d connections that policies forbid now", count, extra={"event": "cut"})
+                    some = "1 connection" if count == 1 else f"{count} connections"
+                    log.info("ended %s that policies forbid now", some, extra={"event": "cut"})
             await asyncio.sleep(EVERY_SECONDS)
 
     async def _end(self, ruleset: Ruleset) -> int:
