@@ -100,38 +100,11 @@ def _versions(ruleset: Ruleset) -> frozenset[int]:
 
 # --- what is always there --------------------------------------------------------------------------------------------
 def _skeleton(frame: Frame) -> str:
-    sets = "".join(
-        f"""
-  map {direction}{version} {{ type {_TYPE[version]} : verdict; }}
-  set isolated-{direction}{version} {{ type {_TYPE[version]}; }}"""
-        for direction in DIRECTIONS
-        for version in VERSIONS
-    ) + "".join(
-        f"""
-  set itself{version} {{ type {_TYPE[version]} . {_TYPE[version]}; }}
-  set ended{version} {{
-    type {_TYPE[version]} . {_TYPE[version]} . inet_proto . inet_service . inet_service
-    timeout {ENDED_SECONDS}s
-  }}"""
-        for version in VERSIONS
-    )
-    log = {
-        direction: f'{LOGGED} log prefix "{direction}" group {LOG_GROUP} snaplen {SNAPLEN}' if frame.log else ""
-        for direction in DIRECTIONS
-    }
     # `table` before `delete table`: the deletion must not fail where there is none yet.
     return f"""
 table {_IN}
 delete table {_IN}
-table {_IN} {{{sets}
-  chain dropped-egress {{
-    {log["egress"]}
-    drop
-  }}
-  chain dropped-ingress {{
-    {log["ingress"]}
-    drop
-  }}
+table {_IN} {{{_empty()}{"".join(_dropped_to(direction, frame) for direction in DIRECTIONS)}
   chain leaving {{
     ct state established accept
 {_errors()}
@@ -155,6 +128,36 @@ table {_IN} {{{sets}
   }}
 }}
 """
+
+
+def _empty() -> str:
+    """The maps and sets of this node's pods, and of answers that are to begin nothing."""
+    of_directions = (
+        f"""
+  map {direction}{version} {{ type {_TYPE[version]} : verdict; }}
+  set isolated-{direction}{version} {{ type {_TYPE[version]}; }}"""
+        for direction in DIRECTIONS
+        for version in VERSIONS
+    )
+    of_pairs = (
+        f"""
+  set itself{version} {{ type {_TYPE[version]} . {_TYPE[version]}; }}
+  set ended{version} {{
+    type {_TYPE[version]} . {_TYPE[version]} . inet_proto . inet_service . inet_service
+    timeout {ENDED_SECONDS}s
+  }}"""
+        for version in VERSIONS
+    )
+    return "".join((*of_directions, *of_pairs))
+
+
+def _dropped_to(direction: Direction, frame: Frame) -> str:
+    log = f'{LOGGED} log prefix "{direction}" group {LOG_GROUP} snaplen {SNAPLEN}' if frame.log else ""
+    return f"""
+  chain dropped-{direction} {{
+    {log}
+    drop
+  }}"""
 
 
 def _errors() -> str:
