@@ -50,7 +50,7 @@ def test_an_icmp_error_of_a_pod_about_its_own_connection_passes(live: tuple[Clus
     ends = found.addresses["y/a"], found.addresses["x/a"]
     with opened(found.places["y/a"], ends[1]) as port:
         # The connection stays permitted, or it would be ended; an error as such is not.
-        web = policy("y", ALL, "web-alone", ("Egress",), egress=[{"ports": [{"port": 80}]}])
+        web = policy("y", ALL, "web-alone", ("Egress",), egress=[{"ports": [{"protocol": "UDP", "port": 80}]}])
         found.enforce(policy("x", ALL, "deny-out", ("Egress",)), web)
         with raw(found.places["y/a"]) as heard:
             send(found.places["x/a"], ends[0], error(ends, (port, 80)))
