@@ -53,13 +53,17 @@ def test_nodes_are_ready_soon_and_pods_have_addresses(up: Cluster) -> None:
 def test_the_commands_of_the_documentation_work_word_for_word(serving: Cluster) -> None:
     serving.wait("both are 2/2 Running", lambda: _pods(serving).count("2/2") == 2, 20)
     assert _pods(serving).count("Running") == 2
-    daemonset = serving.kubectl("get daemonset -n kube-system").splitlines()[1].split()
-    assert daemonset[:4] == ["weave-net", "2", "2", "2"]
+    serving.wait("the DaemonSet's status follows", lambda: _daemonset(serving) == ["weave-net", "2", "2", "2"], 10)
     pod = serving.agents()["host1"]["metadata"]["name"]
     assert "ready: pods of 10." in serving.kubectl(f"logs -n kube-system {pod} weave")
     told = serving.kubectl("logs -n kube-system -l name=weave-net")
     assert len(re.findall(r"pods of 10\.[\d.]+/24", told)) >= 2
     assert serving.kubectl("get nodes").count(" Ready ") == 2
+
+
+def _daemonset(cluster: Cluster) -> list[str]:
+    """Name, desired, current, ready."""
+    return cluster.kubectl("get daemonset -n kube-system").splitlines()[1].split()[:4]
 
 
 def test_status_tells_and_exits_non_zero_while_nothing_is_served(serving: Cluster) -> None:
