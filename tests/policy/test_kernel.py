@@ -197,6 +197,8 @@ def test_while_the_api_is_away_policies_stay_and_npc_may_start_anew(live: tuple[
     found, prober = live
     found.enforce(*SOME)
     host, npc = found.hosts[0], found.npcs[0]
+    here = sum(pod.host is host for pod in found.pods.values())
+    wait_until("pods of earlier tests are gone", lambda: len(listing(host)["set itself4"]) == here, 10)
     before, cells = listing(host), expected(found, found.cells(PLACES, PLACES))
     found.scene.control.do("down")
     try:
