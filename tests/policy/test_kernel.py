@@ -17,6 +17,7 @@ from tests.policy.kernel import IN, Listing, listing
 from tests.policy.probing import Cell, Prober
 from tests.policy.written import ALL, EVERY, block, pods, policy, tcp
 from tunrouter.bench.agent import command_line
+from tunrouter.bench.lab import Host
 from tunrouter.bench.libcni import PluginError
 from tunrouter.bench.namespaces import Namespace, wait_until
 
@@ -53,7 +54,7 @@ def test_what_others_change_is_repaired(live: tuple[Cluster, Prober], damage: st
     found, _ = live
     found.enforce(*SOME)
     host, npc = found.hosts[0], found.npcs[0]
-    before, said = listing(host), npc.said("it is written anew")
+    before, said = settled(found, host), npc.said("it is written anew")
     assert before
     began = time.monotonic()
     host.namespace.run("nft", *DAMAGE[damage])
@@ -197,9 +198,7 @@ def test_while_the_api_is_away_policies_stay_and_npc_may_start_anew(live: tuple[
     found, prober = live
     found.enforce(*SOME)
     host, npc = found.hosts[0], found.npcs[0]
-    here = sum(pod.host is host for pod in found.pods.values())
-    wait_until("pods of earlier tests are gone", lambda: len(listing(host)["set itself4"]) == here, 10)
-    before, cells = listing(host), expected(found, found.cells(PLACES, PLACES))
+    before, cells = settled(found, host), expected(found, found.cells(PLACES, PLACES))
     found.scene.control.do("down")
     try:
         assert not prober.wrong(cells)
@@ -216,3 +215,10 @@ def test_while_the_api_is_away_policies_stay_and_npc_may_start_anew(live: tuple[
     found.wait_in_force(20)
     assert not prober.wrong(cells)
     assert listing(host) == before
+
+
+def settled(found: Cluster, host: Host) -> Listing:
+    """What the kernel has when the pods of earlier tests are gone."""
+    here = sum(pod.host is host for pod in found.pods.values())
+    wait_until("pods of earlier tests are gone", lambda: len(listing(host)["set itself4"]) == here, 10)
+    return listing(host)
