@@ -171,6 +171,7 @@ class Leases:
 
     def start(self, now: float) -> None:
         self._settle_at = now + bounds.LONELY_SECONDS
+        self._heard = False  # who was here before the start is noticed now, else he would be waited for
         if self.cluster:
             self._journal.then(self._announce)
 
