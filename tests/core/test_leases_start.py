@@ -11,7 +11,7 @@ from tunrouter.core.leases import Leases
 
 def test_a_peer_that_was_here_before_the_start_is_not_waited_for_as_if_nobody_were() -> None:
     mesh = SimpleNamespace(here={7})
-    leases = Leases(cast(Any, None), cast(Any, mesh), cast(Any, None), cast(Any, None))
+    leases = Leases(cast("Any", None), cast("Any", mesh), cast("Any", None), cast("Any", None))
     leases.tick(0.0)
     leases.start(1.0)
     leases.tick(1.0)
