@@ -18,10 +18,11 @@ import uvloop
 from tests.agent.standin import Npc
 from tunrouter.agent import policing
 from tunrouter.agent.policing import Pod, Policing
+from tunrouter.cli.settings import NPC_SOCKET_NAME
 from tunrouter.config import Config
 from tunrouter.core.pool import Lease
 from tunrouter.core.status import Policy
-from tunrouter.edge.api.policing import SOCKET_NAME, Container, Heard
+from tunrouter.edge.api.policing import Container, Heard
 from tunrouter.edge.api.server import POLICING, serve
 from tunrouter.errors import AgentError, HostError
 from tunrouter.host import Attached
@@ -281,7 +282,7 @@ def test_a_pods_add_ends_when_its_policies_are_in_force(play: Callable[..., None
 
 
 def test_both_processes_mean_one_socket(tmp_path: Path) -> None:
-    assert Config(name="a", run_dir=str(tmp_path)).npc_socket == tmp_path / SOCKET_NAME
+    assert Config(name="a", run_dir=str(tmp_path)).npc_socket == tmp_path / NPC_SOCKET_NAME
 
 
 def test_a_refusal_has_its_words_and_a_next_step(play: Callable[..., None]) -> None:

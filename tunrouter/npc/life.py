@@ -17,7 +17,6 @@ import os
 import signal
 import time
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any, Final
 
 from tunrouter import __version__
@@ -29,7 +28,6 @@ from tunrouter.daemon import signals
 from tunrouter.daemon.logs import OncePerKey
 from tunrouter.daemon.serving import Serving
 from tunrouter.edge import processes
-from tunrouter.edge.api.policing import SOCKET_NAME
 from tunrouter.edge.api.server import POLICING, serve
 from tunrouter.edge.kube import access
 from tunrouter.edge.kube.client import Client
@@ -92,7 +90,7 @@ class Npc:
         return [*followed, self.enforcement.keep(), self.flows.keep(), self.drops.keep(), self.notice.keep()]
 
     async def listen(self, stack: contextlib.AsyncExitStack) -> None:
-        server = await serve(Path(self._config.run_dir) / SOCKET_NAME, self.answers.answer, POLICING)
+        server = await serve(self._config.npc_socket, self.answers.answer, POLICING)
         stack.push_async_callback(server.close)
         loop = asyncio.get_running_loop()
         source, what = Source(self._look, families, self._unready), "metrics and no health checks"

@@ -5,12 +5,7 @@ Law: as the agent's API: one JSON line asked, one answered, and what changes som
 
 from __future__ import annotations
 
-from typing import Final
-
 import msgspec
-
-SOCKET_NAME: Final = "npc.sock"
-"""In the run directory, beside the agent's."""
 
 
 class Container(msgspec.Struct, frozen=True):
